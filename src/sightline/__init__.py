@@ -1,0 +1,3 @@
+"""Sightline: preference alignment for vision-language models."""
+
+__version__ = "0.1.0"

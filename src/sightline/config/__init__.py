@@ -1,0 +1,107 @@
+"""The recipe: everything a run depends on, as frozen dataclasses that check themselves. Imports no torch.
+
+Training fields keep transformers' own names at the top level; the rest is grouped.
+"""
+
+from dataclasses import field
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from sightline.config.data import DataConfig
+from sightline.config.model import LoraConfig, ModelConfig, ReferenceConfig
+from sightline.config.objective import DPOConfig, ObjectiveConfig, SFTConfig
+from sightline.config.strict import STRICT
+
+__all__ = [
+    "DPOConfig",
+    "DataConfig",
+    "LoraConfig",
+    "ModelConfig",
+    "ObjectiveConfig",
+    "Recipe",
+    "ReferenceConfig",
+    "SFTConfig",
+]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Recipe:
+    """A training run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The model and its processor."""
+    lora: LoraConfig | None = None
+    """Low-rank adapters; without this group all unfrozen weights are trained."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """The rows."""
+    objective: ObjectiveConfig = field(default_factory=DPOConfig)
+    """What is optimised; `type` says which."""
+    reference: ReferenceConfig = field(default_factory=ReferenceConfig)
+    """What the policy is compared with."""
+
+    output_dir: str = "runs/sightline"
+    """Folder of the run: recipe, model, metrics, curves, report."""
+    overwrite_output_dir: bool = False
+    """Empty an output folder that holds another run instead of refusing it."""
+    seed: int = 42
+    """Seed of everything random in training."""
+
+    per_device_train_batch_size: int = Field(2, ge=1)
+    """Groups (prompt + responses) that one forward sees at most, on each device."""
+    gradient_accumulation_steps: int = Field(1, ge=1)
+    """Forwards a step. The step's size is this times the batch size times the devices; how it is cut changes no curve."""
+    per_device_eval_batch_size: int | None = Field(None, ge=1)
+    """The same for evaluation; the training value when left out."""
+    layout: Literal["auto", "prefix", "padded"] = "auto"
+    """prefix: prompt and pictures once a group · padded: once a response, the slow oracle · auto: prefix where exact."""
+    num_train_epochs: float = Field(1.0, gt=0)
+    """Passes over the data."""
+    max_steps: int = Field(-1, ge=-1)
+    """Optimizer steps; above 0 it overrides the epochs."""
+    shuffle: bool = True
+    """Draw rows in random order; off keeps the source's order (a curriculum)."""
+
+    learning_rate: float = Field(1e-6, ge=0)
+    """Peak learning rate."""
+    lr_scheduler_type: str = "linear"
+    """Schedule, by transformers' names."""
+    warmup_steps: float = Field(0, ge=0)
+    """Steps of linear warm-up; below 1 a share of all steps."""
+    weight_decay: float = Field(0.0, ge=0)
+    """AdamW's weight decay."""
+    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    """AdamW's β1."""
+    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    """AdamW's β2."""
+    adam_epsilon: float = Field(1e-8, gt=0)
+    """AdamW's ε."""
+    max_grad_norm: float = Field(1.0, ge=0)
+    """Gradient norm above which gradients are scaled down."""
+    optim: str = "adamw_torch"
+    """Optimizer, by transformers' names."""
+
+    bf16: bool | None = None
+    """bfloat16 autocast; left out: on where the GPU has it, never on a CPU."""
+    use_cpu: bool = False
+    """Train on the CPU although a GPU is there."""
+    gradient_checkpointing: bool = False
+    """Recompute activations in backward: less memory, about a third more time, the same curve."""
+    dataloader_num_workers: int = Field(2, ge=0)
+    """Processes that read rows and run the processor."""
+
+    logging_steps: int = Field(1, ge=1)
+    """Steps between lines of metrics."""
+    eval_steps: int | None = Field(None, ge=1)
+    """Steps between evaluations on held-out rows; left out: at the end only, where rows are held out."""
+    save_steps: int | None = Field(None, ge=1)
+    """Steps between checkpoints; left out: at the end only."""
+    save_total_limit: int | None = Field(None, ge=1)
+    """Checkpoints to keep."""
+    resume: bool | str = False
+    """Go on from the last checkpoint of `output_dir`, or from a named one."""
+    report_to: list[Literal["none", "tensorboard", "trackio", "wandb"]] = field(default_factory=list)
+    """Trackers besides metrics.jsonl."""
+    run_name: str | None = None
+    """Name for the trackers."""

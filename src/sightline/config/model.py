@@ -1,0 +1,55 @@
+"""What is trained: the model, its adapter, and the reference it is held to."""
+
+from dataclasses import field
+from typing import Any, Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from sightline.config.strict import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ModelConfig:
+    """The vision-language model and its processor."""
+
+    name: str = ""
+    """Hub id or folder of a vision-language model; `embedded` is the small one inside the package."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Precision of frozen weights. auto: bfloat16 on a GPU that has it, float32 on a CPU. Trained weights are float32."""
+    attn_implementation: Literal["auto", "sdpa", "eager", "flex_attention"] = "auto"
+    """Attention kernel; auto takes what the family is exact with."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Off, and refused by name when a model needs it."""
+    freeze_vision: bool = True
+    """Keep the vision tower as it is; its features are then computed once for policy and reference."""
+    freeze_projector: bool = True
+    """Keep the projector between tower and language model as it is."""
+    processor: dict[str, Any] = field(default_factory=dict)
+    """Options of the processor (`do_image_splitting`, `max_pixels`, `longest_edge`, …); saved with the model."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LoraConfig:
+    """Low-rank adapters (arXiv:2106.09685), through peft. Leave `lora` out of a recipe to train all weights."""
+
+    r: int = Field(16, ge=1)
+    """Rank."""
+    alpha: float | None = None
+    """Scale; twice the rank when left out."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout on the adapter's input. The prompt's mask is shared by its responses."""
+    target_modules: str | list[str] = "language"
+    """language: linear layers of the language model · all-linear: tower and projector too · names or a regular expression."""
+    adapter: str | None = None
+    """Folder of an adapter to train further."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ReferenceConfig:
+    """What the policy is compared with."""
+
+    type: Literal["auto", "adapter-off", "frozen-copy", "none"] = "auto"
+    """auto takes what objective and model need: none, adapter-off with LoRA, frozen-copy without."""

@@ -1,0 +1,20 @@
+"""Mistakes of the user's: each is one paragraph that says what, where, what was expected, and the fix.
+
+The command line prints the paragraph and exits with 2; from Python it is an ordinary `ValueError`.
+"""
+
+
+class UserError(ValueError):
+    """A mistake in a recipe, a flag, data or a model folder. The message is one paragraph, without traceback."""
+
+
+class RecipeError(UserError):
+    """A recipe or a flag that cannot be run: unknown key, wrong type, or a combination that means nothing."""
+
+
+class DataError(UserError):
+    """A row, picture or file of a data set that cannot be used. Names the file, the row and the defect."""
+
+
+class ModelError(UserError):
+    """A model or processor that cannot be loaded or trained: not a VLM, missing files, a processor that does not match."""

@@ -1,0 +1,198 @@
+"""The five types that every method here is written in: Example, Group, Batch, LogProbs, Loss.
+
+A *row* is one record of a data set; an `Example` is a row parsed and checked; a `Group` is an example with its K
+responses tokenised; a `Batch` is groups laid out as tensors; `LogProbs` is what the model says of them; a `Loss`
+is what an objective makes of that.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+from torch import Tensor
+
+Denominator = Literal["tokens", "responses", "pairs", "groups"]
+
+
+class Picture(Protocol):
+    """A picture that is read when it is needed, never before."""
+
+    def open(self) -> Image.Image:
+        """Decode: RGB, upright (EXIF applied). Raises `DataError` naming file and row."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Response:
+    """One answer to a prompt.
+
+    messages: what follows the prompt, usually one assistant message; content as a list of parts.
+    weight: weight of each *message* (assistant turns 1, others 0) unless `segments` refine it.
+    segments: (text, weight) pieces whose concatenation is the assistant's text; empty means all of weight 1.
+    label: desirable or not, for unpaired preferences (KTO); None where it has no meaning.
+    """
+
+    messages: tuple[dict[str, Any], ...]
+    segments: tuple[tuple[str, float], ...] = ()
+    label: bool | None = None
+
+    @property
+    def text(self) -> str:
+        """The assistant's text, all text parts of all assistant messages joined."""
+        parts = (p for m in self.messages if m["role"] == "assistant" for p in m["content"])
+        return "".join(p["text"] for p in parts if p["type"] == "text")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A row, parsed and checked.
+
+    id: stable name of the row, `source:row`.
+    source: the file or data set it came from. row: its number there, from 0.
+    prompt: messages up to where the responses begin; content always a list of parts,
+        `{"type": "text", "text": …}` or `{"type": "image"}`, the i-th image part showing `images[i]`.
+    responses: chosen first and rejected second for pairs; one for demonstrations; none for online prompts.
+    extra: every other column, untouched (rewards read them).
+    """
+
+    id: str
+    source: str
+    row: int
+    prompt: tuple[dict[str, Any], ...]
+    images: tuple[Picture, ...] = ()
+    responses: tuple[Response, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """One prompt with its K tokenised responses; it can be split off, moved and batched anew on its own.
+
+    prompt_ids: [P] token ids of the rendered prompt, image placeholders expanded.
+    responses: K tensors [C_k] of token ids; the end-of-turn token included.
+    weights: K tensors [C_k], float: how much a token counts as a target; 0 is not a target.
+    model_inputs: what the processor made of this prompt besides token ids (pixel values, grids, token types, …).
+        Only `data` and `policy.families` know what is inside.
+    positions: [P] or [3, P] position ids of the prompt, or None before the model's family has placed it.
+    next_position: the position of every response's first token.
+    block: [P] tokens with the same number ≥ 0 see each other in both directions (PaliGemma's prompt, Gemma 3's
+        pictures); −1 is causal. None before placing.
+    extra: columns that objectives, rewards and reports read; `label` per response for unpaired preferences.
+    """
+
+    id: str
+    prompt_ids: Int[Tensor, " prompt"]
+    responses: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...]
+    model_inputs: dict[str, Any] = field(default_factory=dict)
+    positions: Tensor | None = None
+    next_position: int = 0
+    block: Tensor | None = None
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        assert len(self.responses) == len(self.weights)
+        assert all(len(r) == len(w) > 0 for r, w in zip(self.responses, self.weights, strict=True))
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the shared-prefix row: the prompt once and every response."""
+        return len(self.prompt_ids) + sum(len(r) for r in self.responses)
+
+    def keep(self, response_indices: list[int]) -> "Group":
+        """The same prompt with only these responses."""
+        return replace(
+            self,
+            responses=tuple(self.responses[i] for i in response_indices),
+            weights=tuple(self.weights[i] for i in response_indices),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Groups laid out as a grid of tokens.
+
+    Every row of the grid holds one or more groups (or pieces of them). For each token: which group and which segment
+    it belongs to (0 = prompt, k = k-th response, −1 = padding) and its rank, the position inside prompt + own response.
+    predictor[t] is the flat index (row · length + column) of the token whose hidden state predicts target[t];
+    the first token of *every* response is predicted by the last prompt token.
+    """
+
+    input_ids: Int[Tensor, "rows length"]
+    position_ids: Int[Tensor, "*axes rows length"] | None
+    group: Int[Tensor, "rows length"]
+    segment: Int[Tensor, "rows length"]
+    rank: Int[Tensor, "rows length"]
+    block: Int[Tensor, "rows length"]
+    predictor: Int[Tensor, " targets"]
+    target: Int[Tensor, " targets"]
+    weight: Float[Tensor, " targets"]
+    response: Int[Tensor, " targets"]
+    response_group: Int[Tensor, " responses"]
+    num_groups: int
+    model_inputs: dict[str, Any] = field(default_factory=dict)
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch with every tensor on `device`."""
+        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
+        inputs = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.model_inputs.items()}
+        return replace(self, **moved, model_inputs=inputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogProbs:
+    """What a model says of the responses of a batch, token by token.
+
+    logp[t] is in nats; response[t] in 0…R−1; response_group[r] in 0…num_groups−1, responses of a group adjacent and in
+    the group's order. weight 0 marks tokens that are not targets. Optional per token: entropy (nats), top1 (the target was the
+    most likely token), mean_logit (mean over the vocabulary), log_sum_sq = log Σ p² (WPO, arXiv:2406.11827).
+    """
+
+    logp: Float[Tensor, " targets"]
+    weight: Float[Tensor, " targets"]
+    response: Int[Tensor, " targets"]
+    response_group: Int[Tensor, " responses"]
+    num_groups: int
+    entropy: Float[Tensor, " targets"] | None = None
+    top1: Bool[Tensor, " targets"] | None = None
+    mean_logit: Float[Tensor, " targets"] | None = None
+    log_sum_sq: Float[Tensor, " targets"] | None = None
+
+    @property
+    def num_responses(self) -> int:
+        return len(self.response_group)
+
+    def per_response(self, values: Float[Tensor, " targets"]) -> Float[Tensor, " responses"]:
+        """Weighted sum of a per-token value over each response."""
+        zeros = values.new_zeros(self.num_responses)
+        return zeros.index_add(0, self.response, values * self.weight.to(values.dtype))
+
+    def sum(self) -> Float[Tensor, " responses"]:
+        """log π(y|x) of each response: the sum over its target tokens."""
+        return self.per_response(self.logp)
+
+    @property
+    def lengths(self) -> Float[Tensor, " responses"]:
+        """Target tokens of each response (weights > 0 counted once each)."""
+        zeros = self.logp.new_zeros(self.num_responses)
+        return zeros.index_add(0, self.response, (self.weight > 0).to(self.logp.dtype))
+
+    def mean(self) -> Float[Tensor, " responses"]:
+        """Average log-prob of a target token of each response."""
+        return self.sum() / self.lengths.clamp(min=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """A sum over what a forward saw, and what to divide it by once the whole step is known.
+
+    value: the *sum* of the loss over this forward's tokens, responses, pairs or groups (`per` says which);
+        `training.step` divides by the step's global count, over micro-batches and processes.
+    metrics: name → (sum, count): averaged likewise.
+    """
+
+    value: Float[Tensor, ""]
+    per: Denominator
+    metrics: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
