@@ -1,12 +1,12 @@
 """What is trained: the model, its adapter, and the reference it is held to."""
 
 from dataclasses import field
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from sightline.config.strict import STRICT
+from sightline.config.strict import STRICT, Options
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -27,7 +27,7 @@ class ModelConfig:
     """Keep the vision tower as it is; its features are then computed once for policy and reference."""
     freeze_projector: bool = True
     """Keep the projector between tower and language model as it is."""
-    processor: dict[str, Any] = field(default_factory=dict)
+    processor: Options = field(default_factory=dict)
     """Options of the processor (`do_image_splitting`, `max_pixels`, `longest_edge`, …); saved with the model."""
 
 

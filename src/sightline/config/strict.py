@@ -1,5 +1,20 @@
 """How recipe dataclasses are checked: unknown keys refused, everything immutable, docstrings kept for `--help`."""
 
-from pydantic import ConfigDict
+from typing import Annotated, Any
 
-STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True, coerce_numbers_to_str=True, arbitrary_types_allowed=False)
+import yaml
+from pydantic import BeforeValidator, ConfigDict
+
+STRICT = ConfigDict(
+    extra="forbid", use_attribute_docstrings=True, coerce_numbers_to_str=True, arbitrary_types_allowed=False
+)
+
+
+def parse_scalars(options: Any) -> Any:
+    """Values of a free-form group come from flags as text: `"384"` means 384, `"false"` means False."""
+    if not isinstance(options, dict):
+        return options
+    return {key: yaml.safe_load(value) if isinstance(value, str) else value for key, value in options.items()}
+
+
+Options = Annotated[dict[str, Any], BeforeValidator(parse_scalars)]

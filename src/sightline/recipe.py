@@ -1,0 +1,294 @@
+"""YAML and flags → `Recipe`, and back. Imports no torch.
+
+A recipe file is a tree of keys; a flag `--objective.beta 0.2` sets one key of that tree. The tree is then structured
+into the dataclasses of `sightline.config`, which refuse what they do not know. Every complaint names the file and
+line, or the flag.
+"""
+
+import difflib
+import json
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import TypeAdapter, ValidationError
+
+from sightline.config import Recipe
+from sightline.errors import RecipeError
+
+SHORTHAND = {"model": "name", "data": "source", "objective": "type", "reference": "type"}
+"""`model: some/folder` stands for `model: {name: some/folder}`, in YAML and as `--model some/folder`."""
+
+RENAMED = {
+    "activation_checkpointing": "gradient_checkpointing",
+    "resume_from_checkpoint": "resume",
+    "warmup_ratio": "warmup_steps",
+}
+"""Names that transformers uses or used for the same thing."""
+
+COMMON_NAMES = {"lr": "learning_rate", "batch_size": "per_device_train_batch_size", "epochs": "num_train_epochs"}
+"""What people type for what transformers calls otherwise: a hint, not an alias."""
+
+Tree = dict[str, Any]
+
+
+def load_recipe(path: str | Path | None = None, flags: list[str] | None = None) -> Recipe:
+    """Read a recipe from a YAML file, from flags, or from a file with flags on top.
+
+    Raises `RecipeError` for an unknown key or flag (with the nearest valid name), a value of the wrong type, a key
+    given twice, or a file that is not YAML.
+    """
+    tree, lines = read_yaml(Path(path)) if path is not None else ({}, {})
+    changes = parse_flags(flags or [])
+    merged = merge(normalise(tree), normalise(changes))
+    if isinstance(merged.get("objective"), dict):
+        merged["objective"].setdefault("type", "dpo")
+    return structure(merged, path=path, lines=lines, flags=changes)
+
+
+def structure(
+    tree: Tree, *, path: str | Path | None = None, lines: dict | None = None, flags: Tree | None = None
+) -> Recipe:
+    """Check a tree of plain values and make it a `Recipe`. Raises `RecipeError`."""
+    try:
+        return TypeAdapter(Recipe).validate_python(tree)
+    except ValidationError as error:
+        complaints = [_complaint(e, path, lines or {}, flags or {}) for e in error.errors()]
+        raise RecipeError("\n".join(dict.fromkeys(complaints))) from None
+
+
+def dump_recipe(recipe: Recipe) -> str:
+    """The recipe as YAML text with every field, so that it can be run again as it is."""
+    tree = TypeAdapter(Recipe).dump_python(recipe, mode="json")
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def read_yaml(path: Path) -> tuple[Tree, dict[tuple[str, ...], int]]:
+    """A YAML file as a tree, and the line of each key. Raises `RecipeError`."""
+    if not path.is_file():
+        raise RecipeError(
+            f"There is no recipe {path}. Give the path of a YAML file, or flags alone (`--model … --data …`)."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.compose(text, Loader=yaml.SafeLoader)
+        tree = yaml.safe_load(text)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    if tree is None:
+        return {}, {}
+    if not isinstance(tree, dict):
+        raise RecipeError(f"{path} holds a {type(tree).__name__}; a recipe is a set of `key: value` lines.")
+    lines: dict[tuple[str, ...], int] = {}
+    _key_lines(node, (), lines, path)
+    return tree, lines
+
+
+def _key_lines(node: yaml.Node, prefix: tuple[str, ...], lines: dict[tuple[str, ...], int], path: Path) -> None:
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key_node, value_node in node.value:
+        key = (*prefix, str(key_node.value))
+        line = key_node.start_mark.line + 1
+        if key in lines:
+            raise RecipeError(
+                f"{path}, line {line}: `{'.'.join(key)}` is given a second time (first on line {lines[key]}). Keep one of them."
+            )
+        lines[key] = line
+        _key_lines(value_node, key, lines, path)
+
+
+def parse_flags(flags: list[str]) -> Tree:
+    """`['--objective.beta', '0.2', '--lora']` → `{'objective': {'beta': '0.2'}, 'lora': True}`. Raises `RecipeError`."""
+    tree: Tree = {}
+    position = 0
+    while position < len(flags):
+        flag = flags[position]
+        if not flag.startswith("--") or flag == "--":
+            raise RecipeError(
+                f"`{flag}` is neither a flag nor its value. Flags are written `--name value` or `--group.name value`."
+            )
+        position += 1
+        name, equals, inline = flag[2:].partition("=")
+        if equals:
+            values = [inline]
+        else:
+            values = []
+            while position < len(flags) and not _is_flag(flags[position]):
+                values.append(flags[position])
+                position += 1
+        _set(tree, name.replace("-", "_").split("."), _flag_value(values), flag)
+    return tree
+
+
+def _is_flag(word: str) -> bool:
+    return word.startswith("--") and word != "--"
+
+
+def _flag_value(values: list[str]) -> Any:
+    if not values:
+        return True
+    parsed = [_parse(value) for value in values]
+    return parsed[0] if len(parsed) == 1 else parsed
+
+
+def _parse(value: str) -> Any:
+    """Lists and maps are written as in YAML; `none` is null; all else stays text for the field's own type to read."""
+    if value.lower() in ("none", "null"):
+        return None
+    if value[:1] in "[{":
+        try:
+            return yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise RecipeError(f"`{value}` is not a YAML list or map: {' '.join(str(error).split())}.") from None
+    return value
+
+
+def _set(tree: Tree, keys: list[str], value: Any, flag: str) -> None:
+    for key in keys[:-1]:
+        current = tree.setdefault(key, {})
+        if not isinstance(current, dict):
+            current = tree[key] = {SHORTHAND[key]: current} if key in SHORTHAND else {}
+        tree = current
+    last = keys[-1]
+    if last in tree and isinstance(tree[last], dict) and last in SHORTHAND and not isinstance(value, dict):
+        tree[last][SHORTHAND[last]] = value
+    elif last in tree:
+        raise RecipeError(f"`{flag}` is given twice. Keep one of them.")
+    else:
+        tree[last] = value
+
+
+def normalise(tree: Tree) -> Tree:
+    """Shorthand groups spelled out, renamed keys under their present name."""
+    result: Tree = {}
+    for key, value in tree.items():
+        name = RENAMED.get(str(key), str(key))
+        if name in SHORTHAND and isinstance(value, str):
+            value = {SHORTHAND[name]: value}
+        if name == "lora" and value in (True, "true"):
+            value = {}
+        if name == "lora" and value in (False, "false"):
+            value = None
+        if name == "report_to" and isinstance(value, str):
+            value = [value]
+        if name == "report_to" and value is None:
+            value = []
+        result[name] = value
+    return result
+
+
+def merge(base: Tree, changes: Tree) -> Tree:
+    """`changes` on top of `base`, group by group. A change of a group's `type` replaces the whole group."""
+    result = dict(base)
+    for key, value in changes.items():
+        old = result.get(key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            same_type = "type" not in value or value["type"] == old.get("type", value["type"])
+            result[key] = merge(old, value) if same_type else value
+        else:
+            result[key] = value
+    return result
+
+
+def _complaint(error: Any, path: str | Path | None, lines: dict[tuple[str, ...], int], flags: Tree) -> str:
+    keys, owner = _keys(error["loc"])
+    name = ".".join(keys)
+    where = _where(keys, path, lines, flags)
+    match error["type"]:
+        case "unexpected_keyword_argument" | "extra_forbidden":
+            return f"{where}: there is no `{name}`. {_nearest(keys, owner)}"
+        case "union_tag_invalid":
+            got = error["ctx"]["tag"]
+            known = [tag.strip(" '") for tag in error["ctx"]["expected_tags"].split(",")]
+            close = difflib.get_close_matches(str(got), known, n=1)
+            hint = f" Did you mean `{close[0]}`?" if close else ""
+            return f"{where}: `{name}.type: {got}` is not known.{hint} Known: {', '.join(known)}."
+        case "union_tag_not_found":
+            return f"{where}: `{name}` needs a `type`."
+        case "dataclass_type":
+            return f"{where}: `{name}` is a group of keys, got `{error['input']}`. Write `{name}: {{key: value}}`."
+    got = error["input"] if not isinstance(error["input"], dict) else "a group of keys"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{where}: {message}"
+    return f"{where}: `{name}: {got}` cannot be. {message}."
+
+
+def _keys(location: tuple) -> tuple[tuple[str, ...], Any]:
+    """Pydantic's location without the tags of unions, and the dataclass that holds its last key."""
+    keys: list[str] = []
+    kind: Any = Recipe
+    owner: Any = Recipe
+    for part in location:
+        tagged = next(
+            (option for option in _dataclasses(kind) if not is_dataclass(kind) and _tag(option) == part), None
+        )
+        if tagged is not None:
+            kind = tagged
+            continue
+        owner = kind if is_dataclass(kind) else owner
+        keys.append(str(part))
+        kind = _field_type(kind, part) if is_dataclass(kind) and part in {f.name for f in fields(kind)} else None
+    return tuple(keys), owner
+
+
+def _field_type(owner: Any, name: Any) -> Any:
+    kind = next(f.type for f in fields(owner) if f.name == name)
+    options = _dataclasses(kind)
+    return options[0] if len(options) == 1 else kind if options else None
+
+
+def _dataclasses(kind: Any) -> list[Any]:
+    if is_dataclass(kind):
+        return [kind]
+    return [found for argument in get_args(kind) for found in _dataclasses(argument)]
+
+
+def _tag(kind: Any) -> Any:
+    return next((f.default for f in fields(kind) if f.name == "type"), None)
+
+
+def _where(keys: tuple[str, ...], path: str | Path | None, lines: dict[tuple[str, ...], int], flags: Tree) -> str:
+    inside: Any = flags
+    for key in keys:
+        inside = inside.get(key) if isinstance(inside, dict) else None
+    if inside is not None:
+        return f"Flag --{'.'.join(keys)}"
+    for length in range(len(keys), 0, -1):
+        if keys[:length] in lines:
+            return f"{path}, line {lines[keys[:length]]}"
+    return str(path) if path is not None else "Recipe"
+
+
+def _nearest(keys: tuple[str, ...], owner: Any) -> str:
+    """A hint for an unknown key: the nearest in its group, else the same name elsewhere, else what there is."""
+    group = "".join(f"{key}." for key in keys[:-1])
+    here = [f.name for f in fields(owner)]
+    wanted = COMMON_NAMES.get(keys[-1], keys[-1])
+    close = difflib.get_close_matches(wanted, here, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean `{group}{close[0]}`?"
+    elsewhere = [n for n in all_names() if n.rpartition(".")[2] == wanted and n != ".".join(keys)]
+    if elsewhere:
+        return f"Did you mean `{elsewhere[0]}`?"
+    kind = _tag(owner)
+    of_what = f"`{keys[-2]}.type: {kind}` takes" if kind else "Known here:"
+    return f"{of_what} {', '.join(name for name in here if name != 'type') or 'no options'}."
+
+
+def all_names(owner: Any = Recipe, prefix: str = "") -> list[str]:
+    """Every key a recipe can have, dotted."""
+    names: list[str] = []
+    for f in fields(owner):
+        name = prefix + f.name
+        names.append(name)
+        for option in _dataclasses(f.type):
+            names += all_names(option, f"{name}.")
+    return list(dict.fromkeys(names))
+
+
+def as_json(recipe: Recipe) -> str:
+    """The recipe as one JSON object, for programs."""
+    return json.dumps(TypeAdapter(Recipe).dump_python(recipe, mode="json"))
