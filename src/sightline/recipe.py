@@ -93,14 +93,15 @@ def _key_lines(node: yaml.Node, prefix: tuple[str, ...], lines: dict[tuple[str, 
         line = key_node.start_mark.line + 1
         if key in lines:
             raise RecipeError(
-                f"{path}, line {line}: `{'.'.join(key)}` is given a second time (first on line {lines[key]}). Keep one of them."
+                f"{path}, line {line}: `{'.'.join(key)}` is given a second time (first on line {lines[key]}). "
+                "Keep one of them."
             )
         lines[key] = line
         _key_lines(value_node, key, lines, path)
 
 
 def parse_flags(flags: list[str]) -> Tree:
-    """`['--objective.beta', '0.2', '--lora']` → `{'objective': {'beta': '0.2'}, 'lora': True}`. Raises `RecipeError`."""
+    """`['--objective.beta', '0.2', '--lora']` → `{'objective': {'beta': '0.2'}, 'lora': True}`."""
     tree: Tree = {}
     position = 0
     while position < len(flags):

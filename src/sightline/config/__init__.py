@@ -51,11 +51,11 @@ class Recipe:
     per_device_train_batch_size: int = Field(2, ge=1)
     """Groups (prompt + responses) that one forward sees at most, on each device."""
     gradient_accumulation_steps: int = Field(1, ge=1)
-    """Forwards a step. The step's size is this times the batch size times the devices; how it is cut changes no curve."""
+    """Forwards a step. A step sees this × batch size × devices groups; how it is cut changes no curve."""
     per_device_eval_batch_size: int | None = Field(None, ge=1)
     """The same for evaluation; the training value when left out."""
     layout: Literal["auto", "prefix", "padded"] = "auto"
-    """prefix: prompt and pictures once a group · padded: once a response, the slow oracle · auto: prefix where exact."""
+    """prefix: prompt and pictures once a group · padded: once a response · auto: prefix where exact."""
     num_train_epochs: float = Field(1.0, gt=0)
     """Passes over the data."""
     max_steps: int = Field(-1, ge=-1)

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from sightline.config.strict import STRICT
+from sightline.config.strict import STRICT, Options
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -35,8 +35,8 @@ class DataConfig:
     on_overlong: Literal["error", "skip", "truncate"] = "error"
     """What to do with a longer one: stop, skip the row, or trim the response."""
     share_pictures: bool = False
-    """Read rows that follow one another on one picture as one group: picture and common prompt are then computed once."""
+    """Make neighbouring rows on one picture one group: picture and common prompt are computed once."""
     seed: int = 0
     """Seed of drawn scenes and of the held-out cut."""
-    scenes: dict[str, float | int | str | bool] = Field(default_factory=dict)
+    scenes: Options = Field(default_factory=dict)
     """Options of the `scenes` source, see docs/scenes.md."""

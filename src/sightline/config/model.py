@@ -18,7 +18,7 @@ class ModelConfig:
     revision: str | None = None
     """Branch, tag or commit on the hub."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Precision of frozen weights. auto: bfloat16 on a GPU that has it, float32 on a CPU. Trained weights are float32."""
+    """Precision of frozen weights; auto: bfloat16 on a GPU that has it, else float32. Trained weights are float32."""
     attn_implementation: Literal["auto", "sdpa", "eager", "flex_attention"] = "auto"
     """Attention kernel; auto takes what the family is exact with."""
     trust_remote_code: bool = False
@@ -42,7 +42,7 @@ class LoraConfig:
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout on the adapter's input. The prompt's mask is shared by its responses."""
     target_modules: str | list[str] = "language"
-    """language: linear layers of the language model · all-linear: tower and projector too · names or a regular expression."""
+    """language: the language model's linear layers · all-linear: tower and projector too · names or a regex."""
     adapter: str | None = None
     """Folder of an adapter to train further."""
 
