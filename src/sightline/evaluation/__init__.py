@@ -1,0 +1,1 @@
+"""Evaluation: tasks (data + prompt + scorer), runs, statistics."""

@@ -1,0 +1,1 @@
+"""Answers to scores: pure functions that rewards and evaluation both stand on."""

@@ -1,0 +1,69 @@
+"""CHAIR (arXiv:1809.02156) and its companions Cover, Hal and Cog, as AMBER (arXiv:2311.07397) defines them.
+
+Everything is counted from sets of objects: what a caption mentions, what is in the picture, and what one would expect
+there although it is not (companions: the hallucinations of cognition). How words become objects is somebody else's
+business. Ratios are over the whole set, not averaged over captions, as in AMBER's official scorer.
+"""
+
+from collections.abc import Collection, Hashable, Iterable, Sequence
+from typing import NamedTuple
+
+
+class Mentions(NamedTuple):
+    """What one caption got right and wrong, in counts.
+
+    mentioned: objects the caption names, every mention counted. hallucinated: those of them that are not there.
+    present: objects in the picture. covered: those of them that the caption names.
+    companions: objects one would expect but that are absent. expected: those of them that the caption names.
+    """
+
+    mentioned: int
+    hallucinated: int
+    present: int
+    covered: int
+    companions: int
+    expected: int
+
+
+class ChairScores(NamedTuple):
+    """Shares in 0…1. chair: mentions that are not there. cover: objects there that are named.
+    hal: captions with at least one hallucination. cog: companions that are named though absent."""
+
+    chair: float
+    cover: float
+    hal: float
+    cog: float
+
+
+def count_mentions(
+    mentioned: Sequence[Hashable], present: Iterable[Hashable], companions: Iterable[Hashable] = ()
+) -> Mentions:
+    """Compare what a caption names (repetitions count) with what is present and what companions are absent.
+
+    A companion that is present is no companion. Repetitions in `present` and `companions` count once.
+    """
+    there = set(present)
+    absent = set(companions) - there
+    named = set(mentioned)
+    return Mentions(
+        mentioned=len(mentioned),
+        hallucinated=sum(m not in there for m in mentioned),
+        present=len(there),
+        covered=len(named & there),
+        companions=len(absent),
+        expected=len(named & absent),
+    )
+
+
+def chair_scores(counts: Collection[Mentions]) -> ChairScores:
+    """CHAIR, Cover, Hal and Cog of a set of captions; a ratio without a denominator is 0."""
+    return ChairScores(
+        chair=_share(sum(c.hallucinated for c in counts), sum(c.mentioned for c in counts)),
+        cover=_share(sum(c.covered for c in counts), sum(c.present for c in counts)),
+        hal=_share(sum(c.hallucinated > 0 for c in counts), len(counts)),
+        cog=_share(sum(c.expected for c in counts), sum(c.companions for c in counts)),
+    )
+
+
+def _share(part: int, whole: int) -> float:
+    return part / whole if whole else 0.0
