@@ -6,7 +6,7 @@ is what an objective makes of that.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,7 @@ from torch import Tensor
 Denominator = Literal["tokens", "responses", "pairs", "groups"]
 
 
+@runtime_checkable
 class Picture(Protocol):
     """A picture that is read when it is needed, never before."""
 

@@ -1,0 +1,9 @@
+"""Supervised fine-tuning: −log π of the target tokens. Prompt and image placeholders are never targets."""
+
+from jaxtyping import Float
+from torch import Tensor
+
+
+def sft_loss(logp: Float[Tensor, " targets"]) -> Float[Tensor, " targets"]:
+    """Negative log-likelihood of each target token, in nats. logp: log π(y_t | x, y_<t)."""
+    return -logp
