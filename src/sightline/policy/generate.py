@@ -1,0 +1,131 @@
+"""Answers from a model: batched, greedy or sampled, through transformers' own `generate`.
+
+Prompts are sorted by length and padded on the left, several hundred a batch if the model is small. Samples of one
+prompt share its vision features. Image placeholders are never sampled: a random policy emits them, and the tower then
+finds more placeholders than pictures. Left out: beam search, and sharing the prompt's keys and values (`rollouts`).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Int
+from peft import PeftModel
+from torch import Tensor
+from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
+
+from sightline.policy.families import Family, family_of
+from sightline.types import Group
+
+Progress = Callable[[int, int], None]
+"""Called with how many prompts are answered so far, and how many there are."""
+
+
+def generate(
+    model: PreTrainedModel | PeftModel,
+    processor: ProcessorMixin,
+    groups: Sequence[Group],
+    *,
+    max_new_tokens: int,
+    do_sample: bool = False,
+    temperature: float = 1.0,
+    top_p: float = 1.0,
+    top_k: int = 0,
+    num_return: int = 1,
+    seed: int | None = None,
+    batch_size: int = 32,
+    progress: Progress | None = None,
+) -> list[list[Tensor]]:
+    """`num_return` answers to each group's prompt, in the order of the groups, as token ids on the CPU.
+
+    An answer ends with the model's end token where it produced one within `max_new_tokens`. Greedy unless `do_sample`;
+    then `temperature`, `top_p` (1 is all) and `top_k` (0 is all) apply. The same seed, groups and batch size give the
+    same answers, and the global random state is left as it was; without a seed that state is used. `batch_size` counts
+    answers, not prompts. The model is in eval mode meanwhile.
+    """
+    if num_return > 1 and not do_sample:
+        raise ValueError(f"num_return={num_return} greedy answers would all be the same; pass do_sample=True.")
+    family = family_of(model)
+    settings = _settings(model, processor, family)
+    settings.update(max_new_tokens=max_new_tokens, num_return_sequences=num_return, do_sample=do_sample)
+    if do_sample:
+        settings.update(temperature=temperature, top_p=top_p, top_k=top_k)
+    # the longest first: what does not fit in memory fails at once
+    order = sorted(range(len(groups)), key=lambda i: -len(groups[i].prompt_ids))
+    prompts_at_once = max(1, batch_size // num_return)
+    answers: list[list[Tensor]] = [[] for _ in groups]
+    with torch.no_grad(), _evaluating(model), _seeded(model.device, seed):
+        for start in range(0, len(order), prompts_at_once):
+            chosen = order[start : start + prompts_at_once]
+            rows = _generate_batch(model, family, [groups[i] for i in chosen], GenerationConfig(**settings))
+            for place, i in enumerate(chosen):
+                answers[i] = rows[place * num_return : (place + 1) * num_return]
+            if progress is not None:
+                progress(start + len(chosen), len(order))
+    return answers
+
+
+def _generate_batch(
+    model: PreTrainedModel | PeftModel, family: Family, groups: list[Group], settings: GenerationConfig
+) -> list[Tensor]:
+    """`num_return_sequences` answers a group, adjacent, each cut after its end token."""
+    length = max(len(g.prompt_ids) for g in groups)
+    ids = torch.stack([left_padded(g.prompt_ids, length, settings.pad_token_id) for g in groups])
+    mask = torch.stack([left_padded(torch.ones_like(g.prompt_ids), length, 0) for g in groups])
+    inputs = family.concatenate([g.model_inputs for g in groups])
+    inputs = {name: v.to(model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
+    output = model.generate(
+        input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings, **inputs
+    )
+    return [_until_end(row, settings.eos_token_id) for row in output[:, length:].cpu()]
+
+
+def left_padded(values: Int[Tensor, " prompt"], length: int, padding: int) -> Int[Tensor, " length"]:
+    """`values` at the right end of `length` places."""
+    return torch.nn.functional.pad(values, (length - len(values), 0), value=padding)
+
+
+def _until_end(row: Int[Tensor, " tokens"], end_ids: list[int]) -> Int[Tensor, " answer"]:
+    """The answer up to its first end token, that one included; what follows is padding."""
+    ends = torch.isin(row, torch.tensor(end_ids)).nonzero()
+    return row[: int(ends[0]) + 1].clone() if len(ends) else row
+
+
+def _settings(model: PreTrainedModel | PeftModel, processor: ProcessorMixin, family: Family) -> dict[str, Any]:
+    """End and padding tokens and what must not be sampled; the model's own habits (penalties, top-k) are not taken."""
+    tokenizer = processor.tokenizer
+    end_ids = model.generation_config.eos_token_id
+    end_ids = end_ids if isinstance(end_ids, list) else [end_ids]
+    end_ids = sorted({i for i in [*end_ids, tokenizer.eos_token_id] if i is not None})
+    padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0]
+    return {
+        "eos_token_id": end_ids,
+        "pad_token_id": padding,
+        "suppress_tokens": sorted(family.image_token_ids) or None,
+        "repetition_penalty": 1.0,
+        "use_cache": True,
+    }
+
+
+@contextmanager
+def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+    """Dropout and gradient checkpointing off for a while."""
+    training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(training)
+
+
+@contextmanager
+def _seeded(device: torch.device, seed: int | None) -> Iterator[None]:
+    """Sample with this seed, then give the global random state back; None does nothing."""
+    if seed is None:
+        yield
+        return
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
