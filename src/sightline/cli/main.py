@@ -1,0 +1,69 @@
+"""`sightline COMMAND …`: finds the command and turns errors into exit codes (0 done, 1 failed, 2 the user's mistake).
+
+Nothing heavy is imported before the command is known, so that `--help` answers at once.
+"""
+
+import difflib
+import importlib
+import sys
+
+from sightline import __version__
+from sightline.errors import UserError
+
+COMMANDS = {
+    "quickstart": "the whole journey on the embedded model and data: pairs, DPO, evaluation, report",
+    "train": "train as a recipe says: sightline train RECIPE.yaml [--flags], or flags alone",
+    "generate": "answer a question about a picture",
+    "evaluate": "score a model, with intervals",
+    "compare": "two or more models side by side on the same questions",
+    "data": "look at rows, name their defects, convert, split",
+    "env": "versions and devices, for bug reports",
+}
+"""Every command and what it is for; `sightline.cli.NAME` holds its `run(argv) -> int`."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Entry point. Returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"sightline {__version__}")
+        return 0
+    try:
+        return importlib.import_module(f"sightline.cli.{command_named(argv[0])}").run(argv[1:])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 1
+
+
+def command_named(word: str) -> str:
+    """The command's module name. Raises `UserError` with the nearest command."""
+    if word in COMMANDS:
+        return word
+    close = difflib.get_close_matches(word, COMMANDS, n=1)
+    hint = f"Did you mean `sightline {close[0]}`?" if close else f"Known: {', '.join(COMMANDS)}."
+    raise UserError(f"There is no command `{word}`. {hint}")
+
+
+def usage() -> str:
+    """What `sightline --help` prints, within 80 columns."""
+    lines = [
+        "sightline: preference alignment for vision-language models",
+        "",
+        "usage: sightline COMMAND [arguments]        sightline COMMAND --help",
+        "",
+    ]
+    for name, purpose in COMMANDS.items():
+        lines.append(f"  {name:<11} {purpose}"[:80])
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+"""Recipe → transformers' `TrainingArguments`."""
+
+import math
+
+import torch
+from transformers import TrainingArguments
+
+from sightline.config import Recipe
+
+SAME_NAME = (
+    "num_train_epochs",
+    "max_steps",
+    "learning_rate",
+    "lr_scheduler_type",
+    "warmup_steps",
+    "weight_decay",
+    "adam_beta1",
+    "adam_beta2",
+    "adam_epsilon",
+    "max_grad_norm",
+    "optim",
+    "use_cpu",
+    "dataloader_num_workers",
+    "logging_steps",
+    "save_total_limit",
+    "seed",
+    "run_name",
+)
+
+
+def training_arguments(recipe: Recipe, *, has_eval: bool) -> TrainingArguments:
+    """The Trainer's settings: one of its batches is this process's whole step, so its own accumulation stays 1."""
+    on_cpu = recipe.use_cpu or not torch.cuda.is_available()
+    bf16 = recipe.bf16 if recipe.bf16 is not None else not on_cpu and torch.cuda.is_bf16_supported()
+    return TrainingArguments(
+        output_dir=recipe.output_dir,
+        **{name: getattr(recipe, name) for name in SAME_NAME if name != "use_cpu"},
+        use_cpu=on_cpu,
+        bf16=bf16,
+        per_device_train_batch_size=recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps,
+        per_device_eval_batch_size=recipe.per_device_eval_batch_size or recipe.per_device_train_batch_size,
+        gradient_accumulation_steps=1,
+        eval_strategy="steps" if has_eval and recipe.eval_steps else "no",
+        eval_steps=recipe.eval_steps,
+        save_strategy="steps" if recipe.save_steps else "no",
+        save_steps=recipe.save_steps or 500,
+        report_to=[tracker for tracker in recipe.report_to if tracker != "none"] or "none",
+        remove_unused_columns=False,
+        label_names=[],
+        logging_nan_inf_filter=False,  # the default hides NaN
+        disable_tqdm=True,  # sightline.training.progress draws the bar
+        dataloader_pin_memory=not on_cpu,
+        dataloader_persistent_workers=recipe.dataloader_num_workers > 0,
+        # workers are forked after torch has started threads; one thread a worker cannot dead-lock in them
+        average_tokens_across_devices=False,
+    )
+
+
+def total_steps(recipe: Recipe, num_groups: int, num_processes: int = 1) -> int:
+    """Optimizer steps of the run."""
+    if recipe.max_steps > 0:
+        return recipe.max_steps
+    step_size = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * num_processes
+    return math.ceil(math.ceil(num_groups / step_size) * recipe.num_train_epochs)

@@ -1,0 +1,21 @@
+"""Cut a step into micro-batches: memory and speed change, the curve does not."""
+
+from sightline.layout.packing import first_fit_decreasing
+from sightline.types import Group
+
+
+def cut(groups: list[Group], *, groups_per_forward: int, shared_prefix: bool = True) -> list[list[Group]]:
+    """Micro-batches of at most as many tokens as `groups_per_forward` groups of the step's longest have.
+
+    Several short groups thus share a forward that a long one fills alone. Every group is in exactly one micro-batch.
+    """
+    sizes = [tokens_in_grid(group, shared_prefix=shared_prefix) for group in groups]
+    budget = groups_per_forward * max(sizes)
+    return [[groups[i] for i in bin_] for bin_ in first_fit_decreasing(sizes, budget)]
+
+
+def tokens_in_grid(group: Group, *, shared_prefix: bool) -> int:
+    """Tokens that a forward computes for this group: P + ΣC with a shared prefix, Σ(P + C) without."""
+    if shared_prefix:
+        return group.num_tokens
+    return sum(len(group.prompt_ids) + len(response) for response in group.responses)

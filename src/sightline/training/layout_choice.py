@@ -1,0 +1,45 @@
+"""Which layout a run uses: the shared prefix where it is exact, the padded one elsewhere, and a line saying so."""
+
+from torch import nn
+from torch.utils.data import Dataset
+
+from sightline.policy.check import compare_layouts
+from sightline.policy.families import Family
+from sightline.types import Group
+
+NUM_CANDIDATES = 16
+"""Rows looked at to find one with a picture and at least two responses."""
+
+
+def choose_layout(model: nn.Module, family: Family, dataset: Dataset, *, wanted: str) -> tuple[str, str]:
+    """(layout, reason). With `auto`, one real group goes through both layouts first; on disagreement: padded."""
+    if wanted != "auto":
+        return wanted, f"Layout: {wanted}, as the recipe says"
+    if family.layout == "padded":
+        return (
+            "padded",
+            f"Layout: padded, {family.name} is not exact with a shared prefix; pictures are still encoded once",
+        )
+    group = typical_group(dataset)
+    if group is None:
+        return "prefix", "Layout: shared prefix (no group to compare on)"
+    comparison = compare_layouts(model, [family.place(group)])
+    if comparison.agrees:
+        return "prefix", f"Layout: shared prefix, equal to padded within {comparison.difference:.1e} on row {group.id}"
+    return (
+        "padded",
+        f"Layout: padded, because the shared prefix differs by {comparison.difference:.1e} on row {group.id} (allowed "
+        f"{comparison.allowed:.1e})",
+    )
+
+
+def typical_group(dataset: Dataset) -> Group | None:
+    """The first group with a picture and two responses, else the first group, of the first few rows."""
+    first = None
+    for index in range(min(NUM_CANDIDATES, len(dataset))):  # pyright: ignore[reportArgumentType]
+        item = dataset[index]
+        if isinstance(item, Group):
+            first = first or item
+            if item.model_inputs and len(item.responses) > 1:
+                return item
+    return first

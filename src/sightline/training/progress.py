@@ -1,0 +1,72 @@
+"""The progress bar of a training run: steps, time left, and the numbers that tell whether it goes well."""
+
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+SHOWN = {"loss": "loss", "rewards/accuracies": "accuracy", "rewards/margins": "margin", "reward": "reward"}
+
+
+def bar(console: Console) -> Progress:
+    """Sightline's progress bar, used by every long step."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[figures]}"),
+        console=console,
+        expand=True,
+    )
+
+
+class ProgressBar(TrainerCallback):
+    """Draws a bar on a terminal; elsewhere prints a line about every twentieth of the run."""
+
+    def __init__(self, console: Console, description: str = "Training") -> None:
+        self.console = console
+        self.description = description
+        self.progress: Progress | None = None
+        self.figures = ""
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_local_process_zero and self.console.is_terminal:
+            self.progress = bar(self.console)
+            self.progress.start()
+            self.task = self.progress.add_task(
+                self.description, total=state.max_steps, completed=state.global_step, figures=""
+            )
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        logs = logs or {}
+        shown = [f"{name} {logs[key]:.3g}" for key, name in SHOWN.items() if key in logs]
+        if shown:
+            self.figures = "  ".join(shown)
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if self.progress is not None:
+            self.progress.update(self.task, completed=state.global_step, figures=self.figures)
+        elif state.is_local_process_zero and state.global_step % max(state.max_steps // 20, 1) == 0:
+            self.console.print(
+                f"{self.description} {state.global_step}/{state.max_steps}  {self.figures}", highlight=False
+            )
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if self.progress is not None:
+            self.progress.update(self.task, completed=state.global_step, figures=self.figures)
+            self.progress.stop()
+            self.progress = None

@@ -1,0 +1,68 @@
+"""The rows of a run: where they come from, which are held out, and as what kind of group they are read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from torch.utils.data import Dataset, Subset
+
+from sightline.config import Recipe
+from sightline.data.dataset import GroupDataset
+from sightline.data.holdout import split_by_picture
+from sightline.data.render import Renderer
+from sightline.data.sources import load_rows
+from sightline.errors import DataError, RecipeError
+from sightline.objectives.objective import Objective
+from sightline.scenes.rows import for_recipe
+
+KINDS = {1: "demonstrations", 2: "pairs"}
+"""What a row is to an objective, by how many responses it needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRows:
+    """Data sets of groups to train on and to evaluate on, and a line that says what they are."""
+
+    train: Dataset
+    eval: Dataset | None
+    summary: str
+
+
+def training_rows(
+    recipe: Recipe,
+    objective: Objective,
+    processor: Any,
+    model: nn.Module,
+    *,
+    data: Sequence[dict[str, Any]] | None = None,
+    eval_data: Sequence[dict[str, Any]] | None = None,
+) -> TrainingRows:
+    """Read the recipe's rows, or take the given ones. Raises `DataError` when there are none."""
+    config = recipe.data
+    if data is None and not config.source:
+        raise RecipeError("The recipe names no data. Give `data.source` (a file, folder, hub id or `scenes`).")
+    if data is not None:
+        rows = data
+    elif config.source == "scenes":
+        rows = for_recipe(config, recipe.objective.type, model=model, processor=processor)
+    else:
+        rows = load_rows(config)
+    if len(rows) == 0:
+        raise DataError(f"{config.source or 'The data'} has no rows.")
+    renderer = Renderer(processor, max_length=config.max_length, on_overlong=config.on_overlong)
+    kind = KINDS[objective.num_responses or 1]
+    whole = GroupDataset(rows, config, renderer, kind)
+    held_out: Dataset | None = None
+    trained: Dataset = whole
+    if eval_data is not None or config.eval_source is not None:
+        eval_rows = eval_data if eval_data is not None else load_rows(config, split="eval")
+        held_out = GroupDataset(eval_rows, config, renderer, kind)
+    elif config.val_size > 0:
+        train_indices, eval_indices = split_by_picture(rows, config.val_size, config.seed)
+        trained = GroupDataset(Subset(rows, train_indices), config, renderer, kind)
+        held_out = GroupDataset(Subset(rows, eval_indices), config, renderer, kind)
+    summary = f"{len(rows):,} rows from {config.source or 'memory'} as {kind}"
+    if held_out is not None:
+        summary += f"; {len(held_out):,} held out for evaluation"
+    return TrainingRows(train=trained, eval=held_out, summary=summary)

@@ -1,0 +1,214 @@
+"""`train(recipe)`: from a recipe to a run folder."""
+
+import json
+import platform
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch import nn
+from transformers import TrainerCallback, set_seed
+
+from sightline import __version__
+from sightline.config import Recipe
+from sightline.errors import RecipeError, UserError
+from sightline.objectives.objective import Objective, build
+from sightline.policy.families import Family, family_of
+from sightline.policy.load import load_model, load_processor
+from sightline.policy.lora import add_lora, trainable_summary
+from sightline.policy.reference import build_reference
+from sightline.report.curves import draw_curves
+from sightline.training.arguments import training_arguments
+from sightline.training.layout_choice import choose_layout
+from sightline.training.metrics import MetricsFile
+from sightline.training.progress import ProgressBar
+from sightline.training.rows import training_rows
+from sightline.training.run_folder import (
+    METRICS,
+    RUN_CARD,
+    last_checkpoint,
+    open_run_folder,
+    write_folder_into,
+    write_text,
+)
+from sightline.training.trainer import AlignmentTrainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunResult:
+    """What a run left behind.
+
+    folder: the run's folder, loadable by peft or transformers. model, processor: still in memory.
+    metrics: the last logged figures, by the names in metrics.jsonl. seconds: wall time of training.
+    """
+
+    folder: Path
+    model: nn.Module
+    processor: Any
+    metrics: dict[str, float]
+    seconds: float
+
+
+def train(
+    recipe: Recipe,
+    *,
+    data: Sequence[dict[str, Any]] | None = None,
+    eval_data: Sequence[dict[str, Any]] | None = None,
+    model: nn.Module | None = None,
+    processor: Any = None,
+    callbacks: Sequence[TrainerCallback] = (),
+    console: Console | None = None,
+    description: str = "Training",
+) -> RunResult:
+    """Train as the recipe says and write a run folder.
+
+    data, eval_data: rows (a `datasets.Dataset` or any sequence of dicts) instead of `recipe.data.source`.
+    model, processor: objects already in memory instead of `recipe.model.name`.
+    Raises `UserError` and its kinds for every mistake of the user's.
+    """
+    console = console or Console()
+    objective = build(recipe.objective)
+    check_reference(recipe, objective)
+    folder = open_run_folder(recipe)
+    checkpoint = find_checkpoint(recipe, folder)
+    set_seed(recipe.seed)
+    processor = processor if processor is not None else load_processor(recipe.model)
+    model = model if model is not None else load_model(recipe.model)
+    rows = training_rows(recipe, objective, processor, model, data=data, eval_data=eval_data)
+    console.print(rows.summary, highlight=False)
+    model = prepare(model, recipe)
+    console.print(describe_trainable(model), highlight=False)
+    family = family_of(model)
+    layout, reason = choose_layout(model, family, rows.train, wanted=recipe.layout)
+    console.print(reason, highlight=False)
+    reference = build_reference(
+        model, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
+    )
+    metrics_file = MetricsFile(folder / METRICS, resumed_step=_step_of(checkpoint))
+    metrics_file.write({"event": "layout", "layout": layout, "reason": reason})
+    trainer = AlignmentTrainer(
+        model=model,
+        args=training_arguments(recipe, has_eval=rows.eval is not None),
+        objective=objective,
+        reference=reference,
+        family=family,
+        layout=layout,
+        groups_per_forward=recipe.per_device_train_batch_size,
+        share_features=shares_features(model, family),
+        on_bad_row=recipe.data.on_bad_row,
+        shuffle=recipe.shuffle,
+        train_dataset=rows.train,
+        eval_dataset=rows.eval,
+        processor=processor,
+        callbacks=[metrics_file, ProgressBar(console, description), *callbacks],
+    )
+    started = time.perf_counter()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    seconds = time.perf_counter() - started
+    if rows.eval is not None and not evaluated_at_end(trainer):
+        trainer.evaluate()
+    figures = finish(trainer, folder, recipe, seconds)
+    report_skipped(trainer, console)
+    console.print(f"Saved to {folder}", highlight=False)
+    return RunResult(folder=folder, model=model, processor=processor, metrics=figures, seconds=seconds)
+
+
+def check_reference(recipe: Recipe, objective: Objective) -> None:
+    """Refuse a reference where the objective has none, and none where it needs one."""
+    if recipe.reference.type == "none" and objective.needs_reference:
+        raise RecipeError(
+            f"`objective.type: {recipe.objective.type}` compares the policy with a reference, but it is none. "
+            "Leave `reference` out, or choose an objective without one."
+        )
+    if recipe.reference.type in ("adapter-off", "frozen-copy") and not objective.needs_reference:
+        raise RecipeError(
+            f"`objective.type: {recipe.objective.type}` has no reference, but `reference.type` is "
+            f"{recipe.reference.type}. Leave `reference` out."
+        )
+    if recipe.reference.type == "adapter-off" and recipe.lora is None:
+        raise RecipeError(
+            "`reference.type: adapter-off` turns the adapter off, but the recipe trains all weights. "
+            "Add a `lora` group, or use `reference.type: frozen-copy`."
+        )
+
+
+def find_checkpoint(recipe: Recipe, folder: Path) -> Path | None:
+    """The checkpoint to resume from, or None to start at step 0. Raises `UserError` when a named one is missing."""
+    if not recipe.resume:
+        return None
+    if isinstance(recipe.resume, str):
+        named = Path(recipe.resume)
+        if not (named / "trainer_state.json").is_file():
+            raise UserError(f"`resume: {named}` is not a checkpoint folder (no trainer_state.json in it).")
+        return named
+    return last_checkpoint(folder)
+
+
+def _step_of(checkpoint: Path | None) -> int | None:
+    if checkpoint is None:
+        return None
+    return int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
+
+
+def prepare(model: nn.Module, recipe: Recipe) -> nn.Module:
+    """LoRA, and recomputation of activations, as the recipe says."""
+    if recipe.lora is not None:
+        set_seed(recipe.seed)  # right before the adapter, so that its initial weights depend on the seed alone
+        model = add_lora(model, recipe.lora)
+    if recipe.gradient_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def describe_trainable(model: nn.Module) -> str:
+    """`Trains 40,960 of 1,012,345 parameters (4.05%): language model 40,960`."""
+    trainable, total, by_part = trainable_summary(model)
+    if trainable == 0:
+        raise RecipeError(
+            "Nothing is left to train: every part of the model is frozen. Add a `lora` group or unfreeze a part with "
+            "`model.freeze_vision: false`."
+        )
+    parts = ", ".join(f"{part} {number:,}" for part, number in by_part.items() if number)
+    return f"Trains {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f}%): {parts}"
+
+
+def shares_features(model: nn.Module, family: Family) -> bool:
+    """Whether pictures are encoded once for policy and reference: nothing on their way is trained."""
+    return not any(parameter.requires_grad for parameter in family.vision_parameters(model))
+
+
+def evaluated_at_end(trainer: AlignmentTrainer) -> bool:
+    """Whether the last step was already evaluated."""
+    return any("eval_loss" in line and line["step"] == trainer.state.global_step for line in trainer.state.log_history)
+
+
+def finish(trainer: AlignmentTrainer, folder: Path, recipe: Recipe, seconds: float) -> dict[str, float]:
+    """Save the model, draw the curves, write the run card; returns the last figures of each name."""
+    if trainer.is_world_process_zero():
+        write_folder_into(folder, lambda aside: trainer.save_model(str(aside)))
+        figures = {k: v for line in trainer.state.log_history for k, v in line.items() if isinstance(v, int | float)}
+        card = {
+            "sightline": __version__,
+            "versions": {name: version(name) for name in ("torch", "transformers", "peft", "accelerate", "datasets")},
+            "python": platform.python_version(),
+            "device": torch.cuda.get_device_name() if torch.cuda.is_available() and not recipe.use_cpu else "cpu",
+            "base_model": recipe.model.name,
+            "steps": trainer.state.global_step,
+            "seconds": round(seconds, 2),
+            "metrics": figures,
+        }
+        write_text(folder / RUN_CARD, json.dumps(card, indent=2) + "\n")
+        draw_curves(folder / METRICS, folder / "curves")
+        return figures
+    return {}
+
+
+def report_skipped(trainer: AlignmentTrainer, console: Console) -> None:
+    """Say which rows were left out, and why."""
+    if trainer.bad_rows:
+        console.print(f"{len(trainer.bad_rows)} rows were skipped; the first: {next(iter(trainer.bad_rows.values()))}")

@@ -1,0 +1,104 @@
+"""A run's folder: what is in it, when it may be written to, and writing so that nothing half-done bears a final name.
+
+recipe.yaml          the resolved recipe; `sightline train OUTPUT/recipe.yaml` runs it again
+adapter_model.safetensors, adapter_config.json    or model.safetensors, config.json
+processor files      as `save_pretrained` writes them
+metrics.jsonl        one line a logged step
+curves/*.png, report.html
+checkpoint-N/        for resuming: the above plus optimizer, schedule, random states
+sightline.json       versions, the base model, figures of the run
+"""
+
+import errno
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sightline.config import Recipe
+from sightline.errors import UserError
+from sightline.recipe import dump_recipe
+
+RECIPE = "recipe.yaml"
+METRICS = "metrics.jsonl"
+RUN_CARD = "sightline.json"
+
+
+def open_run_folder(recipe: Recipe) -> Path:
+    """Make the output folder and write the recipe into it.
+
+    Raises `UserError` when the folder holds something and the recipe neither resumes nor overwrites, or when it cannot
+    be written.
+    """
+    folder = Path(recipe.output_dir)
+    if folder.is_file():
+        raise UserError(f"The output folder {folder} is a file. Choose another folder with --output-dir.")
+    occupied = folder.is_dir() and any(folder.iterdir())
+    if occupied and recipe.overwrite_output_dir and not recipe.resume:
+        if not (folder / RECIPE).is_file():
+            raise UserError(
+                f"The folder {folder} does not hold a Sightline run (no {RECIPE} in it), so --overwrite-output-dir "
+                "does not empty it. Choose another folder with --output-dir."
+            )
+        shutil.rmtree(folder)
+        occupied = False
+    if occupied and not recipe.resume:
+        raise UserError(
+            f"The output folder {folder} already holds {'a run' if (folder / RECIPE).is_file() else 'files'}. Choose "
+            "another with --output-dir, go on with that run with --resume, or empty it with --overwrite-output-dir."
+        )
+    with explain_disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / RECIPE, dump_recipe(recipe))
+    return folder
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file so that it is either the old one or the whole new one."""
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)
+
+
+def write_folder_into(folder: Path, save: Callable[[Path], None]) -> None:
+    """Let `save` fill a folder aside, then move its files into `folder`: a full disk leaves no half-written model."""
+    aside = folder / ".part"
+    shutil.rmtree(aside, ignore_errors=True)
+    with explain_disk_errors(folder):
+        try:
+            aside.mkdir()
+            save(aside)
+            for file in sorted(aside.iterdir()):
+                os.replace(file, folder / file.name)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def explain_disk_errors(folder: Path) -> Iterator[None]:
+    """No space, no permission or a read-only disk as one paragraph."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free / 2**20
+            raise UserError(
+                f"The disk that holds {folder} is full ({free:.0f} MiB free). Nothing half-written was left under a "
+                "final name. Free some space, or choose another disk with --output-dir, and run again with --resume."
+            ) from None
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise UserError(
+                f"The folder {folder} cannot be written: {error.strerror}. Choose another with --output-dir."
+            ) from None
+        raise
+
+
+def last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint (one whose trainer state was written, which comes last)."""
+    found = [
+        (int(path.name.removeprefix("checkpoint-")), path)
+        for path in folder.glob("checkpoint-*")
+        if path.name.removeprefix("checkpoint-").isdigit() and (path / "trainer_state.json").is_file()
+    ]
+    return max(found)[1] if found else None

@@ -1,0 +1,188 @@
+"""A thin `transformers.Trainer`: the library's loop, optimizer, schedule, checkpoints and trackers around our step.
+
+One batch of its loader is the list of groups of this process's whole optimizer step; `training.step` cuts it up.
+"""
+
+import contextlib
+import time
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
+from transformers import Trainer, TrainingArguments
+
+from sightline.data.dataset import BadRow
+from sightline.errors import DataError
+from sightline.objectives.objective import Objective
+from sightline.policy.families import Family
+from sightline.policy.reference import Reference
+from sightline.training.metrics import Means, averages, device_memory
+from sightline.training.step import StepSettings, score_step, train_step
+from sightline.types import Group
+
+
+def collate(items: list[Group | BadRow]) -> dict[str, list]:
+    """A Trainer batch must be a dict; nothing is padded before the step is cut."""
+    return {
+        "groups": [item for item in items if isinstance(item, Group)],
+        "bad_rows": [item for item in items if isinstance(item, BadRow)],
+    }
+
+
+class AlignmentTrainer(Trainer):
+    """Trains a policy with an objective over groups.
+
+    groups_per_forward: how many groups (of the step's longest) a forward holds. on_bad_row: error | skip.
+    shuffle: draw rows at random. share_features: encode pictures once for policy and reference (frozen tower).
+    """
+
+    def __init__(
+        self,
+        *,
+        model: nn.Module,
+        args: TrainingArguments,
+        objective: Objective,
+        reference: Reference | None,
+        family: Family,
+        layout: str,
+        groups_per_forward: int,
+        share_features: bool,
+        on_bad_row: str,
+        shuffle: bool,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | None,
+        processor: Any,
+        callbacks: list,
+    ) -> None:
+        super().__init__(
+            model=model,
+            args=args,
+            train_dataset=train_dataset,
+            eval_dataset=eval_dataset,
+            data_collator=collate,
+            processing_class=processor,
+            callbacks=callbacks,
+        )
+        self.objective = objective
+        self.reference = reference
+        self.on_bad_row = on_bad_row
+        self.shuffle = shuffle
+        self.means = Means()
+        self.bad_rows: dict[str, str] = {}
+        self.num_tokens = 0
+        self.settings = StepSettings(
+            family=family,
+            layout=layout,
+            groups_per_forward=groups_per_forward,
+            device=self.accelerator.device,
+            share_features=share_features,
+            autocast=self.compute_loss_context_manager,
+            no_sync=self._no_sync,
+            sum_over_processes=self._sum_over_processes,
+            num_processes=self.accelerator.num_processes,
+        )
+
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        dataset = train_dataset if train_dataset is not None else self.train_dataset
+        return RandomSampler(dataset) if self.shuffle else SequentialSampler(dataset)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, list], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """One optimizer step's gradient."""
+        model.train()
+        self._take_bad_rows(inputs["bad_rows"])
+        groups = inputs["groups"]
+        if not groups:
+            raise DataError(
+                f"All rows of step {self.state.global_step + 1} are bad: nothing is left to train on. Run `sightline "
+                "data check`, or give a larger `per_device_train_batch_size`."
+            )
+        self.num_tokens += sum(group.num_tokens for group in groups)
+        return train_step(
+            model,
+            groups,
+            self.objective,
+            self.reference,
+            self.settings,
+            backward=self.accelerator.backward,
+            means=self.means,
+        )
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Loss and metrics over held-out rows: sums over all of them, divided once."""
+        dataset = eval_dataset if isinstance(eval_dataset, Dataset) else self.eval_dataset
+        assert dataset is not None
+        model = self.model_wrapped
+        model.eval()
+        means, started = Means(), time.time()
+        for inputs in self._eval_batches(dataset):
+            self._take_bad_rows(inputs["bad_rows"])
+            if inputs["groups"]:
+                score_step(model, inputs["groups"], self.objective, self.reference, self.settings, means=means)
+        figures = averages(self._gather(means.totals()))
+        figures["loss"] = sum(self.objective.weights[name] * figures[f"loss/{name}"] for name in self.objective.weights)
+        if len(self.objective.weights) == 1:
+            figures = {name: value for name, value in figures.items() if not name.startswith("loss/")}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        metrics[f"{metric_key_prefix}_runtime"] = time.time() - started
+        super().log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _eval_batches(self, dataset: Dataset) -> DataLoader:
+        loader = DataLoader(
+            dataset,
+            batch_size=self.args.per_device_eval_batch_size,
+            collate_fn=collate,
+            num_workers=self.args.dataloader_num_workers,
+        )
+        return self.accelerator.prepare_data_loader(loader)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Training logs carry the averages since the last log, by TRL's names, and peak memory."""
+        if "loss" in logs:
+            averaged = averages(self._gather(self.means.totals()))
+            if len(self.objective.weights) == 1:
+                averaged = {name: value for name, value in averaged.items() if not name.startswith("loss/")}
+            logs = {**logs, **averaged, "num_tokens": self.num_tokens, **device_memory()}
+            if self.bad_rows:
+                logs["rows_skipped"] = len(self.bad_rows)
+            self.means.clear()
+        super().log(logs, start_time)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
+        """Model or adapter as safetensors, and the processor; no pickled training arguments."""
+        folder = output_dir if output_dir is not None else self.args.output_dir
+        if self.args.should_save:
+            self.model.save_pretrained(folder, state_dict=state_dict)
+            self.processing_class.save_pretrained(folder)
+
+    def _take_bad_rows(self, rows: list[BadRow]) -> None:
+        for row in rows:
+            if self.on_bad_row == "error":
+                raise DataError(row.message)
+            self.bad_rows[row.id] = row.message
+
+    def _no_sync(self) -> contextlib.AbstractContextManager:
+        return self.accelerator.no_sync(self.model_wrapped)
+
+    def _sum_over_processes(self, counts: dict[str, float]) -> dict[str, float]:
+        if self.accelerator.num_processes == 1:
+            return counts
+        values = torch.tensor(list(counts.values()), dtype=torch.float64, device=self.accelerator.device)
+        total = self.accelerator.reduce(values, reduction="sum")
+        return dict(zip(counts, total.tolist(), strict=True))
+
+    def _gather(self, totals: dict) -> list[dict]:
+        if self.accelerator.num_processes == 1:
+            return [totals]
+        from accelerate.utils import gather_object
+
+        return gather_object([totals])
