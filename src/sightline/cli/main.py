@@ -11,8 +11,8 @@ from sightline import __version__
 from sightline.errors import UserError
 
 COMMANDS = {
-    "quickstart": "the whole journey on the embedded model and data: pairs, DPO, evaluation, report",
-    "train": "train as a recipe says: sightline train RECIPE.yaml [--flags], or flags alone",
+    "quickstart": "the whole journey on the embedded model: pairs, DPO, report",
+    "train": "train as a recipe says: RECIPE.yaml [--flags], or flags alone",
     "generate": "answer a question about a picture",
     "evaluate": "score a model, with intervals",
     "compare": "two or more models side by side on the same questions",
@@ -61,7 +61,7 @@ def usage() -> str:
         "",
     ]
     for name, purpose in COMMANDS.items():
-        lines.append(f"  {name:<11} {purpose}"[:80])
+        lines.append(f"  {name:<11} {purpose}")
     return "\n".join(lines)
 
 

@@ -13,9 +13,9 @@ INDENT = 6
 USAGE = """usage: sightline train RECIPE.yaml [--name value ...]
        sightline train --model MODEL --data DATA --objective.type dpo [...]
 
-Every field of a recipe is a flag, `--group.name value`; a flag wins over the file.
-`--model X` stands for `--model.name X`, `--data X` for `--data.source X`, a bare
-`--lora` for LoRA with its defaults.
+Every field of a recipe is a flag, `--group.name value`; a flag wins over the
+file. `--model X` stands for `--model.name X`, `--data X` for `--data.source X`, a
+bare `--lora` for LoRA with its defaults, a bare `--name` for `--name true`.
 """
 
 
@@ -33,9 +33,7 @@ def recipe_help() -> str:
         for option in options:
             tag = next((f.default for f in fields(option) if f.name == "type"), None)
             heading = f"{name.upper()} ({name}.type: {tag})" if len(options) > 1 else name.upper()
-            summary = textwrap.fill(
-                " ".join((option.__doc__ or "").split()), WIDTH, initial_indent="  ", subsequent_indent="  "
-            )
+            summary = textwrap.indent(textwrap.fill(" ".join((option.__doc__ or "").split()), WIDTH - 2), "  ")
             blocks += ["", heading, summary]
             for field in fields(option):
                 if not (len(options) > 1 and field.name == "type"):
@@ -66,7 +64,7 @@ def _default(field: Any) -> str:
 
 def _kind(kind: Any) -> str:
     if kind is bool:
-        return ""
+        return "true|false"
     if typing.get_origin(kind) is typing.Literal:
         return "|".join(map(str, typing.get_args(kind)))
     names = {int: "N", float: "X", str: "TEXT"}

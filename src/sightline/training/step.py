@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.layout import padded, prefix
-from sightline.objectives.objective import Objective
+from sightline.objectives.objective import Objective, State
 from sightline.policy.families import Family
 from sightline.policy.features import Features, encode
 from sightline.policy.forward import log_probs
@@ -23,6 +23,7 @@ from sightline.training.metrics import Means
 from sightline.types import Batch, Group, LogProbs, Loss
 
 Counts = dict[str, float]
+"""What each part of an objective is divided by, over the whole step and all processes."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,17 +54,6 @@ class MicroBatch:
     features: Features | None
 
 
-def count(groups: list[Group]) -> Counts:
-    """What losses are divided by: target tokens, responses, pairs and groups."""
-    num_responses = sum(len(group.responses) for group in groups)
-    return {
-        "tokens": float(sum(int((weight > 0).sum()) for group in groups for weight in group.weights)),
-        "responses": float(num_responses),
-        "pairs": float(num_responses // 2),
-        "groups": float(len(groups)),
-    }
-
-
 def cut_step(groups: list[Group], settings: StepSettings) -> list[list[Group]]:
     """The step's groups as micro-batches."""
     return cut(groups, groups_per_forward=settings.groups_per_forward, shared_prefix=settings.layout == "prefix")
@@ -85,18 +75,21 @@ def train_step(
     reference: Reference | None,
     settings: StepSettings,
     *,
+    state: State,
     backward: Callable[[Tensor], None],
     means: Means,
 ) -> Tensor:
     """Accumulate the gradient of the step's loss in the parameters; returns this process's part of the loss, detached.
 
-    `backward` is called once a micro-batch. The loss is scaled by the number of processes, since engines average
+    `backward` is called once a micro-batch. `state` is the objective's (BCO's shift), changed in place. The loss is scaled by the number of processes, since engines average
     gradients over them. Metrics go to `means`.
     """
-    counts = settings.sum_over_processes(count(groups))
+    counts = settings.sum_over_processes(as_floats(objective.counts(groups)))
     pieces = cut_step(groups, settings)
     if objective.whole_step:
-        return _replay(model, pieces, objective, reference, settings, counts, backward=backward, means=means)
+        return _replay(
+            model, pieces, objective, reference, settings, counts, state=state, backward=backward, means=means
+        )
     total = torch.zeros((), device=settings.device)
     for index, piece in enumerate(pieces):
         micro = micro_batch(model, piece, settings)
@@ -107,7 +100,7 @@ def train_step(
             losses = objective(policy, reference_log_probs, extras(micro.groups, settings.device))
             loss = reduce(losses, objective.weights, counts) * settings.num_processes
             backward(loss)
-        means.add(part_means(losses, policy))
+        means.add(part_means(losses, as_floats(objective.counts(micro.groups))))
         total = total + loss.detach()
     return total
 
@@ -120,40 +113,39 @@ def score_step(
     reference: Reference | None,
     settings: StepSettings,
     *,
+    state: State,
     means: Means,
 ) -> None:
     """Loss and metrics of held-out groups as sums and counts in `means`; nothing is trained."""
     micros = [micro_batch(model, piece, settings) for piece in cut_step(groups, settings)]
     policies = [_policy_log_probs(model, micro, settings) for micro in micros]
     references = [_reference_log_probs(reference, micro, settings) for micro in micros]
-    columns = [extras(micro.groups, settings.device) for micro in micros]
+    pieces = [micro.groups for micro in micros]
     if objective.whole_step:
         policies, references = [concatenate(policies)], [_concatenate_references(references)]
-        columns = [extras([group for micro in micros for group in micro.groups], settings.device)]
-    for policy, ref, extra in zip(policies, references, columns, strict=True):
-        means.add(part_means(objective(policy, ref, extra), policy))
+        pieces = [[group for piece in pieces for group in piece]]
+    for policy, ref, piece in zip(policies, references, pieces, strict=True):
+        losses = objective(policy, ref, extras(piece, settings.device), state)
+        means.add(part_means(losses, as_floats(objective.counts(piece))))
+
+
+def as_floats(counts: dict[str, int]) -> Counts:
+    """Counts as numbers that can be summed over processes."""
+    return {name: float(number) for name, number in counts.items()}
 
 
 def reduce(losses: dict[str, Loss], weights: dict[str, float], counts: Counts) -> Tensor:
     """Σ over parts of weight · sum / global count."""
-    return sum(
-        (weights[name] * loss.value / max(counts[loss.per], 1.0) for name, loss in losses.items()),
-        start=torch.zeros((), device=next(iter(losses.values())).value.device),
-    )
+    terms = [weights[name] * loss.value / max(counts[name], 1.0) for name, loss in losses.items()]
+    return torch.stack(terms).sum()
 
 
-def part_means(losses: dict[str, Loss], policy: LogProbs) -> dict[str, tuple[Tensor | float, Tensor | float]]:
+def part_means(losses: dict[str, Loss], counts: Counts) -> dict[str, tuple[Tensor | float, Tensor | float]]:
     """The objective's own metrics, and each part's loss as `loss/<part>`, as (sum, count)."""
-    here = {
-        "tokens": float((policy.weight > 0).sum()),
-        "responses": float(policy.num_responses),
-        "pairs": float(policy.num_responses // 2),
-        "groups": float(policy.num_groups),
-    }
     metrics: dict[str, tuple[Tensor | float, Tensor | float]] = {}
     for name, loss in losses.items():
         metrics |= loss.metrics
-        metrics[f"loss/{name}"] = (loss.value.detach(), here[loss.per])
+        metrics[f"loss/{name}"] = (loss.value.detach(), counts[name])
     return metrics
 
 
@@ -206,6 +198,7 @@ def _replay(
     settings: StepSettings,
     counts: Counts,
     *,
+    state: State,
     backward: Callable[[Tensor], None],
     means: Means,
 ) -> Tensor:
@@ -222,9 +215,11 @@ def _replay(
     whole = concatenate(scored)
     logp = whole.logp.detach().requires_grad_()
     everything = extras([group for micro in micros for group in micro.groups], settings.device)
-    losses = objective(replace(whole, logp=logp), _concatenate_references(references), everything)
+    whole_reference = _concatenate_references(references)
+    state.update(objective.update_state(state, whole, whole_reference, everything))
+    losses = objective(replace(whole, logp=logp), whole_reference, everything, state)
     loss = reduce(losses, objective.weights, counts)
-    means.add(part_means(losses, whole))
+    means.add(part_means(losses, counts))
     (gradient,) = torch.autograd.grad(loss, logp)
     gradients = gradient.split([len(part.logp) for part in scored])
     for index, (micro, weights) in enumerate(zip(micros, gradients, strict=True)):

@@ -5,9 +5,11 @@ One batch of its loader is the list of groups of this process's whole optimizer 
 
 import contextlib
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 from transformers import Trainer, TrainingArguments
@@ -20,6 +22,8 @@ from sightline.policy.reference import Reference
 from sightline.training.metrics import Means, averages, device_memory
 from sightline.training.step import StepSettings, score_step, train_step
 from sightline.types import Group
+
+OBJECTIVE_STATE = "objective_state.safetensors"
 
 
 def collate(items: list[Group | BadRow]) -> dict[str, list]:
@@ -65,6 +69,7 @@ class AlignmentTrainer(Trainer):
             callbacks=callbacks,
         )
         self.objective = objective
+        self.objective_state = objective.initial_state()
         self.reference = reference
         self.on_bad_row = on_bad_row
         self.shuffle = shuffle
@@ -106,6 +111,7 @@ class AlignmentTrainer(Trainer):
             self.objective,
             self.reference,
             self.settings,
+            state=self.objective_state,
             backward=self.accelerator.backward,
             means=self.means,
         )
@@ -125,7 +131,15 @@ class AlignmentTrainer(Trainer):
         for inputs in self._eval_batches(dataset):
             self._take_bad_rows(inputs["bad_rows"])
             if inputs["groups"]:
-                score_step(model, inputs["groups"], self.objective, self.reference, self.settings, means=means)
+                score_step(
+                    model,
+                    inputs["groups"],
+                    self.objective,
+                    self.reference,
+                    self.settings,
+                    state=self.objective_state,
+                    means=means,
+                )
         figures = averages(self._gather(means.totals()))
         figures["loss"] = sum(self.objective.weights[name] * figures[f"loss/{name}"] for name in self.objective.weights)
         if len(self.objective.weights) == 1:
@@ -163,6 +177,17 @@ class AlignmentTrainer(Trainer):
         if self.args.should_save:
             self.model.save_pretrained(folder, state_dict=state_dict)
             self.processing_class.save_pretrained(folder)
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        """Random states, and the objective's state beside them."""
+        super()._save_rng_state(output_dir)
+        if self.objective_state and self.args.should_save:
+            save_file(self.objective_state, Path(output_dir) / OBJECTIVE_STATE)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is not None and self.objective_state:
+            self.objective_state = load_file(Path(checkpoint) / OBJECTIVE_STATE)
 
     def _take_bad_rows(self, rows: list[BadRow]) -> None:
         for row in rows:
