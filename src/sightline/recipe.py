@@ -224,7 +224,7 @@ def _keys(location: tuple) -> tuple[tuple[str, ...], Any]:
     owner: Any = Recipe
     for part in location:
         tagged = next(
-            (option for option in _dataclasses(kind) if not is_dataclass(kind) and _tag(option) == part), None
+            (option for option in dataclasses_in(kind) if not is_dataclass(kind) and _tag(option) == part), None
         )
         if tagged is not None:
             kind = tagged
@@ -237,14 +237,15 @@ def _keys(location: tuple) -> tuple[tuple[str, ...], Any]:
 
 def _field_type(owner: Any, name: Any) -> Any:
     kind = next(f.type for f in fields(owner) if f.name == name)
-    options = _dataclasses(kind)
+    options = dataclasses_in(kind)
     return options[0] if len(options) == 1 else kind if options else None
 
 
-def _dataclasses(kind: Any) -> list[Any]:
-    if is_dataclass(kind):
+def dataclasses_in(kind: Any) -> list[Any]:
+    """The recipe dataclasses that a field's type admits: none, one, or the options of a union."""
+    if isinstance(kind, type) and is_dataclass(kind):
         return [kind]
-    return [found for argument in get_args(kind) for found in _dataclasses(argument)]
+    return [found for argument in get_args(kind) for found in dataclasses_in(argument)]
 
 
 def _tag(kind: Any) -> Any:
@@ -285,7 +286,7 @@ def all_names(owner: Any = Recipe, prefix: str = "") -> list[str]:
     for f in fields(owner):
         name = prefix + f.name
         names.append(name)
-        for option in _dataclasses(f.type):
+        for option in dataclasses_in(f.type):
             names += all_names(option, f"{name}.")
     return list(dict.fromkeys(names))
 

@@ -2,10 +2,11 @@
 
 import textwrap
 import typing
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, fields
 from typing import Any
 
 from sightline.config import Recipe
+from sightline.recipe import dataclasses_in
 
 WIDTH = 80
 INDENT = 6
@@ -24,7 +25,7 @@ def recipe_help() -> str:
     blocks = [USAGE, "TRAINING"]
     groups = []
     for field in fields(Recipe):
-        options = _dataclasses(field.type)
+        options = dataclasses_in(field.type)
         if options:
             groups.append((field.name, options))
         else:
@@ -76,9 +77,3 @@ def _kind(kind: Any) -> str:
     if typing.get_origin(kind) is dict or str(kind).startswith("typing.Annotated"):
         return "{KEY: VALUE}"
     return "|".join(word for word in found if word)
-
-
-def _dataclasses(kind: Any) -> list[Any]:
-    if is_dataclass(kind):
-        return [kind]
-    return [found for argument in typing.get_args(kind) for found in _dataclasses(argument)]

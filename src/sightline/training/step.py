@@ -81,8 +81,8 @@ def train_step(
 ) -> Tensor:
     """Accumulate the gradient of the step's loss in the parameters; returns this process's part of the loss, detached.
 
-    `backward` is called once a micro-batch. `state` is the objective's (BCO's shift), changed in place. The loss is scaled by the number of processes, since engines average
-    gradients over them. Metrics go to `means`.
+    `backward` is called once a micro-batch. `state` is the objective's (BCO's shift), changed in place. The loss is
+    scaled by the number of processes, since engines average gradients over them. Metrics go to `means`.
     """
     counts = settings.sum_over_processes(as_floats(objective.counts(groups)))
     pieces = cut_step(groups, settings)

@@ -1,0 +1,39 @@
+"""The command itself: help, exit codes, unknown commands."""
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sightline.cli.main import COMMANDS, main, usage
+
+
+def test_help_imports_nothing_heavy_and_is_quick():
+    started = time.process_time()
+    code = "import sys; from sightline.cli.main import main; main(['--help']); assert 'torch' not in sys.modules"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "sightline" in result.stdout
+    assert time.process_time() - started < 0.5
+
+
+def test_help_fits_eighty_columns_and_names_every_command():
+    assert max(len(line) for line in usage().splitlines()) <= 80
+    assert all(name in usage() for name in COMMANDS)
+
+
+def test_an_unknown_command_is_the_users_mistake(capsys):
+    assert main(["trian"]) == 2
+    assert "Did you mean `sightline train`?" in capsys.readouterr().err
+
+
+def test_a_wrong_flag_exits_with_two_and_no_traceback(capsys):
+    assert main(["train", "--max-step", "3"]) == 2
+    printed = capsys.readouterr().err
+    assert "Did you mean `max_steps`?" in printed and "Traceback" not in printed
+
+
+@pytest.mark.parametrize("flag", ["--version", "-V"])
+def test_the_version_is_printed(flag, capsys):
+    assert main([flag]) == 0
+    assert "sightline" in capsys.readouterr().out

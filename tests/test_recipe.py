@@ -1,0 +1,107 @@
+"""Recipes: YAML and flags into checked dataclasses, and what the user reads when they are wrong."""
+
+from pathlib import Path
+
+import pytest
+
+from sightline.config import DPOConfig, SFTConfig
+from sightline.errors import RecipeError
+from sightline.recipe import all_names, dump_recipe, load_recipe
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "recipe.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_flags_alone_make_a_recipe():
+    recipe = load_recipe(
+        None, ["--model", "folder", "--data", "rows.parquet", "--objective.type", "dpo", "--max-steps", "12"]
+    )
+    assert (recipe.model.name, recipe.data.source, recipe.max_steps) == ("folder", "rows.parquet", 12)
+    assert isinstance(recipe.objective, DPOConfig)
+
+
+def test_a_flag_wins_over_the_file(tmp_path):
+    path = write(tmp_path, "learning_rate: 1e-5\nlora: {r: 4}\nobjective: {type: dpo, beta: 0.3}\n")
+    recipe = load_recipe(path, ["--learning-rate", "2e-4", "--lora.r=32"])
+    assert recipe.learning_rate == 2e-4
+    assert recipe.lora is not None and recipe.lora.r == 32
+    assert isinstance(recipe.objective, DPOConfig) and recipe.objective.beta == 0.3
+
+
+def test_a_number_that_yaml_reads_as_text_is_still_a_number(tmp_path):
+    assert load_recipe(write(tmp_path, "learning_rate: 5e-6\n")).learning_rate == 5e-6
+
+
+def test_changing_the_objective_by_flag_starts_its_group_afresh(tmp_path):
+    recipe = load_recipe(write(tmp_path, "objective: {type: dpo, beta: 0.3}\n"), ["--objective.type", "sft"])
+    assert isinstance(recipe.objective, SFTConfig)
+
+
+def test_bare_flags_lists_and_free_options():
+    recipe = load_recipe(
+        None, ["--lora", "--resume", "--report-to", "wandb", "tensorboard", "--model.processor.max_pixels", "400"]
+    )
+    assert recipe.lora is not None and recipe.resume is True
+    assert recipe.report_to == ["wandb", "tensorboard"]
+    assert recipe.model.processor == {"max_pixels": 400}
+
+
+def test_the_resolved_recipe_runs_again_as_it_is(tmp_path):
+    recipe = load_recipe(None, ["--model", "m", "--lora.r", "8", "--data", "d", "--warmup-steps", "0.1"])
+    assert load_recipe(write(tmp_path, dump_recipe(recipe))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("flags", "hint"),
+    [
+        (["--learning-rat", "1"], "Did you mean `learning_rate`?"),
+        (["--lr", "1"], "Did you mean `learning_rate`?"),
+        (["--beta", "1"], "Did you mean `objective.beta`?"),
+        (["--data.limt", "1"], "Did you mean `data.limit`?"),
+        (["--objective.type", "sigmod"], "Known: "),
+        (["--objective.beta", "-1"], "greater than 0"),
+        (["--learning-rate", "fast"], "valid number"),
+        (["--objective.type", "sft", "--objective.beta", "1"], "`objective.type: sft` takes"),
+        (["--seed", "1", "--seed", "2"], "given twice"),
+        (["seed"], "neither a flag nor its value"),
+    ],
+)
+def test_a_wrong_flag_is_named_with_the_nearest_valid_one(flags, hint):
+    with pytest.raises(RecipeError) as error:
+        load_recipe(None, flags)
+    assert hint in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("seed: 1\nlearning_rat: 2\n", "line 2"),
+        ("objective:\n  type: dpo\n  bta: 1\n", "line 3: there is no `objective.bta`. Did you mean `objective.beta`?"),
+        ("seed: 1\nseed: 2\n", "line 2: `seed` is given a second time (first on line 1)"),
+        ("seed: [1\n", "is not YAML"),
+        ("- 1\n", "holds a list"),
+        ("data: {limit: many}\n", "valid integer"),
+    ],
+)
+def test_a_wrong_file_is_named_with_the_line(tmp_path, text, hint):
+    with pytest.raises(RecipeError) as error:
+        load_recipe(write(tmp_path, text))
+    assert hint in str(error.value)
+
+
+def test_a_missing_recipe_is_one_sentence():
+    with pytest.raises(RecipeError, match=r"There is no recipe nowhere\.yaml"):
+        load_recipe("nowhere.yaml")
+
+
+def test_every_recipe_name_has_a_description():
+    from sightline.cli.recipe_help import recipe_help
+
+    page = recipe_help()
+    for name in all_names():
+        leaf = name.rpartition(".")[2]
+        assert leaf == "type" or leaf.replace("_", "-") in page or name.upper() in page
+    assert max(len(line) for line in page.splitlines()) <= 80
