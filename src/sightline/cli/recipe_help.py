@@ -15,8 +15,8 @@ USAGE = """usage: sightline train RECIPE.yaml [--name value ...]
        sightline train --model MODEL --data DATA --objective.type dpo [...]
 
 Every field of a recipe is a flag, `--group.name value`; a flag wins over the
-file. `--model X` stands for `--model.name X`, `--data X` for `--data.source X`, a
-bare `--lora` for LoRA with its defaults, a bare `--name` for `--name true`.
+file. `--model X` stands for `--model.name X`, `--data X` for `--data.source X`,
+a bare `--lora` for LoRA with its defaults, a bare `--name` for `--name true`.
 """
 
 
