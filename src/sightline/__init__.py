@@ -1,3 +1,38 @@
-"""Sightline: preference alignment for vision-language models."""
+"""Sightline: preference alignment for vision-language models.
+
+    import sightline as sl
+    recipe = sl.load_recipe("recipe.yaml", ["--max-steps", "100"])
+    result = sl.train(recipe, data=my_dataset)
+
+Objectives, layouts and scores are plain functions in `sightline.objectives`, `sightline.layout` and
+`sightline.scoring`, usable in anybody's own loop.
+"""
+
+import importlib
+from typing import Any
 
 __version__ = "0.1.0"
+
+_WHERE = {
+    "Recipe": "sightline.config",
+    "load_recipe": "sightline.recipe",
+    "train": "sightline.training.run",
+    "RunResult": "sightline.training.run",
+    "load_model": "sightline.policy.load",
+    "load_processor": "sightline.policy.load",
+    "generate": "sightline.policy.generate",
+    "Example": "sightline.types",
+    "Group": "sightline.types",
+    "Batch": "sightline.types",
+    "LogProbs": "sightline.types",
+    "Loss": "sightline.types",
+}
+
+__all__ = ["__version__", *_WHERE]  # pyright: ignore[reportUnsupportedDunderAll]
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `import sightline` and `sightline --help` stay quick."""
+    if name not in _WHERE:
+        raise AttributeError(f"module 'sightline' has no attribute {name!r}")
+    return getattr(importlib.import_module(_WHERE[name]), name)

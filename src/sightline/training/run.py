@@ -18,7 +18,7 @@ from sightline import __version__
 from sightline.config import Recipe
 from sightline.errors import RecipeError, UserError
 from sightline.objectives.objective import Objective, build
-from sightline.policy.families import Family, family_of
+from sightline.policy.families import family_of
 from sightline.policy.load import load_model, load_processor
 from sightline.policy.lora import add_lora, trainable_summary
 from sightline.policy.reference import build_reference
@@ -99,7 +99,6 @@ def train(
         family=family,
         layout=layout,
         groups_per_forward=recipe.per_device_train_batch_size,
-        share_features=shares_features(model, family),
         on_bad_row=recipe.data.on_bad_row,
         shuffle=recipe.shuffle,
         train_dataset=rows.train,
@@ -175,11 +174,6 @@ def describe_trainable(model: nn.Module) -> str:
         )
     parts = ", ".join(f"{part} {number:,}" for part, number in by_part.items() if number)
     return f"Trains {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f}%): {parts}"
-
-
-def shares_features(model: nn.Module, family: Family) -> bool:
-    """Whether pictures are encoded once for policy and reference: nothing on their way is trained."""
-    return not any(parameter.requires_grad for parameter in family.vision_parameters(model))
 
 
 def evaluated_at_end(trainer: AlignmentTrainer) -> bool:

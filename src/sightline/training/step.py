@@ -38,7 +38,6 @@ class StepSettings:
     layout: str
     groups_per_forward: int
     device: torch.device
-    share_features: bool
     autocast: Callable[[], AbstractContextManager] = nullcontext
     no_sync: Callable[[], AbstractContextManager] = nullcontext
     sum_over_processes: Callable[[Counts], Counts] = lambda counts: counts
@@ -64,7 +63,7 @@ def micro_batch(model: nn.Module, groups: list[Group], settings: StepSettings) -
     placed = [settings.family.place(group) for group in groups]
     lay_out = prefix.lay_out if settings.layout == "prefix" else padded.lay_out
     with settings.autocast():
-        features = encode(model, placed) if settings.share_features else None
+        features = encode(model, placed)
     return MicroBatch(groups=placed, batch=lay_out(placed).to(settings.device), features=features)
 
 

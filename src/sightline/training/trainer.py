@@ -38,7 +38,7 @@ class AlignmentTrainer(Trainer):
     """Trains a policy with an objective over groups.
 
     groups_per_forward: how many groups (of the step's longest) a forward holds. on_bad_row: error | skip.
-    shuffle: draw rows at random. share_features: encode pictures once for policy and reference (frozen tower).
+    shuffle: draw rows at random.
     """
 
     def __init__(
@@ -51,7 +51,6 @@ class AlignmentTrainer(Trainer):
         family: Family,
         layout: str,
         groups_per_forward: int,
-        share_features: bool,
         on_bad_row: str,
         shuffle: bool,
         train_dataset: Dataset,
@@ -81,7 +80,6 @@ class AlignmentTrainer(Trainer):
             layout=layout,
             groups_per_forward=groups_per_forward,
             device=self.accelerator.device,
-            share_features=share_features,
             autocast=self.compute_loss_context_manager,
             no_sync=self._no_sync,
             sum_over_processes=self._sum_over_processes,
