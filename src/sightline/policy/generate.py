@@ -11,11 +11,12 @@ from typing import Any
 
 import torch
 from jaxtyping import Int
-from peft import PeftModel
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
-from sightline.policy.families import Family, family_of
+from sightline.policy.families import family_of
+from sightline.policy.family import Family
+from sightline.policy.unwrap import unwrap
 from sightline.types import Group
 
 Progress = Callable[[int, int], None]
@@ -23,7 +24,7 @@ Progress = Callable[[int, int], None]
 
 
 def generate(
-    model: PreTrainedModel | PeftModel,
+    model: nn.Module,
     processor: ProcessorMixin,
     groups: Sequence[Group],
     *,
@@ -42,12 +43,12 @@ def generate(
     An answer ends with the model's end token where it produced one within `max_new_tokens`. Greedy unless `do_sample`;
     then `temperature`, `top_p` (1 is all) and `top_k` (0 is all) apply. The same seed, groups and batch size give the
     same answers, and the global random state is left as it was; without a seed that state is used. `batch_size` counts
-    answers, not prompts. The model is in eval mode meanwhile.
+    answers, not prompts. The model (wrapped by peft or DDP, or bare) is in eval mode meanwhile.
     """
     if num_return > 1 and not do_sample:
         raise ValueError(f"num_return={num_return} greedy answers would all be the same; pass do_sample=True.")
-    family = family_of(model)
-    settings = _settings(model, processor, family)
+    family, bare = family_of(model), unwrap(model)
+    settings = _settings(bare, processor, family)
     settings.update(max_new_tokens=max_new_tokens, num_return_sequences=num_return, do_sample=do_sample)
     if do_sample:
         settings.update(temperature=temperature, top_p=top_p, top_k=top_k)
@@ -55,10 +56,10 @@ def generate(
     order = sorted(range(len(groups)), key=lambda i: -len(groups[i].prompt_ids))
     prompts_at_once = max(1, batch_size // num_return)
     answers: list[list[Tensor]] = [[] for _ in groups]
-    with torch.no_grad(), _evaluating(model), _seeded(model.device, seed):
+    with torch.no_grad(), _evaluating(model), _seeded(bare.device, seed):
         for start in range(0, len(order), prompts_at_once):
             chosen = order[start : start + prompts_at_once]
-            rows = _generate_batch(model, family, [groups[i] for i in chosen], GenerationConfig(**settings))
+            rows = _generate_batch(bare, family, [groups[i] for i in chosen], GenerationConfig(**settings))
             for place, i in enumerate(chosen):
                 answers[i] = rows[place * num_return : (place + 1) * num_return]
             if progress is not None:
@@ -67,15 +68,18 @@ def generate(
 
 
 def _generate_batch(
-    model: PreTrainedModel | PeftModel, family: Family, groups: list[Group], settings: GenerationConfig
+    model: PreTrainedModel, family: Family, groups: list[Group], settings: GenerationConfig
 ) -> list[Tensor]:
     """`num_return_sequences` answers a group, adjacent, each cut after its end token."""
     length = max(len(g.prompt_ids) for g in groups)
     ids = torch.stack([left_padded(g.prompt_ids, length, settings.pad_token_id) for g in groups])
     mask = torch.stack([left_padded(torch.ones_like(g.prompt_ids), length, 0) for g in groups])
     inputs = family.concatenate([g.model_inputs for g in groups])
+    for name in family.along_tokens:
+        if name in groups[0].model_inputs:
+            inputs[name] = torch.stack([left_padded(g.model_inputs[name][0], length, 0) for g in groups])
     inputs = {name: v.to(model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
-    output = model.generate(
+    output = model.generate(  # pyright: ignore[reportCallIssue]
         input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings, **inputs
     )
     return [_until_end(row, settings.eos_token_id) for row in output[:, length:].cpu()]
@@ -83,7 +87,7 @@ def _generate_batch(
 
 def left_padded(values: Int[Tensor, " prompt"], length: int, padding: int) -> Int[Tensor, " length"]:
     """`values` at the right end of `length` places."""
-    return torch.nn.functional.pad(values, (length - len(values), 0), value=padding)
+    return nn.functional.pad(values, (length - len(values), 0), value=padding)
 
 
 def _until_end(row: Int[Tensor, " tokens"], end_ids: list[int]) -> Int[Tensor, " answer"]:
@@ -92,7 +96,7 @@ def _until_end(row: Int[Tensor, " tokens"], end_ids: list[int]) -> Int[Tensor, "
     return row[: int(ends[0]) + 1].clone() if len(ends) else row
 
 
-def _settings(model: PreTrainedModel | PeftModel, processor: ProcessorMixin, family: Family) -> dict[str, Any]:
+def _settings(model: PreTrainedModel, processor: ProcessorMixin, family: Family) -> dict[str, Any]:
     """End and padding tokens and what must not be sampled; the model's own habits (penalties, top-k) are not taken."""
     tokenizer = processor.tokenizer
     end_ids = model.generation_config.eos_token_id
@@ -109,7 +113,7 @@ def _settings(model: PreTrainedModel | PeftModel, processor: ProcessorMixin, fam
 
 
 @contextmanager
-def _evaluating(model: torch.nn.Module) -> Iterator[None]:
+def _evaluating(model: nn.Module) -> Iterator[None]:
     """Dropout and gradient checkpointing off for a while."""
     training = model.training
     model.eval()

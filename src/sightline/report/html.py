@@ -1,0 +1,83 @@
+"""The report as one HTML file that needs nothing else: no script, no font, no request; pictures are data URIs."""
+
+import os
+import re
+from base64 import b64encode
+from collections.abc import Iterable
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from sightline.report.contents import Report
+
+
+def write_report(path: Path, report: Report) -> None:
+    """Render `report` to `path`. The file appears whole or not at all."""
+    text = render(report)
+    unfinished = path.with_name(path.name + ".unfinished")
+    unfinished.write_text(text, encoding="utf-8")
+    os.replace(unfinished, path)
+
+
+def render(report: Report) -> str:
+    """The page as a string."""
+    return page("report.html.j2", report=report)
+
+
+def page(template: str, **values: object) -> str:
+    """A template of this package, with its filters; an undefined name is an error."""
+    environment = Environment(
+        loader=PackageLoader("sightline", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        data_uri=data_uri, marked=marked, p_value=p_value, seconds=seconds, figure=figure, place=place
+    )
+    return environment.get_template(template).render(**values)
+
+
+def data_uri(picture: bytes) -> str:
+    """PNG, JPEG, GIF or WebP bytes as a data URI."""
+    kinds = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
+    kind = next((kind for magic, kind in kinds.items() if picture.startswith(magic)), None)
+    if kind is None:
+        raise ValueError(f"A report shows PNG, JPEG, GIF or WebP pictures; got bytes that begin with {picture[:8]!r}.")
+    return f"data:image/{kind};base64,{b64encode(picture).decode()}"
+
+
+def marked(text: str, phrases: Iterable[str]) -> Markup:
+    """`text` escaped, every whole-word occurrence of a phrase in <mark>, whatever its case; longer phrases first."""
+    wanted = sorted({p for p in phrases if p}, key=len, reverse=True)
+    if not wanted:
+        return escape(text)
+    pattern = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, wanted)) + r")(?!\w)", re.IGNORECASE)
+    pieces = pattern.split(text)
+    # split with one group alternates: text, phrase, text, …
+    return Markup("").join(Markup("<mark>{}</mark>").format(p) if i % 2 else escape(p) for i, p in enumerate(pieces))
+
+
+def p_value(p: float) -> str:
+    """A p-value as papers print it."""
+    return "p < 0.0001" if p < 0.0001 else f"p = {p:.4f}" if p < 0.01 else f"p = {p:.2f}"
+
+
+def seconds(duration: float) -> str:
+    """Seconds as 4.2 s, 48 s or 3 min 20 s."""
+    if duration < 10:
+        return f"{duration:.1f} s"
+    minutes, rest = divmod(round(duration), 60)
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"
+
+
+def figure(percent: float) -> str:
+    """A percentage to one decimal."""
+    return f"{percent:.1f}"
+
+
+def place(percent: float) -> str:
+    """A percentage as a CSS length inside a track of 0 to 100."""
+    return f"{min(100.0, max(0.0, percent)):.2f}%"
