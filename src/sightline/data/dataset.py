@@ -1,0 +1,108 @@
+"""Rows → groups, read in DataLoader workers: pictures are decoded and processed where the row is asked for."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from torch.utils.data import Dataset
+
+from sightline.config.data import DataConfig
+from sightline.data.check import check_example
+from sightline.data.defects import RowError
+from sightline.data.render import Renderer
+from sightline.data.rows import Rows
+from sightline.data.sources import rows_of
+from sightline.errors import RecipeError
+from sightline.layout.share import share_prefix
+from sightline.types import Example, Group
+
+Kind = Literal["pairs", "demonstrations", "prompts"]
+NUM_RESPONSES = {"pairs": 2, "demonstrations": 1, "prompts": 0}
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that gives no group. The trainer raises its message as a `DataError`, or counts it when `skip`."""
+
+    id: str
+    message: str
+    defect: str
+    skip: bool
+
+
+class GroupDataset(Dataset):
+    """The groups of rows; an item is a `Group`, or a `BadRow`.
+
+    rows: `Rows`, or what `rows_of` takes. kind: pairs (chosen, rejected), demonstrations (the answer, or the chosen
+    side of a pair), prompts (no response).
+    With `config.share_pictures` consecutive rows on one picture are one item; its bad rows are left out of the group
+    when they are to be skipped, and listed in `extra["skipped"]`.
+    """
+
+    def __init__(self, rows: Any, config: DataConfig, renderer: Renderer, kind: Kind) -> None:
+        media_dir = Path(config.media_dir) if config.media_dir else None
+        self.rows = rows_of(rows, media_dir=media_dir, format=config.format)
+        self.config, self.renderer, self.kind = config, renderer, kind
+        self.items = _runs_on_one_picture(self.rows) if config.share_pictures else None
+
+    def __len__(self) -> int:
+        return len(self.rows) if self.items is None else len(self.items)
+
+    def __getitem__(self, index: int) -> Group | BadRow:
+        if self.items is None:
+            return self._read(index)
+        read = [self._read(row) for row in self.items[index]]
+        bad = [item for item in read if isinstance(item, BadRow)]
+        groups = [item for item in read if isinstance(item, Group)]
+        if not groups or not all(item.skip for item in bad):
+            return bad[0]
+        shared = share_prefix(groups, self.renderer.picture_ids) if len(groups) > 1 else groups[0]
+        if shared is None:
+            raise RecipeError(
+                f"data.share_pictures: this model's prompts differ before the picture ({groups[0].id}), so its rows "
+                "cannot share it. Set data.share_pictures to false."
+            )
+        return replace(shared, extra={**shared.extra, "skipped": tuple(bad)}) if bad else shared
+
+    def example(self, index: int) -> Example:
+        """Row `index` parsed, checked and cut to the responses that `kind` needs. Raises `RowError`."""
+        example = self.rows.example(index)
+        wanted = NUM_RESPONSES[self.kind]
+        if len(example.responses) > wanted:
+            example = replace(example, responses=example.responses[:wanted])
+        check_example(example, wanted)
+        return example
+
+    def _read(self, index: int) -> Group | BadRow:
+        try:
+            example = self.example(index)
+            return self.renderer.prompt(example) if self.kind == "prompts" else self.renderer.group(example)
+        except RowError as error:
+            overlong = error.defect == "overlong" and self.config.on_overlong == "skip"
+            skip = overlong or self.config.on_bad_row == "skip"
+            return BadRow(self.rows.name(index), str(error), error.defect, skip)
+
+
+def _runs_on_one_picture(rows: Rows) -> list[list[int]]:
+    """Indices of consecutive rows that read the same up to their last picture; rows without one stay alone."""
+    runs: list[list[int]] = []
+    previous = None
+    for index in range(len(rows)):
+        opening = _opening(rows, index)
+        if opening is not None and opening == previous:
+            runs[-1].append(index)
+        else:
+            runs.append([index])
+        previous = opening
+    return runs
+
+
+def _opening(rows: Rows, index: int) -> tuple | None:
+    """The row's pictures and its prompt up to the last of them; None without a picture or for a bad row."""
+    try:
+        example = rows.example(index)
+    except RowError:
+        return None
+    parts = [(m["role"], p.get("text")) for m in example.prompt for p in m["content"]]
+    last = max((i for i, (_, text) in enumerate(parts) if text is None), default=None)
+    return None if last is None else (parts[: last + 1], [picture.key for picture in example.images])

@@ -1,0 +1,38 @@
+"""The names of everything that can be wrong with a row, and how each is mended."""
+
+from sightline.errors import DataError
+
+FIXES = {
+    "picture missing": "Put the file there, or set data.media_dir to the folder that picture paths are relative to.",
+    "picture undecodable": "Replace the file by a whole JPEG, PNG, WebP, GIF, BMP or TIFF, or remove the row.",
+    "picture outside media folder": "Set data.media_dir to a folder that holds every picture.",
+    "picture from the network": "Download the pictures first and give their paths.",
+    "pictures differ from placeholders": "Give one picture for each placeholder, or no placeholder at all.",
+    "format not recognised": "Name the columns prompt or question, chosen and rejected, or answer; see docs/data.md.",
+    "column has the wrong type": "Mend the value; docs/data.md shows a row of every format.",
+    "row unreadable": "Mend the line, or remove it.",
+    "no user turn": "Begin the conversation with a user message.",
+    "response missing": "Give the row its responses: chosen and rejected for pairs, an answer for demonstrations.",
+    "response empty": "Write the response, or remove the row.",
+    "chosen equals rejected": "Remove the row: a pair of equal responses teaches nothing.",
+    "control token in text": "Remove the token from the text: inside a message it would steer the model.",
+    "template changes the text": "Use a model whose chat template writes messages as they are.",
+    "template refuses the conversation": "Change the roles or their order to what the model's chat template accepts.",
+    "processor refuses the row": "Mend or remove the picture, or change the processor's options in model.processor.",
+    "overlong": "Raise data.max_length, or set data.on_overlong to truncate or skip.",
+}
+"""Defect → what the user can do about it."""
+
+
+class RowError(DataError):
+    """A row that cannot be used.
+
+    defect: its name, a key of `FIXES`. where: source and row. what: what was found and what was expected.
+    """
+
+    def __init__(self, defect: str, where: str, what: str) -> None:
+        super().__init__(defect, where, what)
+        self.defect, self.where, self.what = defect, where, what
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what} ({self.defect}). {FIXES[self.defect]}"

@@ -1,0 +1,20 @@
+"""What a format's parser makes of a row."""
+
+from dataclasses import dataclass
+
+from sightline.data.content import Message
+from sightline.data.pictures import LazyPicture
+from sightline.types import Response
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parsed:
+    """Prompt, pictures and responses of a row.
+
+    consumed: columns that became messages and are not repeated in `Example.extra`.
+    """
+
+    prompt: tuple[Message, ...]
+    images: tuple[LazyPicture, ...] = ()
+    responses: tuple[Response, ...] = ()
+    consumed: tuple[str, ...] = ()
