@@ -14,6 +14,7 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 
+from sightline.data.render import Renderer
 from sightline.policy.families import family_of
 from sightline.policy.family import Family
 from sightline.policy.unwrap import unwrap
@@ -40,10 +41,11 @@ def generate(
 ) -> list[list[Tensor]]:
     """`num_return` answers to each group's prompt, in the order of the groups, as token ids on the CPU.
 
-    An answer ends with the model's end token where it produced one within `max_new_tokens`. Greedy unless `do_sample`;
-    then `temperature`, `top_p` (1 is all) and `top_k` (0 is all) apply. The same seed, groups and batch size give the
-    same answers, and the global random state is left as it was; without a seed that state is used. `batch_size` counts
-    answers, not prompts. The model (wrapped by peft or DDP, or bare) is in eval mode meanwhile.
+    An answer ends with an end token (the model's, or what ends a turn of its chat template) where it produced one
+    within `max_new_tokens`. Greedy unless `do_sample`; then `temperature`, `top_p` (1 is all) and `top_k` (0 is all)
+    apply. The same seed, groups and batch size give the same answers, and the global random state is left as it was;
+    without a seed that state is used. `batch_size` counts answers, not prompts. The model (wrapped by peft or DDP, or
+    bare) is in eval mode meanwhile.
     """
     if num_return > 1 and not do_sample:
         raise ValueError(f"num_return={num_return} greedy answers would all be the same; pass do_sample=True.")
@@ -76,8 +78,9 @@ def _generate_batch(
     mask = torch.stack([left_padded(torch.ones_like(g.prompt_ids), length, 0) for g in groups])
     inputs = family.concatenate([g.model_inputs for g in groups])
     for name in family.along_tokens:
-        if name in groups[0].model_inputs:
-            inputs[name] = torch.stack([left_padded(g.model_inputs[name][0], length, 0) for g in groups])
+        if any(name in g.model_inputs for g in groups):
+            kinds = [g.model_inputs[name][0] if name in g.model_inputs else g.prompt_ids * 0 for g in groups]
+            inputs[name] = torch.stack([left_padded(kind, length, 0) for kind in kinds])
     inputs = {name: v.to(model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
     output = model.generate(  # pyright: ignore[reportCallIssue]
         input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings, **inputs
@@ -99,9 +102,10 @@ def _until_end(row: Int[Tensor, " tokens"], end_ids: list[int]) -> Int[Tensor, "
 def _settings(model: PreTrainedModel, processor: ProcessorMixin, family: Family) -> dict[str, Any]:
     """End and padding tokens and what must not be sampled; the model's own habits (penalties, top-k) are not taken."""
     tokenizer = processor.tokenizer
-    end_ids = model.generation_config.eos_token_id
-    end_ids = end_ids if isinstance(end_ids, list) else [end_ids]
-    end_ids = sorted({i for i in [*end_ids, tokenizer.eos_token_id] if i is not None})
+    named = model.generation_config.eos_token_id
+    named = named if isinstance(named, list) else [named]
+    # what ends a turn of the chat template is what training puts at the end of every response
+    end_ids = sorted({i for i in [*named, tokenizer.eos_token_id, Renderer(processor).end_of_turn_id] if i is not None})
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else end_ids[0]
     return {
         "eos_token_id": end_ids,
