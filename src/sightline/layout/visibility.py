@@ -1,0 +1,31 @@
+"""Who sees whom in a grid of shared prefixes.
+
+A token sees the prompt of its own group and its own response, up to itself; tokens of one two-way block see each other.
+The distance that a sliding window measures is that of `rank`, the position inside prompt + own response, because the
+responses stand side by side in the row. Padding sees itself alone, so that no softmax runs over nothing.
+"""
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from sightline.types import Batch
+
+
+def visible(batch: Batch, window: int | None = None) -> Bool[Tensor, "rows length length"]:
+    """Which keys (last axis) each query (middle axis) may attend to.
+
+    window: how many tokens a sliding layer looks back, itself included; blocks are two-way whatever the window, as in
+        transformers' masks (`or_masks(sliding causal, block)`). None is no window.
+    """
+    distance = batch.rank[:, :, None] - batch.rank[:, None, :]
+    seen = distance >= 0
+    if window is not None:
+        seen &= distance < window
+    seen &= (batch.segment[:, None, :] == 0) | (batch.segment[:, None, :] == batch.segment[:, :, None])
+    if bool((batch.block >= 0).any()):
+        seen |= (batch.block[:, :, None] == batch.block[:, None, :]) & (batch.block >= 0)[:, :, None]
+    seen &= batch.group[:, :, None] == batch.group[:, None, :]
+    seen &= (batch.group >= 0)[:, :, None]
+    # padding, too, sees itself
+    return seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)

@@ -1,0 +1,129 @@
+"""Batch -> LogProbs, by exactly one call of the model as it is wrapped.
+
+For that call the output embedding's `forward` is replaced: it picks the hidden states that predict a target, and what
+the model returns as `.logits` is [1, targets, n] of log-probs and statistics. Logits of [tokens × vocabulary] never
+exist, and DDP, FSDP and peft see one ordinary forward, so that gradients are synchronised.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import ModelError
+from sightline.layout import order
+from sightline.policy.families import family_of
+from sightline.policy.family import Family
+from sightline.policy.features import Features
+from sightline.policy.head import token_log_probs
+from sightline.types import Batch, Group, LogProbs
+
+
+def log_probs(
+    model: nn.Module,
+    batch: Batch,
+    *,
+    groups: list[Group],
+    features: Features | None,
+    statistics: bool = False,
+    temperature: float = 1.0,
+) -> LogProbs:
+    """What the model says of the batch's targets; differentiable.
+
+    model: wrapped or bare; called once. groups: those that the batch was laid out from, in the same order.
+    features: of the same groups, from `features.encode`; None sends their pixels through the model.
+    statistics: also entropy, top-1, mean logit and log Σ p². temperature: of the distribution scored.
+    """
+    family = family_of(model)
+    prompts = order(batch)
+    batch = batch.to(family.model.device)
+    pictures = features.inputs(batch) if features else _pixels(family, [groups[g] for g in prompts])
+    # pixel inputs may repeat a grid that counts positions
+    inputs = {**family.grid_inputs(batch, groups, prompts), **pictures}
+    with _scoring(family, batch, statistics, temperature) as scored:
+        output = model(input_ids=family.embedded_ids(batch), use_cache=False, **inputs)
+    return _log_probs(batch, _unaltered(output.logits, scored, family), statistics)
+
+
+def _pixels(family: Family, groups: list[Group]) -> dict[str, Any]:
+    """Pixel inputs of prompts in the grid's order."""
+    present = [group.model_inputs for group in groups if family.has_pictures(group)]
+    if not present:
+        return {}
+    device = family.model.device
+    inputs = family.concatenate(present)
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
+
+
+@contextmanager
+def _scoring(family: Family, batch: Batch, statistics: bool, temperature: float) -> Iterator[list[Tensor]]:
+    """Within, the output embedding returns statistics of the batch's targets; the list receives what it returned."""
+    head = output_head(family)
+    scored: list[Tensor] = []
+
+    def score(hidden: Tensor) -> Tensor:
+        rows = hidden.flatten(0, -2)[batch.predictor]
+        found = token_log_probs(
+            rows,
+            head.weight,
+            head.bias,
+            batch.target,
+            temperature=temperature,
+            softcap=family.softcap,
+            statistics=statistics,
+        )
+        columns = [column.to(found.logp.dtype) for column in found if column is not None]
+        scored.append(torch.stack(columns, -1)[None])
+        return scored[-1]
+
+    config, cap = family.text_config, getattr(family.text_config, "final_logit_softcapping", None)
+    head.forward = score
+    if cap is not None:
+        # the head has applied the cap already; the model must not do so to log-probs
+        config.final_logit_softcapping = None
+    try:
+        yield scored
+    finally:
+        del head.forward
+        if cap is not None:
+            config.final_logit_softcapping = cap
+
+
+def output_head(family: Family) -> nn.Linear:
+    """The model's output embedding. Raises ModelError where it is not a plain linear layer (adapted, quantised)."""
+    head = family.model.get_output_embeddings()
+    if type(head) is not nn.Linear:
+        raise ModelError(
+            f"The output embedding of this {family.name} model is a {type(head).__name__}, not a plain "
+            "linear layer; log-probs are computed from its weight. Leave `lm_head` out of `lora.target_modules` (and "
+            "of the adapter that is trained further), and do not quantise it."
+        )
+    return head
+
+
+def _unaltered(logits: Tensor, scored: list[Tensor], family: Family) -> Tensor:
+    """What the head returned, if that is what came out: a model that rescales its logits would falsify log-probs."""
+    if len(scored) != 1 or logits.data_ptr() != scored[0].data_ptr():
+        raise ModelError(
+            f"{type(family.model).__name__} changes its logits behind the output embedding (scaling or capping) in a "
+            "way that is not known here, so that its log-probs would be wrong. Train a model of one of the families "
+            "that docs/models.md lists."
+        )
+    return logits
+
+
+def _log_probs(batch: Batch, values: Tensor, statistics: bool) -> LogProbs:
+    logp, *others = values[0].unbind(-1)
+    known = {
+        "logp": logp,
+        "weight": batch.weight,
+        "response": batch.response,
+        "response_group": batch.response_group,
+        "num_groups": batch.num_groups,
+    }
+    if not statistics:
+        return LogProbs(**known)
+    entropy, top1, mean_logit, log_sum_sq = (other.detach() for other in others)
+    return LogProbs(**known, entropy=entropy, top1=top1.bool(), mean_logit=mean_logit, log_sum_sq=log_sum_sq)

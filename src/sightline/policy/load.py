@@ -1,0 +1,150 @@
+"""Models and processors, loaded as transformers loads them and checked before anything is trained."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+from sightline.config import ModelConfig
+from sightline.errors import ModelError
+from sightline.policy.families import family_of
+from sightline.policy.processor import from_pretrained, set_options
+
+EMBEDDED = Path(__file__).parent.parent / "scenes" / "model"
+"""Folder of the small model inside the package, `name: embedded`."""
+
+
+def load_processor(config: ModelConfig) -> ProcessorMixin:
+    """The processor that belongs to the model, with the recipe's options set.
+
+    Raises ModelError where there is none, where it knows no pictures, does not match the model, or has no such option.
+    """
+    model_config = _model_config(config)
+    processor = from_pretrained(_folder(config), model_config, config.revision, config.trust_remote_code)
+    if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
+        raise ModelError(
+            f"The processor of {config.name!r} is a {type(processor).__name__}, which has no image processor and "
+            "tokenizer of its own. A vision-language model's folder holds preprocessor_config.json or "
+            "processor_config.json next to the tokenizer's files: copy them from the model's source."
+        )
+    _check_match(processor, model_config, config.name)
+    set_options(processor, config.processor)
+    return processor
+
+
+def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTrainedModel:
+    """The model on `device`, in evaluation mode, every weight frozen and in the precision of the recipe.
+
+    `lora.add_lora` or `load.unfreeze` then makes it trainable. Raises ModelError where it is not a vision-language
+    model, or files or weights are missing.
+    """
+    _model_config(config)
+    attention = None if config.attn_implementation == "auto" else config.attn_implementation
+    try:
+        model, found = AutoModelForImageTextToText.from_pretrained(
+            _folder(config),
+            revision=config.revision or "main",
+            dtype=_dtype(config, torch.device(device)),
+            attn_implementation=attention,
+            trust_remote_code=config.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The model {config.name!r} cannot be loaded: {_first_line(error)} Expected a folder or hub id with "
+            "config.json and weights as safetensors."
+        ) from error
+    if found["missing_keys"]:
+        missing = sorted(found["missing_keys"])
+        raise ModelError(
+            f"The weights of {config.name!r} lack {len(missing)} tensors that its config.json asks for, such as "
+            f"{missing[0]!r}; they would start at random. Take weights and config.json from the same model."
+        )
+    model.requires_grad_(False)
+    return model.to(device).eval()
+
+
+def unfreeze(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
+    """Make all weights trainable but those that the recipe freezes; trainable weights become float32, in place.
+
+    In bfloat16 an update of a thousandth of a weight is lost to rounding, so that small learning rates do nothing.
+    """
+    family = family_of(model)
+    frozen = {"vision": config.freeze_vision, "projector": config.freeze_projector}
+    for name, parameter in model.named_parameters():
+        if not frozen.get(family.part_of(name), False):
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+    return model
+
+
+def trainable_summary(model: nn.Module) -> tuple[int, int, dict[str, int]]:
+    """(trained weights, all weights, trained weights by part: language, vision, projector, head)."""
+    family = family_of(model)
+    total, by_part = 0, {}
+    for name, parameter in family.model.named_parameters():
+        total += parameter.numel()
+        if parameter.requires_grad:
+            part = family.part_of(name)
+            by_part[part] = by_part.get(part, 0) + parameter.numel()
+    return sum(by_part.values()), total, by_part
+
+
+def _folder(config: ModelConfig) -> str:
+    if not config.name:
+        raise ModelError("No model is named. Give `model.name`: a hub id, a folder, or `embedded`.")
+    return str(EMBEDDED) if config.name == "embedded" else config.name
+
+
+def _model_config(config: ModelConfig) -> PretrainedConfig:
+    folder = _folder(config)
+    looks_local = folder.startswith((".", "/", "~")) or Path(folder).exists()
+    if looks_local and not (Path(folder) / "config.json").is_file():
+        raise ModelError(
+            f"The model folder {folder!r} {'has no config.json' if Path(folder).is_dir() else 'does not exist'}. "
+            "Give `model.name` the folder that `save_pretrained` wrote, or a hub id."
+        )
+    try:
+        found = AutoConfig.from_pretrained(
+            folder, revision=config.revision or "main", trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"The model {config.name!r} cannot be found or read: {_first_line(error)}") from error
+    if type(found) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not config.trust_remote_code:
+        raise ModelError(
+            f"The model {config.name!r} is of type {found.model_type!r}, which is not a vision-language model that "
+            "transformers can load for image-text-to-text. Name a VLM such as LLaVA, Idefics3, SmolVLM or Qwen2-VL."
+        )
+    return found
+
+
+def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
+    if config.dtype != "auto":
+        return getattr(torch, config.dtype)
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def _check_match(processor: ProcessorMixin, config: PretrainedConfig, name: str) -> None:
+    tokenizer = processor.tokenizer
+    rows = config.get_text_config().vocab_size
+    highest = max(tokenizer.get_vocab().values())
+    # Mllama keeps 8 embeddings beyond its vocabulary, for the picture token
+    if highest >= rows + 8:
+        raise ModelError(
+            f"The processor of {name!r} does not match the model: its tokenizer has the id {highest}, the model has "
+            f"{rows} embeddings. Load both from the same source."
+        )
+    expected = getattr(config, "image_token_id", None)
+    found = getattr(processor, "image_token_id", None)
+    if expected is not None and found is not None and expected != found:
+        raise ModelError(
+            f"The processor of {name!r} does not match the model: it marks pictures with token {found}, the model "
+            f"expects {expected}. Load both from the same source."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,119 @@
+"""Processors with and without torchvision, and the recipe's options for them.
+
+Some processors (Qwen-VL, InternVL, SmolVLM) insist on a video processor, and those need torchvision. Where torchvision
+is absent the same processor is loaded without its video part; pictures then go through transformers' Pillow classes.
+"""
+
+from difflib import get_close_matches
+from functools import cache
+from typing import Any
+
+from transformers import AutoProcessor, PretrainedConfig, ProcessorMixin
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processor_class_from_name
+from transformers.utils import is_torchvision_available
+
+from sightline.errors import ModelError
+
+
+def from_pretrained(
+    folder: str, config: PretrainedConfig, revision: str | None, trust_remote_code: bool = False
+) -> ProcessorMixin:
+    """The processor in a folder or hub repository; pictures only where torchvision is missing."""
+    options = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
+    try:
+        if is_torchvision_available():
+            return AutoProcessor.from_pretrained(folder, **options)
+        named = ProcessorMixin.get_processor_dict(folder, revision=options["revision"])[0].get("processor_class")
+        kind = processor_class_from_name(named) if named else PROCESSOR_MAPPING.get(type(config), None)
+        if kind is None or "video_processor" not in kind.get_attributes():
+            return AutoProcessor.from_pretrained(folder, **options)
+        return without_video(kind).from_pretrained(folder, revision=options["revision"])
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ModelError(
+            f"The processor of {folder!r} cannot be loaded: {reason} The folder must hold the processor's files "
+            "(preprocessor_config.json or processor_config.json) and the tokenizer's."
+        ) from error
+
+
+class NoVideo:
+    """Stands where a video processor would; chat templates ask it for these two numbers."""
+
+    num_frames, fps = 0, 0
+
+    def __call__(self, *_: Any, **__: Any) -> None:
+        raise ModelError("This processor takes videos only where torchvision is installed; pictures need none.")
+
+
+@cache
+def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
+    """The same processor class, of the same name, without its video processor (the last of its parts)."""
+    assert kind.get_attributes()[-1] == "video_processor"
+
+    def get_attributes(cls: type[ProcessorMixin]) -> list[str]:
+        return [name for name in kind.get_attributes() if name != "video_processor"]
+
+    def get_arguments(cls: type[ProcessorMixin], *args: Any, **options: Any) -> list[Any]:
+        found = super(without_video(kind), cls)._get_arguments_from_pretrained(*args, **options)
+        # the constructor has a place for it, and `ProcessorMixin` takes no more parts than attributes
+        return [*found, None]
+
+    def reduce(self: ProcessorMixin) -> tuple[Any, ...]:
+        return (_rebuild, (kind, self.__dict__))
+
+    members = {
+        "__doc__": kind.__doc__,
+        "__module__": kind.__module__,
+        "__qualname__": kind.__qualname__,
+        "video_processor": NoVideo(),
+        "get_attributes": classmethod(get_attributes),
+        "_get_arguments_from_pretrained": classmethod(get_arguments),
+        "__reduce__": reduce,
+    }
+    return type(kind.__name__, (kind,), members)
+
+
+def _rebuild(kind: type[ProcessorMixin], state: dict[str, Any]) -> ProcessorMixin:
+    """Unpickle: the class exists in memory only, and is made again."""
+    processor = object.__new__(without_video(kind))
+    processor.__dict__.update(state)
+    return processor
+
+
+def set_options(processor: ProcessorMixin, options: dict[str, Any]) -> None:
+    """Set `do_image_splitting`, `longest_edge`, … on the processor or its image processor; they are saved with it.
+
+    Raises ModelError for an option that neither has.
+    """
+    images = processor.image_processor
+    for name, value in options.items():
+        size = images.size if hasattr(images, "size") else {}
+        if name in _sizes(size):
+            images.size = {**dict(size), name: value}
+        elif hasattr(images, name):
+            setattr(images, name, value)
+        elif name in _own_options(processor):
+            setattr(processor, name, value)
+        else:
+            _refuse(processor, name)
+
+
+def _sizes(size: Any) -> list[str]:
+    return [key for key in ("shortest_edge", "longest_edge", "height", "width") if size and size.get(key) is not None]
+
+
+def _own_options(processor: ProcessorMixin) -> list[str]:
+    """Plain settings of the processor itself, such as `image_seq_len`."""
+    return [name for name, value in vars(processor).items() if isinstance(value, bool | int | float)]
+
+
+def _refuse(processor: ProcessorMixin, name: str) -> None:
+    images = processor.image_processor
+    settings = {key for key, value in vars(images).items() if not key.startswith("_")}
+    known = sorted({*settings, *_sizes(getattr(images, "size", None)), *_own_options(processor)})
+    close = get_close_matches(name, known, 1)
+    hint = f" Did you mean {close[0]!r}?" if close else ""
+    raise ModelError(
+        f"`model.processor` has the option {name!r}, which {type(processor).__name__} does not know.{hint} "
+        f"It has: {', '.join(known)}."
+    )

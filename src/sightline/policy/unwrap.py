@@ -1,0 +1,25 @@
+"""From what a trainer calls (DDP, torch.compile, peft around a model) to the bare transformers model."""
+
+from peft import PeftModel
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers import PreTrainedModel
+
+
+def without_engine(model: nn.Module) -> nn.Module:
+    """The model inside DDP and torch.compile; adapters stay. FSDP2 changes modules in place and needs no unwrapping."""
+    while True:
+        if isinstance(model, DistributedDataParallel):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        else:
+            return model
+
+
+def unwrap(model: nn.Module) -> PreTrainedModel:
+    """The bare transformers model, its adapters inside its layers."""
+    model = without_engine(model)
+    bare = model.get_base_model() if isinstance(model, PeftModel) else model
+    assert isinstance(bare, PreTrainedModel), f"not a transformers model: {type(bare).__name__}"
+    return bare

@@ -1,0 +1,1 @@
+"""The tests; mirrors src/sightline."""

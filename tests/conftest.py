@@ -1,0 +1,32 @@
+"""Fixtures that all tests share: one thread, no network, and tiny models saved once a session."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`tiny_model("llava")`: the folder of a tiny random model with its processor, written once a session."""
+    from tests import tiny_models
+
+    saved: dict[str, Path] = {}
+
+    def folder(family: str) -> Path:
+        if family not in saved:
+            saved[family] = tiny_models.save(family, tmp_path_factory.mktemp(family))
+        return saved[family]
+
+    return folder
