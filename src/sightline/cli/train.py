@@ -12,6 +12,9 @@ def run(argv: list[str]) -> int:
     path = argv[0] if argv and not argv[0].startswith("-") else None
     recipe = load_recipe(path, argv[1:] if path else argv)
 
+    from sightline.cli.quiet import quiet
+
+    quiet()
     from sightline.training.run import train
 
     train(recipe)

@@ -14,7 +14,6 @@ from sightline.data.render import Renderer
 from sightline.data.sources import load_rows
 from sightline.errors import DataError, RecipeError
 from sightline.objectives.objective import Objective
-from sightline.scenes.rows import for_recipe
 
 KINDS = {1: "demonstrations", 2: "pairs"}
 """What a row is to an objective, by how many responses it needs."""
@@ -45,6 +44,8 @@ def training_rows(
     if data is not None:
         rows = data
     elif config.source == "scenes":
+        from sightline.scenes.rows import for_recipe
+
         rows = for_recipe(config, recipe.objective.type, model=model, processor=processor)
     else:
         rows = load_rows(config)

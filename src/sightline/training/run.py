@@ -1,6 +1,7 @@
 """`train(recipe)`: from a recipe to a run folder."""
 
 import json
+import os
 import platform
 import time
 from collections.abc import Sequence
@@ -19,8 +20,8 @@ from sightline.config import Recipe
 from sightline.errors import RecipeError, UserError
 from sightline.objectives.objective import Objective, build
 from sightline.policy.families import family_of
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora, trainable_summary
+from sightline.policy.load import load_model, load_processor, trainable_summary, unfreeze
+from sightline.policy.lora import add_lora
 from sightline.policy.reference import build_reference
 from sightline.report.curves import draw_curves
 from sightline.training.arguments import training_arguments
@@ -78,7 +79,7 @@ def train(
     checkpoint = find_checkpoint(recipe, folder)
     set_seed(recipe.seed)
     processor = processor if processor is not None else load_processor(recipe.model)
-    model = model if model is not None else load_model(recipe.model)
+    model = model if model is not None else load_model(recipe.model, device(recipe))
     rows = training_rows(recipe, objective, processor, model, data=data, eval_data=eval_data)
     console.print(rows.summary, highlight=False)
     model = prepare(model, recipe)
@@ -154,11 +155,20 @@ def _step_of(checkpoint: Path | None) -> int | None:
     return int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
 
 
+def device(recipe: Recipe) -> torch.device:
+    """Where this process trains."""
+    if recipe.use_cpu or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
 def prepare(model: nn.Module, recipe: Recipe) -> nn.Module:
     """LoRA, and recomputation of activations, as the recipe says."""
     if recipe.lora is not None:
         set_seed(recipe.seed)  # right before the adapter, so that its initial weights depend on the seed alone
         model = add_lora(model, recipe.lora)
+    else:
+        model = unfreeze(model, recipe.model)
     if recipe.gradient_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
     return model

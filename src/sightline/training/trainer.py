@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
-from transformers import Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from sightline.data.dataset import BadRow
 from sightline.errors import DataError
@@ -67,6 +67,7 @@ class AlignmentTrainer(Trainer):
             processing_class=processor,
             callbacks=callbacks,
         )
+        self.remove_callback(PrinterCallback)
         self.objective = objective
         self.objective_state = objective.initial_state()
         self.reference = reference
