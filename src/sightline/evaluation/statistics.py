@@ -7,6 +7,7 @@ wrong answers, a paired bootstrap on anything else. Left out: corrections for te
 """
 
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from math import sqrt
 from typing import NamedTuple
 
@@ -16,7 +17,7 @@ Values = Sequence[float | int | bool] | np.ndarray
 
 Z_95 = 1.959963984540054
 Z_80_POWER = 0.8416212335729143
-_DRAWS_AT_ONCE = 4_000_000
+_COUNTS_AT_ONCE = 2_000_000
 
 
 class Interval(NamedTuple):
@@ -64,21 +65,27 @@ def _wilson(rate: float, total: int) -> Interval:
 
 
 def clustered_bootstrap(
-    numerators: Values, denominators: Values, clusters: Sequence[Hashable], seed: int = 0, resamples: int = 2000
+    numerators: Values,
+    denominators: Values,
+    clusters: Sequence[Hashable],
+    seed: int = 0,
+    resamples: int = 2000,
+    *,
+    is_share: bool = True,
 ) -> Interval:
     """Σ numerators / Σ denominators with a percentile bootstrap that draws whole clusters (pictures) with replacement.
 
     One entry an item in each argument. CHAIR: hallucinated and all mentions of a caption; F1: 2·TP and 2·TP+FP+FN of an
     answer; a rate: 0/1 and 1. Where the ratio is exactly 0 or 1, every draw repeats it and a bootstrap would claim
-    certainty; the interval is then Wilson's for as many items as there are clusters. (0, 0, 1) when there is nothing to
-    divide by.
+    certainty; the interval is then Wilson's for as many items as there are clusters, unless the ratio is no share of
+    anything (`is_share=False`: words an answer). (0, 0, 1) when there is nothing to divide by.
     """
     sums = _cluster_sums([numerators, denominators], clusters)
     total_numerator, total_denominator = sums.sum(axis=0)
     if total_denominator == 0:
         return Interval(0.0, 0.0, 1.0)
     ratio = float(total_numerator / total_denominator)
-    if ratio in (0.0, 1.0):
+    if is_share and ratio in (0.0, 1.0):
         return _wilson(ratio, len(sums))
     drawn = _resampled_sums(sums, seed, resamples)
     ratios = _ratio(drawn[:, 0], drawn[:, 1])
@@ -159,14 +166,20 @@ def _cluster_sums(columns: list[Values], clusters: Sequence[Hashable]) -> np.nda
 
 def _resampled_sums(sums: np.ndarray, seed: int, resamples: int) -> np.ndarray:
     """[resamples, columns]: column sums of that many draws of all clusters with replacement."""
-    random = np.random.default_rng(seed)
-    num_clusters = len(sums)
-    at_once = max(1, _DRAWS_AT_ONCE // max(1, num_clusters))
-    parts = []
-    for start in range(0, resamples, at_once):
-        drawn = random.integers(num_clusters, size=(min(at_once, resamples - start), num_clusters))
-        parts.append(sums[drawn].sum(axis=1))
+    counts = _draws(len(sums), seed, resamples)
+    at_once = max(1, _COUNTS_AT_ONCE // max(1, len(sums)))
+    parts = [counts[start : start + at_once].astype(np.float64) @ sums for start in range(0, resamples, at_once)]
     return np.concatenate(parts)
+
+
+@lru_cache(maxsize=4)
+def _draws(num_clusters: int, seed: int, resamples: int) -> np.ndarray:
+    """[resamples, clusters]: how often each cluster is drawn; one table serves every score of one set of pictures."""
+    random = np.random.default_rng(seed)
+    counts = np.zeros((resamples, num_clusters), dtype=np.uint16)
+    for row in counts:
+        row[:] = np.bincount(random.integers(num_clusters, size=num_clusters), minlength=num_clusters)
+    return counts
 
 
 def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:

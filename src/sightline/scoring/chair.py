@@ -8,6 +8,8 @@ business. Ratios are over the whole set, not averaged over captions, as in AMBER
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
+from sightline.scoring.ratio import Ratio, Ratios, amount, rate, total
+
 
 class Mentions(NamedTuple):
     """What one caption got right and wrong, in counts.
@@ -55,15 +57,18 @@ def count_mentions(
     )
 
 
+def judge(counts: Mentions) -> Ratios:
+    """One caption's part in chair, cover, hal and cog, and how many objects it names."""
+    return {
+        "chair": Ratio(counts.hallucinated, counts.mentioned),
+        "cover": Ratio(counts.covered, counts.present),
+        "hal": rate(counts.hallucinated > 0),
+        "cog": Ratio(counts.expected, counts.companions),
+        "mentions": amount(counts.mentioned),
+    }
+
+
 def chair_scores(counts: Collection[Mentions]) -> ChairScores:
     """CHAIR, Cover, Hal and Cog of a set of captions; a ratio without a denominator is 0."""
-    return ChairScores(
-        chair=_share(sum(c.hallucinated for c in counts), sum(c.mentioned for c in counts)),
-        cover=_share(sum(c.covered for c in counts), sum(c.present for c in counts)),
-        hal=_share(sum(c.hallucinated > 0 for c in counts), len(counts)),
-        cog=_share(sum(c.expected for c in counts), sum(c.companions for c in counts)),
-    )
-
-
-def _share(part: int, whole: int) -> float:
-    return part / whole if whole else 0.0
+    judged = [judge(c) for c in counts]
+    return ChairScores(*(total(j[name] for j in judged) for name in ChairScores._fields))

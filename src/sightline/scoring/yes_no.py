@@ -9,6 +9,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
+from sightline.scoring.ratio import Ratio, Ratios, amount, rate
+
 Answer = Literal["yes", "no"]
 
 _FIRST_WORD = re.compile(r"\b(yes|yeah|yep|no|nope|not)\b|n't\b", re.IGNORECASE)
@@ -97,3 +99,31 @@ def count(answers: Sequence[Answer | None], truths: Sequence[Answer], positive: 
         yes=sum(a == "yes" for a, _ in pairs),
         total=len(pairs),
     )
+
+
+def judge(answer: Answer | None, truth: Answer, positive: Answer) -> Ratios:
+    """One parsed answer's part in accuracy, precision, recall, F1 and yes_rate; see `count` for the same of a set."""
+    said, true = answer == positive, truth == positive
+    hit = float(said and true)
+    return {
+        "accuracy": rate(answer == truth),
+        "precision": Ratio(hit, float(said)),
+        "recall": Ratio(hit, float(true)),
+        "f1": Ratio(2 * hit, float(said) + float(true)),
+        "yes_rate": rate(answer == "yes"),
+    }
+
+
+def judge_text(text: str, truth: Answer, positive: Answer) -> Ratios:
+    """An answer as it came: `judge` of its exact reading, `tolerant_…` of its tolerant one, unparsed, and its words."""
+    loosely = tolerant(text)
+    read = judge(loosely, truth, positive)
+    return {
+        **judge(exact(text), truth, positive),
+        "yes_rate": read["yes_rate"],
+        "tolerant_accuracy": read["accuracy"],
+        "tolerant_f1": read["f1"],
+        "unparsed": rate(loosely is None),
+        "inexact": rate(exact(text) is None),
+        "words": amount(len(text.split())),
+    }

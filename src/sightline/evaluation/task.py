@@ -1,0 +1,95 @@
+"""A task: items, how to ask them, and how to score an answer.
+
+A scorer sees one item and one answer and returns ratios (`scoring.ratio`); intervals, groups and comparisons of models
+follow from them and are the same for every task.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from sightline.scoring.ratio import Ratios
+from sightline.types import Example, Picture
+
+OVERALL = "all"
+"""The group that every item belongs to."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A score as it is shown. unit: percent, or a plain number such as words an answer."""
+
+    name: str
+    label: str
+    better: Literal["higher", "lower", "neither"]
+    unit: Literal["percent", "number"] = "percent"
+    explanation: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """One question about one picture (or several, or none).
+
+    id: unique in its task and stable, answers are found again by it. picture_id: the same for all questions on one
+    picture; intervals draw whole pictures. groups: what else to report it under, such as `existence`. truth: whatever
+    the task's scorer needs, JSON only.
+    """
+
+    id: str
+    question: str
+    truth: Any
+    picture_id: str
+    pictures: tuple[Picture, ...] = ()
+    groups: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """A row from somebody's paper, in percent by metric; shown as published, never recomputed."""
+
+    label: str
+    scores: dict[str, float]
+
+
+Scorer = Callable[[Item, str], Ratios]
+"""(item, answer) → the answer's part in every score."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """Items, prompt and scorer.
+
+    metrics: in the order of the table, the first being the one to sort models by. correct: the name of the rate that
+    McNemar's test compares. prompt: what the model is asked, `{question}` standing for the item's question.
+    marks: words of an answer to mark as hallucinated. baselines: constant answers to score next to the model, by label.
+    published: rows from papers. official: figures as the benchmark's own script rounds them, from (item, answer) pairs.
+    """
+
+    name: str
+    title: str
+    items: Sequence[Item]
+    scorer: Scorer
+    metrics: tuple[Metric, ...]
+    correct: str
+    max_new_tokens: int
+    prompt: str = "{question}"
+    marks: Callable[[Item, str], tuple[str, ...]] = lambda item, answer: ()
+    baselines: dict[str, str] = field(default_factory=dict)
+    published: tuple[Published, ...] = ()
+    official: Callable[[Sequence[tuple[Item, str]]], dict[str, dict[str, float]]] | None = None
+    notes: tuple[str, ...] = ()
+
+    def asked(self, item: Item) -> str:
+        """The text that the model gets."""
+        return self.prompt.replace("{question}", item.question)
+
+    def example(self, item: Item, row: int) -> Example:
+        """The item as an example without responses: its pictures, then the text."""
+        content = [*({"type": "image"} for _ in item.pictures), {"type": "text", "text": self.asked(item)}]
+        return Example(
+            id=f"{self.name}:{item.id}",
+            source=self.name,
+            row=row,
+            prompt=({"role": "user", "content": content},),
+            images=item.pictures,
+        )
