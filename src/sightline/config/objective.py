@@ -1,31 +1,174 @@
-"""Objectives by `type`, each with its own fields: an option that does not belong to an objective is refused."""
+"""Objectives by `type`, each with its own fields: an option that does not belong to an objective is refused.
 
-from typing import Annotated, Literal
+Every loss is a `type` of its own and, by the same name, a part of `mix`. docs/objectives.md has the equations.
+"""
 
-from pydantic import Field
+from dataclasses import field, fields
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from sightline.config.other_objectives import (
+    BCOConfig,
+    CPOConfig,
+    DFTConfig,
+    KTOConfig,
+    MDPOConfig,
+    ORPOConfig,
+    SFTConfig,
+    SimPOConfig,
+)
+from sightline.config.pair_objectives import (
+    AOTConfig,
+    AOTUnpairedConfig,
+    APODownConfig,
+    APOZeroConfig,
+    BCOPairConfig,
+    DDPOConfig,
+    DiscoPOPConfig,
+    DPOConfig,
+    DPOPConfig,
+    EXOConfig,
+    HingeConfig,
+    IPOConfig,
+    NCAConfig,
+    RobustConfig,
+    SigmoidNormConfig,
+    SPPOConfig,
+)
 from sightline.config.strict import STRICT
 
+PartConfig = (
+    SFTConfig
+    | DFTConfig
+    | DPOConfig
+    | RobustConfig
+    | HingeConfig
+    | IPOConfig
+    | EXOConfig
+    | NCAConfig
+    | BCOPairConfig
+    | SPPOConfig
+    | AOTConfig
+    | AOTUnpairedConfig
+    | APOZeroConfig
+    | APODownConfig
+    | DiscoPOPConfig
+    | SigmoidNormConfig
+    | DPOPConfig
+    | DDPOConfig
+    | MDPOConfig
+    | SimPOConfig
+    | ORPOConfig
+    | CPOConfig
+    | KTOConfig
+    | BCOConfig
+)
+"""Objectives that can be parts of a mixture."""
+
+PART_TYPES: dict[str, type[PartConfig]] = {
+    name: option
+    for option in get_args(PartConfig)
+    for f in fields(option)
+    if f.name == "type"
+    for name in get_args(f.type)
+}
+
+SHARED = ("beta", "ld_alpha", "wpo", "divergence", "divergence_alpha")
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedPart:
+    """A part of a mixture, read."""
+
+    weight: float
+    config: PartConfig
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class SFTConfig:
-    """Supervised fine-tuning: negative log-likelihood of the demonstration, averaged over target tokens."""
+class MixConfig:
+    """A weighted sum of objectives; every part is logged as `loss/<part>` and divided by its own count."""
 
-    type: Literal["sft"] = "sft"
+    type: Literal["mix"] = "mix"
+    parts: dict[str, float | dict[str, Any]] = field(default_factory=dict)
+    """Part → weight, or → its weight and options: `{sigmoid: 0.8, ipo: {weight: 0.2, beta: 0.5}, sft: 1.0}`."""
+    beta: float | None = Field(default=None, gt=0)
+    """β of every part that has one and does not give its own; each objective's default when left out."""
+    ld_alpha: float | None = Field(default=None, ge=0, le=1)
+    """LD-DPO for every part over pairs."""
+    wpo: bool | None = None
+    """WPO for every part over pairs."""
+    divergence: Literal["reverse_kl", "forward_kl", "js", "alpha"] | None = None
+    """f-divergence for every part over pairs."""
+    divergence_alpha: float | None = None
+    """α of `divergence: alpha`."""
+
+    @model_validator(mode="after")
+    def _parts_can_be_read(self) -> Any:
+        if not self.parts:
+            raise ValueError("`mix` needs `parts`, for example `parts: {sigmoid: 0.8, bco_pair: 0.2, sft: 1.0}`.")
+        self.read_parts()
+        return self
+
+    def read_parts(self) -> dict[str, WeightedPart]:
+        """Each part with its weight and config. Raises `ValueError` for a part that cannot be."""
+        return {name: self._read_part(name, given) for name, given in self.parts.items()}
+
+    def _read_part(self, name: str, given: float | dict[str, Any]) -> WeightedPart:
+        if name not in PART_TYPES:
+            raise ValueError(f"`mix` has no part `{name}`. Known: {', '.join(PART_TYPES)}.")
+        options = dict(given) if isinstance(given, dict) else {"weight": given}
+        weight = TypeAdapter(float).validate_python(options.pop("weight", 1.0))
+        if weight < 0:
+            raise ValueError(
+                f"Part `{name}` has weight {weight}; a weight below 0 would make the loss something to raise."
+            )
+        kind = PART_TYPES[name]
+        shared = {key: value for key in SHARED if (value := getattr(self, key)) is not None}
+        if kind in (SFTConfig, DFTConfig):
+            shared = {}
+        try:
+            return WeightedPart(
+                weight=weight, config=TypeAdapter(kind).validate_python({"type": name, **shared, **options})
+            )
+        except ValidationError as error:
+            raise ValueError(f"Part `{name}`: {_explain(error)}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors()[0]
+    option = ".".join(str(key) for key in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return message if first["type"] == "value_error" else f"`{option}: {first['input']}` cannot be. {message}."
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class DPOConfig:
-    """Direct preference optimisation (arXiv:2305.18290, eq. 7), with cDPO's label smoothing and RPO's SFT term."""
+class MPOConfig:
+    """MPO (arXiv:2411.10442): preference, quality and generation losses: sigmoid, bco_pair and sft."""
 
-    type: Literal["dpo"] = "dpo"
-    beta: float = Field(0.1, gt=0)
+    type: Literal["mpo"] = "mpo"
+    beta: float = Field(default=0.1, gt=0)
     """Strength of the pull towards the reference."""
-    label_smoothing: float = Field(0.0, ge=0, lt=0.5)
-    """Share of labels taken to be flipped (cDPO)."""
-    rpo_alpha: float = Field(0.0, ge=0)
-    """Weight of the chosen response's mean negative log-likelihood (RPO, arXiv:2404.19733); 0 leaves it out."""
+    preference_weight: float = Field(default=0.8, ge=0)
+    """Weight of `sigmoid`: which response is better."""
+    quality_weight: float = Field(default=0.2, ge=0)
+    """Weight of `bco_pair`: how good each response is by itself."""
+    generation_weight: float = Field(default=1.0, ge=0)
+    """Weight of `sft`: how to write the chosen response."""
+    running_shift: bool = False
+    """Subtract the running mean δ of all rewards so far in `bco_pair` (as InternVL does); off is δ = 0."""
+
+    def as_mix(self) -> MixConfig:
+        """The same as a mixture."""
+        return MixConfig(
+            parts={
+                "sigmoid": self.preference_weight,
+                "bco_pair": {"weight": self.quality_weight, "running_shift": self.running_shift},
+                "sft": self.generation_weight,
+            },
+            beta=self.beta,
+        )
 
 
-ObjectiveConfig = Annotated[SFTConfig | DPOConfig, Field(discriminator="type")]
+ObjectiveConfig = Annotated[PartConfig | MixConfig | MPOConfig, Field(discriminator="type")]

@@ -5,32 +5,43 @@
 so that no cut of a step into forwards or processes changes it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-from sightline.config.objective import DPOConfig, ObjectiveConfig, SFTConfig
-from sightline.objectives.dpo import dpo_loss
-from sightline.objectives.metrics import Metrics, pair_metrics, reward_metrics, token_metrics
-from sightline.objectives.pairs import PairScores, of_chosen, pair_scores
-from sightline.objectives.part import Part, Sample
-from sightline.objectives.rpo import rpo_term
+from sightline.config.objective import MixConfig, MPOConfig, ObjectiveConfig, PartConfig
+from sightline.config.other_objectives import (
+    BCOConfig,
+    CPOConfig,
+    DFTConfig,
+    KTOConfig,
+    MDPOConfig,
+    ORPOConfig,
+    SFTConfig,
+)
+from sightline.config.pair_objectives import BCOPairConfig, DPOConfig, PairConfig
+from sightline.objectives.dft import dft_loss
+from sightline.objectives.labels import desirable
+from sightline.objectives.metrics import Metrics
+from sightline.objectives.pair_parts import pair_part, rpo_part, shifted_bco_pair_part
+from sightline.objectives.part import Part, Sample, State
+from sightline.objectives.picture_parts import anchor_part, image_conditional_part
+from sightline.objectives.roles import ORDINARY, of_role
 from sightline.objectives.sft import sft_loss
+from sightline.objectives.token_parts import token_part
+from sightline.objectives.unpaired_parts import bco_part, kto_part
 from sightline.types import Group, LogProbs, Loss
 
-State = dict[str, Tensor]
+DEMONSTRATIONS = (SFTConfig, DFTConfig)
+UNPAIRED = (KTOConfig, BCOConfig)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
     """What is optimised.
 
-    num_responses: responses a row must have (2 for pairs, 1 for demonstrations); None for any number.
-    whole_step: some part reads statistics of the step's batch, so the call must see the log-probs of the whole step of
-        all processes at once, token by token.
+    num_responses: responses a row must have (2 for pairs, 1 for demonstrations); None for either.
     """
 
     parts: dict[str, Part]
@@ -43,6 +54,7 @@ class Objective:
 
     @property
     def needs_reference(self) -> bool:
+        """Whether some part compares with a reference."""
         return any(part.needs_reference for part in self.parts.values())
 
     @property
@@ -52,7 +64,13 @@ class Objective:
 
     @property
     def whole_step(self) -> bool:
+        """Whether the call must see the log-probs of the whole step of all processes at once, token by token."""
         return any(part.whole_step for part in self.parts.values())
+
+    @property
+    def roles(self) -> frozenset[int]:
+        """Auxiliary responses that the step must hold, see `objectives.roles`."""
+        return frozenset().union(*(part.roles for part in self.parts.values()))
 
     def counts(self, groups: list[Group]) -> dict[str, int]:
         """What each part's summed loss is divided by; counts of micro-batches and processes add up."""
@@ -60,13 +78,20 @@ class Objective:
 
     def initial_state(self) -> State:
         """State before the first step, saved in checkpoints; empty for most objectives."""
-        return {}
+        return {
+            f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.initial_state().items()
+        }
 
     def update_state(
         self, state: State, policy: LogProbs, reference: LogProbs | None, extra: dict[str, Tensor]
     ) -> State:
         """The state for a step's losses: called once a training step, before them, on its whole log-probs."""
-        return state
+        with torch.no_grad():
+            return {
+                f"{name}.{key}": value
+                for name, part in self.parts.items()
+                for key, value in part.update_state(self._sample(name, policy, reference, extra, state)).items()
+            }
 
     def __call__(
         self,
@@ -77,85 +102,99 @@ class Objective:
     ) -> dict[str, Loss]:
         """Each part's unweighted loss, summed over what `policy` covers.
 
-        policy, reference: log-probs of the same batch; responses 2p and 2p + 1 are chosen and rejected of pair p.
-        extra: columns by name (`label`: Bool[" responses"] for unpaired preferences). state: see `update_state`.
+        policy, reference: log-probs of one batch; ordinary responses 2p and 2p + 1 are chosen and rejected of pair p.
+        extra: columns by name, one entry a response: `label` for unpaired preferences, `role` for auxiliary responses.
+        state: see `update_state`; the initial state when left out.
         """
-        sample = Sample(policy=policy, reference=reference, extra=extra or {}, state=state or self.initial_state())
+        assert reference is not None or not self.needs_reference, "this objective compares with a reference"
+        state = self.initial_state() if state is None else state
         losses: dict[str, Loss] = {}
+        logged: set[str] = set()
         for name, part in self.parts.items():
+            sample = self._sample(name, policy, reference, extra or {}, state)
             with torch.no_grad():
-                metrics = {} if losses else part.metrics(sample)
+                metrics: Metrics = {key: value for key, value in part.metrics(sample).items() if key not in logged}
+            logged |= set(metrics)
             losses[name] = Loss(value=part.losses(sample).sum(), per=part.per, metrics=metrics)
         return losses
+
+    def _sample(
+        self, name: str, policy: LogProbs, reference: LogProbs | None, extra: dict[str, Tensor], state: State
+    ) -> Sample:
+        """What one part reads of a call."""
+        part = self.parts[name]
+        ordinary = of_role(policy, extra, ORDINARY)
+        label = extra.get("label")
+        if label is not None and "role" in extra:
+            label = label[extra["role"] == ORDINARY]
+        return Sample(
+            policy=ordinary,
+            reference=None if reference is None else of_role(reference, extra, ORDINARY),
+            desirable=desirable(ordinary, label),
+            auxiliary={role: of_role(policy, extra, role) for role in part.roles},
+            ref_auxiliary={} if reference is None else {role: of_role(reference, extra, role) for role in part.roles},
+            state={key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")},
+        )
 
 
 def build(config: ObjectiveConfig) -> Objective:
     """The objective of a recipe."""
+    if isinstance(config, MPOConfig):
+        return build(config.as_mix())
+    if isinstance(config, MixConfig):
+        return _build_mix(config)
+    parts = parts_of(config, only_desirable=False)
+    return Objective(
+        parts={name or config.type: part for name, part in parts.items()}, num_responses=_num_responses([config])
+    )
+
+
+def _build_mix(config: MixConfig) -> Objective:
+    read = config.read_parts()
+    configs = [part.config for part in read.values()]
+    only_desirable = any(not isinstance(c, DEMONSTRATIONS) for c in configs)
+    parts = {
+        f"{name}.{sub}" if sub else name: replace(part, weight=given.weight * part.weight)
+        for name, given in read.items()
+        for sub, part in parts_of(given.config, only_desirable=only_desirable).items()
+    }
+    return Objective(parts=parts, num_responses=_num_responses(configs))
+
+
+def _num_responses(configs: list[PartConfig]) -> int | None:
+    """2 where some part is over pairs, 1 for demonstrations alone; labelled responses come single or in pairs."""
+    if any(not isinstance(c, DEMONSTRATIONS + UNPAIRED) for c in configs):
+        return 2
+    return None if any(isinstance(c, UNPAIRED) for c in configs) else 1
+
+
+def parts_of(config: PartConfig, *, only_desirable: bool) -> dict[str, Part]:
+    """A config's own part under the name "", and the parts that come with it under theirs."""
     match config:
         case SFTConfig():
-            return Objective(parts={"sft": sft_part(weight=1.0, chosen_only=False)}, num_responses=1)
-        case DPOConfig():
-            loss = partial(dpo_loss, beta=config.beta, label_smoothing=config.label_smoothing)
-            parts = {"dpo": pair_part(loss, weight=1.0, beta=config.beta)}
-            if config.rpo_alpha > 0:
-                parts["rpo"] = rpo_part(weight=config.rpo_alpha)
-            return Objective(parts=parts, num_responses=2)
+            return {"": token_part(sft_loss, weight=1.0, only_desirable=only_desirable)}
+        case DFTConfig():
+            return {"": token_part(dft_loss, weight=1.0, only_desirable=only_desirable)}
+        case KTOConfig():
+            return {"": kto_part(config, weight=1.0)}
+        case BCOConfig():
+            return {"": bco_part(config, weight=1.0)}
+        case MDPOConfig():
+            pairs = pair_part(DPOConfig(beta=config.beta), weight=1.0)
+            return {"": pairs, "image": image_conditional_part(config), "anchor": anchor_part(config)}
+        case ORPOConfig():
+            demonstration = token_part(sft_loss, weight=1.0, only_desirable=True)
+            return {"": pair_part(config, weight=config.beta), "sft": demonstration}
+        case CPOConfig():
+            demonstration = token_part(sft_loss, weight=config.sft_weight, only_desirable=True)
+            return {"": pair_part(config, weight=1.0), "sft": demonstration}
+        case BCOPairConfig(running_shift=True):
+            return {"": shifted_bco_pair_part(config, weight=1.0), **_rpo(config)}
+        case PairConfig():
+            return {"": pair_part(config, weight=1.0), **_rpo(config)}
+        case _:
+            return {"": pair_part(config, weight=1.0)}
 
 
-def sft_part(*, weight: float, chosen_only: bool) -> Part:
-    """Negative log-likelihood of a target token: of all responses, or of chosen ones in a mixture over pairs."""
-
-    def demonstrated(policy: LogProbs) -> Tensor:
-        return of_chosen(policy) if chosen_only else torch.ones_like(policy.weight, dtype=torch.bool)
-
-    def losses(sample: Sample) -> Tensor:
-        policy = sample.policy
-        token_loss = sft_loss(policy.logp) * policy.weight
-        return token_loss[demonstrated(policy)]
-
-    def count(group: Group) -> int:
-        weights = group.weights[0::2] if chosen_only else group.weights
-        return sum(int((w > 0).sum()) for w in weights)
-
-    def metrics(sample: Sample) -> Metrics:
-        return token_metrics(sample.policy, demonstrated(sample.policy))
-
-    return Part(weight=weight, per="tokens", losses=losses, count=count, metrics=metrics)
-
-
-def pair_part(loss: Callable[..., Tensor], *, weight: float, beta: float) -> Part:
-    """A loss of (chosen, rejected, ref_chosen, ref_rejected) log-probs, averaged over pairs."""
-
-    def losses(sample: Sample) -> Tensor:
-        scores = pair_scores(sample.policy, sample.reference)
-        return loss(scores.chosen, scores.rejected, scores.ref_chosen, scores.ref_rejected)
-
-    def metrics(sample: Sample) -> Metrics:
-        scores = pair_scores(sample.policy, sample.reference)
-        return rewards(scores, beta) | pair_metrics(sample.policy, scores) | _token_metrics_of_pairs(sample)
-
-    return Part(weight=weight, per="pairs", losses=losses, count=num_pairs, metrics=metrics, needs_reference=True)
-
-
-def rpo_part(*, weight: float) -> Part:
-    """RPO's likelihood term on chosen responses, averaged over pairs."""
-
-    def losses(sample: Sample) -> Tensor:
-        scores = pair_scores(sample.policy, None)
-        return rpo_term(scores.chosen, scores.chosen_length)
-
-    return Part(weight=weight, per="pairs", losses=losses, count=num_pairs, metrics=_token_metrics_of_pairs)
-
-
-def num_pairs(group: Group) -> int:
-    """Pairs of a group: half its responses."""
-    return len(group.responses) // 2
-
-
-def rewards(scores: PairScores, beta: float) -> Metrics:
-    """Implicit rewards β·log(π/π_ref) of chosen and rejected."""
-    return reward_metrics(beta * (scores.chosen - scores.ref_chosen), beta * (scores.rejected - scores.ref_rejected))
-
-
-def _token_metrics_of_pairs(sample: Sample) -> Metrics:
-    return token_metrics(sample.policy, of_chosen(sample.policy))
+def _rpo(config: PairConfig) -> dict[str, Part]:
+    return {"rpo": rpo_part(weight=config.rpo_alpha)} if config.rpo_alpha > 0 else {}

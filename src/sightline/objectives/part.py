@@ -3,20 +3,29 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from jaxtyping import Bool
 from torch import Tensor
 
 from sightline.objectives.metrics import Metrics
 from sightline.types import Denominator, Group, LogProbs
 
+State = dict[str, Tensor]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What a part reads: log-probs of policy and reference, columns, and the state carried over steps."""
+    """What a part reads.
+
+    policy, reference: log-probs of the ordinary responses. desirable: which of them are chosen or labelled desirable.
+    auxiliary, ref_auxiliary: log-probs by role (`objectives.roles`). state: the part's own, carried over steps.
+    """
 
     policy: LogProbs
     reference: LogProbs | None
-    extra: dict[str, Tensor]
-    state: dict[str, Tensor]
+    desirable: Bool[Tensor, " responses"]
+    auxiliary: dict[int, LogProbs]
+    ref_auxiliary: dict[int, LogProbs]
+    state: State
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +34,10 @@ class Part:
 
     losses: the loss of each item (token, response, pair or group, as `per` says); the part is their mean over the step.
     count: how many items a group brings, known before any forward.
-    metrics: what the part logs; of a mixture only the first part's are logged.
+    metrics: what the part logs; in a mixture the first part that logs a name gives its value.
+    initial_state, update_state: state carried over steps; `update_state` sees the whole step.
+    whole_step: `losses` reads statistics of the batch, so it must see the whole step of all processes.
+    roles: auxiliary responses that the step must hold.
     """
 
     weight: float
@@ -33,6 +45,9 @@ class Part:
     losses: Callable[[Sample], Tensor]
     count: Callable[[Group], int]
     metrics: Callable[[Sample], Metrics]
+    initial_state: Callable[[], State] = dict
+    update_state: Callable[[Sample], State] = lambda sample: sample.state
     needs_reference: bool = False
     needs_statistics: frozenset[str] = field(default_factory=frozenset)
     whole_step: bool = False
+    roles: frozenset[int] = field(default_factory=frozenset)

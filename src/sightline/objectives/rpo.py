@@ -1,4 +1,4 @@
-"""The likelihood term of Iterative RPO (arXiv:2404.19733, eq. 1): −log π(y_w|x) / |y_w|, added to DPO with weight α."""
+"""The likelihood term of Iterative RPO (arXiv:2404.19733): −log π(y_w|x) / |y_w|, added to DPO with weight α."""
 
 from jaxtyping import Float
 from torch import Tensor

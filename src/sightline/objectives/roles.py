@@ -1,0 +1,50 @@
+"""Which responses of a step are what: `extra["role"]` numbers them; without the column all are ordinary.
+
+A method that needs more than its K responses adds auxiliary ones to the step:
+MISMATCHED   another prompt's answer, from which KTO estimates the KL divergence;
+CORRUPTED    mDPO's chosen answer on the corrupted picture; the k-th of a call belongs to its k-th pair.
+"""
+
+from dataclasses import fields, replace
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+from sightline.types import Group, LogProbs
+
+ORDINARY, MISMATCHED, CORRUPTED = 0, 1, 2
+
+
+def of_role(logprobs: LogProbs, extra: dict[str, Tensor], role: int) -> LogProbs:
+    """Only the responses of a role, numbered anew in their order."""
+    if "role" not in extra:
+        return logprobs if role == ORDINARY else keep(logprobs, torch.zeros_like(logprobs.response_group).bool())
+    return keep(logprobs, extra["role"] == role)
+
+
+def keep(logprobs: LogProbs, responses: Bool[Tensor, " responses"]) -> LogProbs:
+    """Only some responses, numbered anew in their order."""
+    if bool(responses.all()):
+        return logprobs
+    tokens = responses[logprobs.response]
+    number = responses.long().cumsum(0) - 1
+    per_token = {
+        f.name: value[tokens]
+        for f in fields(logprobs)
+        if isinstance(value := getattr(logprobs, f.name), Tensor) and f.name not in ("response", "response_group")
+    }
+    return replace(
+        logprobs,
+        **per_token,
+        response=number[logprobs.response[tokens]],
+        response_group=logprobs.response_group[responses],
+    )
+
+
+def num_of_role(group: Group, role: int) -> int:
+    """How many responses of a group have this role."""
+    roles = group.extra.get("role")
+    if roles is None:
+        return len(group.responses) if role == ORDINARY else 0
+    return int((roles == role).sum())
