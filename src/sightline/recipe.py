@@ -224,7 +224,7 @@ def _keys(location: tuple) -> tuple[tuple[str, ...], Any]:
     owner: Any = Recipe
     for part in location:
         tagged = next(
-            (option for option in dataclasses_in(kind) if not is_dataclass(kind) and _tag(option) == part), None
+            (option for option in dataclasses_in(kind) if not is_dataclass(kind) and part in _tags(option)), None
         )
         if tagged is not None:
             kind = tagged
@@ -250,6 +250,11 @@ def dataclasses_in(kind: Any) -> list[Any]:
 
 def _tag(kind: Any) -> Any:
     return next((f.default for f in fields(kind) if f.name == "type"), None)
+
+
+def _tags(kind: Any) -> tuple[Any, ...]:
+    """Every value of `type` that means this dataclass; the first is its own name."""
+    return next((get_args(f.type) for f in fields(kind) if f.name == "type"), ())
 
 
 def _where(keys: tuple[str, ...], path: str | Path | None, lines: dict[tuple[str, ...], int], flags: Tree) -> str:

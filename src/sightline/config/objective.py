@@ -133,14 +133,20 @@ class MixConfig:
                 weight=weight, config=TypeAdapter(kind).validate_python({"type": name, **shared, **options})
             )
         except ValidationError as error:
-            raise ValueError(f"Part `{name}`: {_explain(error)}") from None
+            raise ValueError(f"Part `{name}`: {_explain(error, kind)}") from None
 
 
-def _explain(error: ValidationError) -> str:
+def _explain(error: ValidationError, kind: type[PartConfig]) -> str:
     first = error.errors()[0]
     option = ".".join(str(key) for key in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return message if first["type"] == "value_error" else f"`{option}: {first['input']}` cannot be. {message}."
+    match first["type"]:
+        case "value_error":
+            return first["msg"].removeprefix("Value error, ")
+        case "unexpected_keyword_argument":
+            known = ", ".join(["weight", *(f.name for f in fields(kind) if f.name != "type")])
+            return f"there is no option `{option}`. It takes {known}."
+        case _:
+            return f"`{option}: {first['input']}` cannot be. {first['msg']}."
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
