@@ -3,21 +3,24 @@
 import random
 from typing import Any
 
+from sightline.data.defects import RowError
 from sightline.data.rows import Rows
 from sightline.data.sources import rows_of
+from sightline.errors import DataError
 
 
-def split_by_picture(rows: Any, val_size: float, seed: int) -> tuple[list[int], list[int]]:
+def split_by_picture(rows: Any, val_size: float | int, seed: int) -> tuple[list[int], list[int]]:
     """(indices to train on, indices held out), both ascending.
 
     rows: `Rows`, or what `rows_of` takes. val_size: a share of the rows below 1, a count from 1 on; met as nearly as
     whole pictures allow, never exceeded unless every picture has more rows. Rows that share any picture go together.
     Rows that cannot be parsed are kept for training, where `on_bad_row` decides about them.
+    Raises `DataError` when nothing would be left to train on.
     """
     rows = rows_of(rows)
     wanted = round(val_size * len(rows)) if val_size < 1 else int(val_size)
     wanted = max(wanted, 1) if val_size > 0 else 0
-    clusters = _clusters([_keys(rows, i) for i in range(len(rows))])
+    clusters = clusters_by_picture(rows)
     random.Random(seed).shuffle(clusters)
     held_out: list[int] = []
     for cluster in clusters:
@@ -26,16 +29,15 @@ def split_by_picture(rows: Any, val_size: float, seed: int) -> tuple[list[int], 
     if wanted and not held_out and len(clusters) > 1:
         held_out = min(clusters, key=len)
     kept_out = set(held_out)
-    return [i for i in range(len(rows)) if i not in kept_out], sorted(held_out)
+    train = [i for i in range(len(rows)) if i not in kept_out]
+    if rows and not train:
+        raise DataError(f"data.val_size: holding out {wanted} of {len(rows)} rows leaves none to train on. Lower it.")
+    return train, sorted(held_out)
 
 
-def _keys(rows: Rows, index: int) -> tuple[str, ...]:
-    return rows.picture_keys(index) or (f"row:{index}",)
-
-
-def _clusters(keys: list[tuple[str, ...]]) -> list[list[int]]:
-    """Rows joined by shared keys, by union-find; in the order of their first rows."""
-    parent = list(range(len(keys)))
+def clusters_by_picture(rows: Rows) -> list[list[int]]:
+    """Rows joined by the pictures they share, by union-find, in order of their first rows; bad rows left out."""
+    parent: dict[int, int] = {}
 
     def root(i: int) -> int:
         while parent[i] != i:
@@ -44,10 +46,15 @@ def _clusters(keys: list[tuple[str, ...]]) -> list[list[int]]:
         return i
 
     first_with: dict[str, int] = {}
-    for i, row_keys in enumerate(keys):
-        for key in row_keys:
-            parent[root(i)] = root(first_with.setdefault(key, i))
+    for index in range(len(rows)):
+        try:
+            pictures = rows.example(index).images
+        except RowError:
+            continue
+        parent[index] = index
+        for picture in pictures:
+            parent[root(index)] = root(first_with.setdefault(picture.key, index))
     clusters: dict[int, list[int]] = {}
-    for i in range(len(keys)):
-        clusters.setdefault(root(i), []).append(i)
+    for index in parent:
+        clusters.setdefault(root(index), []).append(index)
     return list(clusters.values())

@@ -166,9 +166,12 @@ class Renderer:
         return torch.tensor(encoded["input_ids"][skipped:]), torch.tensor(weights)
 
     def _ids_after(self, context: str, text: str) -> list[int]:
-        """Ids of `text` as it is tokenised after `context`; on its own where the two would merge into one token."""
-        head, joined = self._ids(context), self._ids(context + text)
-        return joined[len(head) :] if joined[: len(head)] == head else self._ids(text)
+        """Ids of `text` as it reads after `context`, or after a line break where it would merge with the context."""
+        for before in (context, "\n"):
+            head, joined = self._ids(before), self._ids(before + text)
+            if joined[: len(head)] == head:
+                return joined[len(head) :]
+        return self._ids(text)
 
     def _ids(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -21,11 +21,9 @@ PARSERS: dict[str, Callable[[Mapping[str, Any], str, Path | None], Parsed]] = {
 """Format → (row, where, media_dir) → prompt, pictures, responses."""
 
 
-def recognise(row: Mapping[str, Any], where: str = "the first row") -> str:
+def recognise(row: Any, where: str = "the first row") -> str:
     """The format of a row by its columns and their types. Raises `RowError` when it fits none."""
-    if not isinstance(row, Mapping):
-        found = type(row).__name__
-        raise RowError("row unreadable", where, f"a row is a mapping of columns to values, got {found}")
+    _require_mapping(row, where)
     if any(_is_messages(row.get(name)) for name in ("messages", "prompt", "chosen", "completion")):
         return "conversational"
     if present(row, QUESTION_COLUMNS) is not None or present(row, ANSWER_COLUMNS) is not None:
@@ -35,14 +33,13 @@ def recognise(row: Mapping[str, Any], where: str = "the first row") -> str:
     )
 
 
-def parse(
-    row: Mapping[str, Any], *, format: str = "auto", source: str, row_number: int, media_dir: Path | None = None
-) -> Example:
+def parse(row: Any, *, format: str = "auto", source: str, row_number: int, media_dir: Path | None = None) -> Example:
     """A row as an `Example`: two responses where it has chosen and rejected, one where it has an answer, else none.
 
     format: a key of `PARSERS`, or auto. media_dir: see `media.picture`. Raises `RowError`.
     """
     where = f"{source}, row {row_number}"
+    _require_mapping(row, where)
     name = recognise(row, where) if format == "auto" else format
     parsed = PARSERS[name](row, where, media_dir)
     left_out = {*PICTURE_COLUMNS, *parsed.consumed}
@@ -55,6 +52,12 @@ def parse(
         responses=parsed.responses,
         extra={k: v for k, v in row.items() if k not in left_out},
     )
+
+
+def _require_mapping(row: Any, where: str) -> None:
+    if not isinstance(row, Mapping):
+        found = type(row).__name__
+        raise RowError("row unreadable", where, f"a row is a mapping of columns to values, got {found}")
 
 
 def _is_messages(value: Any) -> bool:
