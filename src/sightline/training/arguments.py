@@ -1,7 +1,5 @@
 """Recipe → transformers' `TrainingArguments`."""
 
-import math
-
 import torch
 from transformers import TrainingArguments
 
@@ -54,11 +52,3 @@ def training_arguments(recipe: Recipe, *, has_eval: bool) -> TrainingArguments:
         # workers are forked after torch has started threads; one thread a worker cannot dead-lock in them
         average_tokens_across_devices=False,
     )
-
-
-def total_steps(recipe: Recipe, num_groups: int, num_processes: int = 1) -> int:
-    """Optimizer steps of the run."""
-    if recipe.max_steps > 0:
-        return recipe.max_steps
-    step_size = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps * num_processes
-    return math.ceil(math.ceil(num_groups / step_size) * recipe.num_train_epochs)

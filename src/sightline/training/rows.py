@@ -5,17 +5,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
-from torch.utils.data import Dataset, Subset
 
 from sightline.config import Recipe
-from sightline.data.dataset import GroupDataset
+from sightline.data.dataset import GroupDataset, Kind
 from sightline.data.holdout import split_by_picture
 from sightline.data.render import Renderer
-from sightline.data.sources import load_rows
+from sightline.data.sources import load_rows, rows_of
 from sightline.errors import DataError, RecipeError
 from sightline.objectives.objective import Objective
 
-KINDS = {1: "demonstrations", 2: "pairs"}
+KINDS: dict[int, Kind] = {1: "demonstrations", 2: "pairs"}
 """What a row is to an objective, by how many responses it needs."""
 
 
@@ -23,8 +22,8 @@ KINDS = {1: "demonstrations", 2: "pairs"}
 class TrainingRows:
     """Data sets of groups to train on and to evaluate on, and a line that says what they are."""
 
-    train: Dataset
-    eval: Dataset | None
+    train: GroupDataset
+    eval: GroupDataset | None
     summary: str
 
 
@@ -42,11 +41,11 @@ def training_rows(
     if data is None and not config.source:
         raise RecipeError("The recipe names no data. Give `data.source` (a file, folder, hub id or `scenes`).")
     if data is not None:
-        rows = data
+        rows = rows_of(data)
     elif config.source == "scenes":
         from sightline.scenes.rows import for_recipe
 
-        rows = for_recipe(config, recipe.objective.type, model=model, processor=processor)
+        rows = rows_of(for_recipe(config, recipe.objective.type, model=model, processor=processor), source="scenes")
     else:
         rows = load_rows(config)
     if len(rows) == 0:
@@ -54,15 +53,15 @@ def training_rows(
     renderer = Renderer(processor, max_length=config.max_length, on_overlong=config.on_overlong)
     kind = KINDS[objective.num_responses or 1]
     whole = GroupDataset(rows, config, renderer, kind)
-    held_out: Dataset | None = None
-    trained: Dataset = whole
+    held_out: GroupDataset | None = None
+    trained = whole
     if eval_data is not None or config.eval_source is not None:
-        eval_rows = eval_data if eval_data is not None else load_rows(config, split="eval")
+        eval_rows = rows_of(eval_data) if eval_data is not None else load_rows(config, split="eval")
         held_out = GroupDataset(eval_rows, config, renderer, kind)
     elif config.val_size > 0:
         train_indices, eval_indices = split_by_picture(rows, config.val_size, config.seed)
-        trained = GroupDataset(Subset(rows, train_indices), config, renderer, kind)
-        held_out = GroupDataset(Subset(rows, eval_indices), config, renderer, kind)
+        trained = GroupDataset(rows.select(train_indices), config, renderer, kind)
+        held_out = GroupDataset(rows.select(eval_indices), config, renderer, kind)
     summary = f"{len(rows):,} rows from {config.source or 'memory'} as {kind}"
     if held_out is not None:
         summary += f"; {len(held_out):,} held out for evaluation"

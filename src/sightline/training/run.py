@@ -2,20 +2,18 @@
 
 import json
 import os
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from rich.console import Console
 from torch import nn
-from transformers import TrainerCallback, set_seed
+from transformers import PreTrainedModel, TrainerCallback, set_seed
 
-from sightline import __version__
 from sightline.config import Recipe
 from sightline.errors import RecipeError, UserError
 from sightline.objectives.objective import Objective, build
@@ -23,20 +21,13 @@ from sightline.policy.families import family_of
 from sightline.policy.load import load_model, load_processor, trainable_summary, unfreeze
 from sightline.policy.lora import add_lora
 from sightline.policy.reference import build_reference
-from sightline.report.curves import draw_curves
 from sightline.training.arguments import training_arguments
+from sightline.training.finish import finish, read_card
 from sightline.training.layout_choice import choose_layout
 from sightline.training.metrics import MetricsFile
 from sightline.training.progress import ProgressBar
 from sightline.training.rows import training_rows
-from sightline.training.run_folder import (
-    METRICS,
-    RUN_CARD,
-    last_checkpoint,
-    open_run_folder,
-    write_folder_into,
-    write_text,
-)
+from sightline.training.run_folder import METRICS, last_checkpoint, open_run_folder
 from sightline.training.trainer import AlignmentTrainer
 
 
@@ -44,12 +35,13 @@ from sightline.training.trainer import AlignmentTrainer
 class RunResult:
     """What a run left behind.
 
-    folder: the run's folder, loadable by peft or transformers. model, processor: still in memory.
+    folder: the run's folder, loadable by peft or transformers. model, processor: still in memory; None where a
+        finished run was resumed and nothing was done.
     metrics: the last logged figures, by the names in metrics.jsonl. seconds: wall time of training.
     """
 
     folder: Path
-    model: nn.Module
+    model: nn.Module | None
     processor: Any
     metrics: dict[str, float]
     seconds: float
@@ -60,7 +52,7 @@ def train(
     *,
     data: Sequence[dict[str, Any]] | None = None,
     eval_data: Sequence[dict[str, Any]] | None = None,
-    model: nn.Module | None = None,
+    model: PreTrainedModel | None = None,
     processor: Any = None,
     callbacks: Sequence[TrainerCallback] = (),
     console: Console | None = None,
@@ -75,25 +67,31 @@ def train(
     console = console or Console()
     objective = build(recipe.objective)
     check_reference(recipe, objective)
+    finished = finished_run(recipe)
+    if finished is not None:
+        console.print(f"{finished.folder} is a finished run; nothing is left to do", highlight=False)
+        return finished
     folder = open_run_folder(recipe)
     checkpoint = find_checkpoint(recipe, folder)
+    if recipe.resume:
+        console.print(f"Resuming from {checkpoint}" if checkpoint else "No checkpoint yet: starting at step 0")
     set_seed(recipe.seed)
     processor = processor if processor is not None else load_processor(recipe.model)
     model = model if model is not None else load_model(recipe.model, device(recipe))
     rows = training_rows(recipe, objective, processor, model, data=data, eval_data=eval_data)
     console.print(rows.summary, highlight=False)
-    model = prepare(model, recipe)
-    console.print(describe_trainable(model), highlight=False)
-    family = family_of(model)
-    layout, reason = choose_layout(model, family, rows.train, wanted=recipe.layout)
+    policy = prepare(model, recipe)
+    console.print(describe_trainable(policy), highlight=False)
+    family = family_of(policy)
+    layout, reason = choose_layout(policy, family, rows.train, wanted=recipe.layout)
     console.print(reason, highlight=False)
     reference = build_reference(
-        model, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
+        policy, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
     )
     metrics_file = MetricsFile(folder / METRICS, resumed_step=_step_of(checkpoint))
     metrics_file.write({"event": "layout", "layout": layout, "reason": reason})
     trainer = AlignmentTrainer(
-        model=model,
+        model=policy,
         args=training_arguments(recipe, has_eval=rows.eval is not None),
         objective=objective,
         reference=reference,
@@ -115,7 +113,7 @@ def train(
     figures = finish(trainer, folder, recipe, seconds)
     report_skipped(trainer, console)
     console.print(f"Saved to {folder}", highlight=False)
-    return RunResult(folder=folder, model=model, processor=processor, metrics=figures, seconds=seconds)
+    return RunResult(folder=folder, model=policy, processor=processor, metrics=figures, seconds=seconds)
 
 
 def check_reference(recipe: Recipe, objective: Objective) -> None:
@@ -135,6 +133,15 @@ def check_reference(recipe: Recipe, objective: Objective) -> None:
             "`reference.type: adapter-off` turns the adapter off, but the recipe trains all weights. "
             "Add a `lora` group, or use `reference.type: frozen-copy`."
         )
+
+
+def finished_run(recipe: Recipe) -> RunResult | None:
+    """The result of a run that had already ended when it was asked to resume."""
+    folder = Path(recipe.output_dir)
+    card = read_card(folder) if recipe.resume else None
+    if card is None or recipe.max_steps > card["steps"]:
+        return None
+    return RunResult(folder=folder, model=None, processor=None, metrics=card["metrics"], seconds=card["seconds"])
 
 
 def find_checkpoint(recipe: Recipe, folder: Path) -> Path | None:
@@ -162,16 +169,16 @@ def device(recipe: Recipe) -> torch.device:
     return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def prepare(model: nn.Module, recipe: Recipe) -> nn.Module:
+def prepare(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | PeftModel:
     """LoRA, and recomputation of activations, as the recipe says."""
     if recipe.lora is not None:
         set_seed(recipe.seed)  # right before the adapter, so that its initial weights depend on the seed alone
-        model = add_lora(model, recipe.lora)
+        policy: PreTrainedModel | PeftModel = add_lora(model, recipe.lora)
     else:
-        model = unfreeze(model, recipe.model)
+        policy = unfreeze(model, recipe.model)
     if recipe.gradient_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    return model
+        policy.gradient_checkpointing_enable({"use_reentrant": False})
+    return policy
 
 
 def describe_trainable(model: nn.Module) -> str:
@@ -189,27 +196,6 @@ def describe_trainable(model: nn.Module) -> str:
 def evaluated_at_end(trainer: AlignmentTrainer) -> bool:
     """Whether the last step was already evaluated."""
     return any("eval_loss" in line and line["step"] == trainer.state.global_step for line in trainer.state.log_history)
-
-
-def finish(trainer: AlignmentTrainer, folder: Path, recipe: Recipe, seconds: float) -> dict[str, float]:
-    """Save the model, draw the curves, write the run card; returns the last figures of each name."""
-    if trainer.is_world_process_zero():
-        write_folder_into(folder, lambda aside: trainer.save_model(str(aside)))
-        figures = {k: v for line in trainer.state.log_history for k, v in line.items() if isinstance(v, int | float)}
-        card = {
-            "sightline": __version__,
-            "versions": {name: version(name) for name in ("torch", "transformers", "peft", "accelerate", "datasets")},
-            "python": platform.python_version(),
-            "device": torch.cuda.get_device_name() if torch.cuda.is_available() and not recipe.use_cpu else "cpu",
-            "base_model": recipe.model.name,
-            "steps": trainer.state.global_step,
-            "seconds": round(seconds, 2),
-            "metrics": figures,
-        }
-        write_text(folder / RUN_CARD, json.dumps(card, indent=2) + "\n")
-        draw_curves(folder / METRICS, folder / "curves")
-        return figures
-    return {}
 
 
 def report_skipped(trainer: AlignmentTrainer, console: Console) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
-from sightline.data.dataset import BadRow
+from sightline.data.dataset import BadRow, GroupDataset
 from sightline.errors import DataError
 from sightline.objectives.objective import Objective
 from sightline.policy.families import Family
@@ -53,8 +54,8 @@ class AlignmentTrainer(Trainer):
         groups_per_forward: int,
         on_bad_row: str,
         shuffle: bool,
-        train_dataset: Dataset,
-        eval_dataset: Dataset | None,
+        train_dataset: GroupDataset,
+        eval_dataset: GroupDataset | None,
         processor: Any,
         callbacks: list,
     ) -> None:
@@ -71,6 +72,7 @@ class AlignmentTrainer(Trainer):
         self.objective = objective
         self.objective_state = objective.initial_state()
         self.reference = reference
+        self.processor = processor
         self.on_bad_row = on_bad_row
         self.shuffle = shuffle
         self.means = Means()
@@ -89,6 +91,7 @@ class AlignmentTrainer(Trainer):
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
+        assert isinstance(dataset, GroupDataset)
         return RandomSampler(dataset) if self.shuffle else SequentialSampler(dataset)
 
     def training_step(
@@ -122,9 +125,9 @@ class AlignmentTrainer(Trainer):
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
         """Loss and metrics over held-out rows: sums over all of them, divided once."""
-        dataset = eval_dataset if isinstance(eval_dataset, Dataset) else self.eval_dataset
-        assert dataset is not None
+        dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
         model = self.model_wrapped
+        assert isinstance(dataset, GroupDataset) and model is not None
         model.eval()
         means, started = Means(), time.time()
         for inputs in self._eval_batches(dataset):
@@ -149,7 +152,7 @@ class AlignmentTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _eval_batches(self, dataset: Dataset) -> DataLoader:
+    def _eval_batches(self, dataset: GroupDataset) -> DataLoader:
         loader = DataLoader(
             dataset,
             batch_size=self.args.per_device_eval_batch_size,
@@ -174,8 +177,9 @@ class AlignmentTrainer(Trainer):
         """Model or adapter as safetensors, and the processor; no pickled training arguments."""
         folder = output_dir if output_dir is not None else self.args.output_dir
         if self.args.should_save:
+            assert isinstance(self.model, PreTrainedModel | PeftModel) and folder is not None
             self.model.save_pretrained(folder, state_dict=state_dict)
-            self.processing_class.save_pretrained(folder)
+            self.processor.save_pretrained(folder)
 
     def _save_rng_state(self, output_dir: str) -> None:
         """Random states, and the objective's state beside them."""

@@ -1,0 +1,80 @@
+"""The end of a run: model, curves, report and the card that says what was run."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sightline import __version__
+from sightline.config import Recipe
+from sightline.recipe import dump_recipe
+from sightline.report.contents import Report
+from sightline.report.curves import draw_curves
+from sightline.report.html import write_report
+from sightline.training.run_folder import METRICS, RUN_CARD, write_folder_into, write_text
+from sightline.training.trainer import AlignmentTrainer
+
+REPORT = "report.html"
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
+
+
+def finish(trainer: AlignmentTrainer, folder: Path, recipe: Recipe, seconds: float) -> dict[str, float]:
+    """Save the model, draw curves and report, write the run card last; returns the last figure of each name."""
+    if not trainer.is_world_process_zero():
+        return {}
+    write_folder_into(folder, lambda aside: trainer.save_model(str(aside)))
+    figures = {
+        name: float(value)
+        for line in trainer.state.log_history
+        for name, value in line.items()
+        if isinstance(value, int | float)
+    }
+    curves = draw_curves(folder / METRICS, folder / "curves")
+    report = Report(
+        title=f"{recipe.objective.type.upper()} of {Path(recipe.model.name).name or 'a model'}",
+        headline=headline(trainer.state.global_step, seconds, figures),
+        curves=tuple(curves),
+        recipe=dump_recipe(recipe),
+        timings={"training": seconds},
+        versions=versions(),
+        notes=tuple(f"Left out: {message}" for message in trainer.bad_rows.values()),
+    )
+    write_report(folder / REPORT, report)
+    card = {
+        "sightline": __version__,
+        "versions": versions(),
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() and not recipe.use_cpu else "cpu",
+        "base_model": recipe.model.name,
+        "steps": trainer.state.global_step,
+        "seconds": round(seconds, 2),
+        "rows_skipped": len(trainer.bad_rows),
+        "metrics": figures,
+    }
+    write_text(folder / RUN_CARD, json.dumps(card, indent=2) + "\n")
+    return figures
+
+
+def headline(steps: int, seconds: float, figures: dict[str, float]) -> str:
+    """One sentence with the run's last figures."""
+    said = f"{steps:,} steps in {seconds:,.0f} s"
+    for name, label in (("eval_loss", "held-out loss"), ("eval_rewards/accuracies", "held-out reward accuracy")):
+        if name in figures:
+            said += f", {label} {figures[name]:.3f}"
+    if "eval_loss" not in figures and "loss" in figures:
+        said += f", last training loss {figures['loss']:.3f}; no rows were held out"
+    return said + "."
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures depend on."""
+    return {"sightline": __version__, **{name: version(name) for name in PACKAGES}}
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """The card of a finished run; None where the run did not end."""
+    path = folder / RUN_CARD
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
