@@ -1,0 +1,67 @@
+"""Runs that differ only in how they are computed have one curve."""
+
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from tests.training.runs import curve, pairs, run
+
+
+@pytest.fixture(scope="module")
+def rows():
+    return pairs(16)
+
+
+@pytest.fixture(scope="module")
+def baseline(tmp_path_factory, tiny_model, rows) -> Path:
+    folder = tmp_path_factory.mktemp("baseline")
+    run(folder / "run", tiny_model("smolvlm"), rows)
+    return folder / "run"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4},
+        {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
+        {"layout": "padded"},
+        {"reference": {"type": "frozen-copy"}},
+        {"gradient_checkpointing": True},
+        {"dataloader_num_workers": 2},
+    ],
+    ids=["one-by-one", "two-by-two", "padded", "frozen-copy", "checkpointing", "workers"],
+)
+def test_a_run_has_the_same_curve_however_it_is_computed(tmp_path, tiny_model, rows, baseline, changes):
+    run(tmp_path / "run", tiny_model("smolvlm"), rows, **changes)
+    for name in ("loss", "grad_norm", "rewards/margins", "logps/chosen"):
+        assert curve(tmp_path / "run", name) == pytest.approx(curve(baseline, name), rel=1e-5, abs=1e-5)
+    assert len(curve(baseline)) == 4 and abs(curve(baseline)[3] - curve(baseline)[0]) > 1e-4
+
+
+def test_another_seed_has_another_curve(tmp_path, tiny_model, rows, baseline):
+    run(tmp_path / "run", tiny_model("smolvlm"), rows, seed=1)
+    assert curve(tmp_path / "run", "logps/chosen") != pytest.approx(curve(baseline, "logps/chosen"), rel=1e-3)
+
+
+def test_a_resumed_run_ends_with_the_same_bits(tmp_path, tiny_model, rows):
+    options = {"max_steps": 6, "num_train_epochs": 2, "lora": {"r": 4, "dropout": 0.1}, "save_steps": 3}
+    whole = run(tmp_path / "whole", tiny_model("llava"), rows, **options)
+    half = tmp_path / "half"
+    run(half, tiny_model("llava"), rows, **options)
+    for name in ("adapter_model.safetensors", "sightline.json"):
+        (half / name).unlink()  # as if the run had died after step 3
+    for checkpoint in half.glob("checkpoint-6"):
+        for file in checkpoint.iterdir():
+            file.unlink()
+    resumed = run(half, tiny_model("llava"), rows, **options, resume=True)
+    assert curve(half) == curve(tmp_path / "whole")
+    weights, again = (load_file(r.folder / "adapter_model.safetensors") for r in (whole, resumed))
+    assert weights.keys() == again.keys()
+    assert all(bool((weights[name] == again[name]).all()) for name in weights)
+
+
+def test_the_objective_decides_what_a_full_run_does(tmp_path, tiny_model, rows):
+    full = run(tmp_path / "full", tiny_model("llava"), rows, lora=None, learning_rate=1e-4)
+    assert curve(full.folder)[0] == pytest.approx(0.6931, abs=1e-4)
+    assert curve(full.folder)[3] < 0.69

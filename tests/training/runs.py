@@ -1,0 +1,57 @@
+"""Small real runs for the tests: rows with pictures, a recipe, and the curve that came out."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+
+from sightline.recipe import normalise, structure
+from sightline.training.run import RunResult, train
+
+WORDS = ["red", "blue", "square", "circle", "yes", "no", "the", "fox", "dog", "over", "lazy"]
+
+
+def pairs(count: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Rows with a picture, a question and two answers of uneven lengths."""
+    draw = np.random.default_rng(seed)
+
+    def answer() -> str:
+        return " ".join(draw.choice(WORDS, size=int(draw.integers(1, 9))))
+
+    rows = []
+    for _ in range(count):
+        picture = Image.fromarray(draw.integers(0, 255, (50, 70, 3), dtype=np.uint8))
+        chosen, rejected = answer(), answer() + " quick"
+        rows.append({"image": picture, "question": "What is shown?", "chosen": chosen, "rejected": rejected})
+    return rows
+
+
+def run(folder: Path, model: Path, rows: list[dict[str, Any]], **changes: Any) -> RunResult:
+    """Train for a few steps on the CPU without workers; `changes` are recipe fields."""
+    tree = {
+        "model": str(model),
+        "output_dir": str(folder),
+        "max_steps": 4,
+        "learning_rate": 1e-3,
+        "per_device_train_batch_size": 4,
+        "dataloader_num_workers": 0,
+        "lora": {"r": 4},
+        "objective": {"type": "dpo"},
+        "layout": "prefix",
+        **changes,
+    }
+    recipe = structure(normalise(tree))
+    return train(recipe, data=rows, console=Console(quiet=True))
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl as objects."""
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def curve(folder: Path, name: str = "loss") -> list[float]:
+    """One figure of every step that logged it."""
+    return [line[name] for line in lines(folder) if name in line]
