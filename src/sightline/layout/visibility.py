@@ -15,17 +15,17 @@ from sightline.types import Batch
 def visible(batch: Batch, window: int | None = None) -> Bool[Tensor, "rows length length"]:
     """Which keys (last axis) each query (middle axis) may attend to.
 
-    window: how many tokens a sliding layer looks back, itself included; blocks are two-way whatever the window, as in
-        transformers' masks (`or_masks(sliding causal, block)`). None is no window.
+    window: how many tokens a sliding layer looks back, itself included; it cuts blocks too, as in Gemma 3
+        (window ∧ (causal ∨ same block)). None is no window.
     """
     distance = batch.rank[:, :, None] - batch.rank[:, None, :]
     seen = distance >= 0
-    if window is not None:
-        seen &= distance < window
     seen &= (batch.segment[:, None, :] == 0) | (batch.segment[:, None, :] == batch.segment[:, :, None])
     if bool((batch.block >= 0).any()):
         seen |= (batch.block[:, :, None] == batch.block[:, None, :]) & (batch.block >= 0)[:, :, None]
+    if window is not None:
+        seen &= distance < window
     seen &= batch.group[:, :, None] == batch.group[:, None, :]
-    seen &= (batch.group >= 0)[:, :, None]
     # padding, too, sees itself
-    return seen | torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
+    itself = torch.eye(seen.shape[-1], dtype=torch.bool, device=seen.device)
+    return (seen & (batch.group >= 0)[:, :, None]) | itself

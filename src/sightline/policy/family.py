@@ -6,6 +6,7 @@ Model-specific names (`pixel_values` and the like) appear here, in the other fam
 """
 
 import inspect
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -30,9 +31,11 @@ class Family:
 
     layout: Literal["prefix", "padded"] = "prefix"
     prompt_is_causal: bool = True
+    features_as_list: bool = True
+    """Whether the model takes features as a list of tensors or as one; seen from what its tower returns."""
     along_tokens: ClassVar[dict[str, int]] = {"mm_token_type_ids": 0, "token_type_ids": 0}
     """Inputs [1, P] that run along the prompt, and what continues them behind a response."""
-    along_pictures: tuple[str, ...] = ()
+    along_pictures: tuple[str, ...] = ("image_grid_thw",)
     """Inputs that the language model reads besides the features, to count positions (grids of pictures)."""
     projector_names: tuple[str, ...] = ()
     """Parts of the vision tower that count as projector."""
@@ -130,8 +133,8 @@ class Family:
 
     def split(self, output: Any, groups: list[Group]) -> list[Pieces]:
         """The tower's output by group: as many feature tokens as the prompt has placeholders."""
-        pooled = output.pooler_output
-        flat = torch.cat([piece.flatten(0, -2) for piece in pooled])
+        flat = flatten(output.pooler_output)
+        self.features_as_list = not isinstance(output.pooler_output, Tensor)
         counts = [self.num_placeholders(group) for group in groups]
         if sum(counts) != len(flat):
             raise ModelError(
@@ -146,7 +149,18 @@ class Family:
         present = [piece["pooled"] for piece in pieces if piece is not None]
         if not present:
             return {}
-        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=present)}}
+        pooled = present if self.features_as_list else torch.cat(present)
+        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
+
+    def pixels(self, groups: list[Group], batch: Batch) -> dict[str, Any]:
+        """The model's keyword arguments for the pixels of the prompts in a grid, in the order of `layout.order`."""
+        present = [group.model_inputs for group in groups if self.has_pictures(group)]
+        inputs = self.concatenate(present) if present else {}
+        return {name: v.to(self.model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
+
+    def calling(self, batch: Batch, groups: list[Group]) -> AbstractContextManager:
+        """What must be in force while the model is called on the prompts in a grid; nothing, for most."""
+        return nullcontext()
 
     # grids
 
@@ -160,12 +174,20 @@ class Family:
         candidates = (self.text_config.pad_token_id, self.text_config.eos_token_id, 0)
         return next(c for c in candidates if isinstance(c, int) and c not in self.image_token_ids and c >= 0)
 
-    def grid_inputs(self, batch: Batch, groups: list[Group], order: list[int]) -> dict[str, Any]:
+    def grid_inputs(self, batch: Batch, groups: list[Group]) -> dict[str, Any]:
         """Everything but ids and pictures: for the prefix layout our mask and positions, for the padded one a
-        two-dimensional mask and the processor's inputs along tokens, continued behind each response."""
+        two-dimensional mask and the processor's inputs along tokens, continued behind each response.
+
+        groups: of the prompts in the grid, in the order of `layout.order`.
+        """
         if batch.position_ids is not None:
+            if self.layout == "padded":
+                raise ModelError(
+                    f"Models of type {self.name!r} are not exact in the prefix layout (layers that know no mask, or "
+                    "positions not known here). Set `layout: auto` or `layout: padded`."
+                )
             return {"attention_mask": self.masks(batch), "position_ids": batch.position_ids}
-        inputs = [groups[g].model_inputs for g in order]
+        inputs = [group.model_inputs for group in groups]
         read = {"attention_mask": (batch.segment >= 0).long()}
         for name, fill in self.along_tokens.items():
             if any(name in one for one in inputs):
@@ -190,7 +212,10 @@ class Family:
         return {kind: self._mask(batch, window if kind == "sliding_attention" else None) for kind in kinds}
 
     def _mask(self, batch: Batch, window: int | None) -> Tensor:
-        seen = visible(batch, window)[:, None]
+        return self.mask_of(visible(batch, window)[:, None])
+
+    def mask_of(self, seen: Tensor) -> Tensor:
+        """What may be seen, [rows, 1, queries, keys], in the form that the attention implementation takes."""
         if self.text_config._attn_implementation == "sdpa":
             return seen
         # eager adds the mask to the scores: a mask of booleans is silently wrong there
@@ -200,6 +225,11 @@ class Family:
 
 def _name_of(model: nn.Module, part: nn.Module) -> str:
     return next(name for name, module in model.named_modules() if module is part)
+
+
+def flatten(features: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """Features of several pictures, each [..., hidden], as [tokens, hidden]."""
+    return torch.cat([piece.flatten(0, -2) for piece in features])
 
 
 def _concatenate(values: list[Any]) -> Any:

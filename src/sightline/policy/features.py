@@ -3,15 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import nn
 
-from sightline.layout import order
 from sightline.policy.families import family_of
 from sightline.policy.family import Family, Pieces
-from sightline.types import Batch, Group
+from sightline.types import Group
 
 ELEMENTS_A_CALL = 2**24
 """Pixel values that go through the tower at a time: 16 M, some 40 tiles of 384 × 384."""
@@ -27,10 +25,6 @@ class Features:
     def select(self, indices: list[int]) -> "Features":
         """The features of these groups, in this order; a group may come more than once."""
         return replace(self, pieces=tuple(self.pieces[i] for i in indices))
-
-    def inputs(self, batch: Batch) -> dict[str, Any]:
-        """The model's keyword arguments for a grid of these groups: once a prompt, in the order they stand there."""
-        return self.family.join([self.pieces[g] for g in order(batch)], batch)
 
 
 def encode(model: nn.Module, groups: list[Group]) -> Features | None:

@@ -7,7 +7,6 @@ exist, and DDP, FSDP and peft see one ordinary forward, so that gradients are sy
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,28 +38,22 @@ def log_probs(
     family = family_of(model)
     prompts = order(batch)
     batch = batch.to(family.model.device)
-    pictures = features.inputs(batch) if features else _pixels(family, [groups[g] for g in prompts])
+    in_grid = [groups[g] for g in prompts]
+    if features is None:
+        pictures = family.pixels(in_grid, batch)
+    else:
+        pictures = features.family.join([features.pieces[g] for g in prompts], batch)
     # pixel inputs may repeat a grid that counts positions
-    inputs = {**family.grid_inputs(batch, groups, prompts), **pictures}
-    with _scoring(family, batch, statistics, temperature) as scored:
+    inputs = {**family.grid_inputs(batch, in_grid), **pictures}
+    with family.calling(batch, in_grid), _scoring(family, batch, statistics, temperature) as scored:
         output = model(input_ids=family.embedded_ids(batch), use_cache=False, **inputs)
     return _log_probs(batch, _unaltered(output.logits, scored, family), statistics)
-
-
-def _pixels(family: Family, groups: list[Group]) -> dict[str, Any]:
-    """Pixel inputs of prompts in the grid's order."""
-    present = [group.model_inputs for group in groups if family.has_pictures(group)]
-    if not present:
-        return {}
-    device = family.model.device
-    inputs = family.concatenate(present)
-    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
 
 
 @contextmanager
 def _scoring(family: Family, batch: Batch, statistics: bool, temperature: float) -> Iterator[list[Tensor]]:
     """Within, the output embedding returns statistics of the batch's targets; the list receives what it returned."""
-    head = output_head(family)
+    head, softcap = output_head(family), family.softcap
     scored: list[Tensor] = []
 
     def score(hidden: Tensor) -> Tensor:
@@ -71,7 +64,7 @@ def _scoring(family: Family, batch: Batch, statistics: bool, temperature: float)
             head.bias,
             batch.target,
             temperature=temperature,
-            softcap=family.softcap,
+            softcap=softcap,
             statistics=statistics,
         )
         columns = [column.to(found.logp.dtype) for column in found if column is not None]

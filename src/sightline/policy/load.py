@@ -138,10 +138,10 @@ def _check_match(processor: ProcessorMixin, config: PretrainedConfig, name: str)
             f"{rows} embeddings. Load both from the same source."
         )
     expected = getattr(config, "image_token_id", None)
-    found = getattr(processor, "image_token_id", None)
-    if expected is not None and found is not None and expected != found:
+    found = [i for i in getattr(processor, "image_token_ids", []) if i is not None]
+    if expected is not None and found and expected not in found:
         raise ModelError(
-            f"The processor of {name!r} does not match the model: it marks pictures with token {found}, the model "
+            f"The processor of {name!r} does not match the model: it marks pictures with token {found[0]}, the model "
             f"expects {expected}. Load both from the same source."
         )
 

@@ -1,15 +1,17 @@
 """Qwen2-VL, Qwen2.5-VL and Qwen3-VL: positions on three axes (time, height, width), from the pictures' grids."""
 
 from dataclasses import replace
+from typing import Any
 
-from sightline.policy.family import Family
-from sightline.types import Group
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+
+from sightline.policy.family import Family, Pieces, flatten
+from sightline.types import Batch, Group
 
 
 class QwenFamily(Family):
     """Every response starts behind the largest position of the prompt, on all three axes."""
 
-    along_pictures = ("image_grid_thw",)
     projector_names = ("merger", "deepstack_merger_list")
 
     def place(self, group: Group) -> Group:
@@ -23,3 +25,32 @@ class QwenFamily(Family):
             image_grid_thw=group.model_inputs["image_grid_thw"],
         )
         return replace(placed, positions=positions[:, 0], next_position=int(positions.max()) + 1)
+
+
+class DeepstackFamily(QwenFamily):
+    """Qwen3-VL: features of several layers of the tower, added to as many layers of the language model."""
+
+    def split(self, output: Any, groups: list[Group]) -> list[Pieces]:
+        pieces = super().split(output, groups)
+        lengths = [len(piece["pooled"]) for piece in pieces]
+        for layer, features in enumerate(output.deepstack_features):
+            for piece, part in zip(pieces, flatten(features).split(lengths), strict=True):
+                piece[f"deepstack {layer}"] = part
+        return pieces
+
+    def join(self, pieces: list[Pieces | None], batch: Batch) -> dict[str, Any]:
+        present = [piece for piece in pieces if piece is not None]
+        if not present:
+            return {}
+        layers = [name for name in present[0] if name != "pooled"]
+        output = BaseModelOutputWithDeepstackFeatures(
+            pooler_output=[piece["pooled"] for piece in present],
+            deepstack_features=[[piece[layer] for piece in present] for layer in layers],
+        )
+        return {"mm_encoder_outputs": {"image": output}}
+
+
+class HybridFamily(QwenFamily):
+    """Qwen3.5: layers of linear attention know no mask, so that responses would leak into each other (error 2.4)."""
+
+    layout = "padded"
