@@ -25,7 +25,7 @@ def rate(holds: bool) -> Ratio:
     return Ratio(float(holds), 1.0)
 
 
-def amount(value: float) -> Ratio:
+def amount(value: float | int) -> Ratio:
     """A number an answer, averaged over answers."""
     return Ratio(float(value), 1.0)
 

@@ -1,0 +1,92 @@
+"""Two models on the same items: which differences are more than chance."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.errors import DataError
+from sightline.evaluation.record import Record
+from sightline.evaluation.statistics import (
+    Difference,
+    McNemar,
+    mcnemar_exact,
+    paired_bootstrap,
+    smallest_detectable_difference,
+)
+from sightline.evaluation.task import Metric, Task
+from sightline.scoring.ratio import Ratio
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairedTest:
+    """b against a on the items that both answered.
+
+    differences: b minus a by metric, in points of percent (or the metric's own unit). mcnemar: on the task's `correct`
+    rate. smallest: the smallest difference in that rate, in points, that so many items would show four times in five.
+    only_one: items that just one of the two answered; they are left out.
+    """
+
+    items: int
+    only_one: int
+    differences: dict[str, Difference]
+    mcnemar: McNemar
+    smallest: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain dicts."""
+        return {
+            "items": self.items,
+            "only_one": self.only_one,
+            "differences": {name: d._asdict() for name, d in self.differences.items()},
+            "mcnemar": self.mcnemar._asdict(),
+            "smallest_detectable_difference": self.smallest,
+        }
+
+
+def compare(task: Task, a: Sequence[Record], b: Sequence[Record]) -> PairedTest:
+    """Compare b with a, item by item. Raises `DataError` when no item was answered by both."""
+    of_a, of_b = {r.id: r for r in a}, {r.id: r for r in b}
+    common = [identity for identity in of_a if identity in of_b]
+    if not common:
+        raise DataError(
+            f"The two models answered no item of task {task.name} in common ({len(a)} and {len(b)} answers). Compare "
+            "answers to the same items: evaluate both with the same task, data and limit."
+        )
+    pairs = [(of_a[identity], of_b[identity]) for identity in common]
+    differences = {m.name: difference(m, pairs) for m in task.metrics if any(_concerned(m, p) for p in pairs)}
+    correct = [pair for pair in pairs if task.correct in pair[0].scores]
+    test = mcnemar_exact(*([bool(r.scores[task.correct].numerator) for r in side] for side in _columns(correct)))
+    smallest = smallest_detectable_difference(len(correct), test.only_a + test.only_b)
+    return PairedTest(
+        items=len(common),
+        only_one=len(of_a.keys() ^ of_b.keys()),
+        differences=differences,
+        mcnemar=test,
+        smallest=100 * smallest,
+    )
+
+
+def difference(metric: Metric, pairs: Sequence[tuple[Record, Record]]) -> Difference:
+    """b minus a with a paired, picture-clustered bootstrap; in percent points where the metric is one of percent."""
+    of_a, of_b = ([_ratio(r, metric) for r in side] for side in _columns(pairs))
+    found = paired_bootstrap(
+        [q.numerator for q in of_a],
+        [q.denominator for q in of_a],
+        [q.numerator for q in of_b],
+        [q.denominator for q in of_b],
+        [a.picture_id for a, _ in pairs],
+    )
+    scale = 100 if metric.unit == "percent" else 1
+    return Difference(scale * found.value, scale * found.low, scale * found.high, found.p_value)
+
+
+def _columns(pairs: Sequence[tuple[Record, Record]]) -> tuple[list[Record], list[Record]]:
+    return [a for a, _ in pairs], [b for _, b in pairs]
+
+
+def _concerned(metric: Metric, pair: tuple[Record, Record]) -> bool:
+    return any(_ratio(r, metric).denominator for r in pair)
+
+
+def _ratio(r: Record, metric: Metric) -> Ratio:
+    return r.scores.get(metric.name, Ratio(0.0, 0.0))

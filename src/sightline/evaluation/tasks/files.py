@@ -1,0 +1,81 @@
+"""Reading the files of a benchmark's folder, with complaints that say which file is missing and where it comes from."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.data.media import picture
+from sightline.data.pictures import LazyPicture
+from sightline.errors import DataError
+from sightline.evaluation.task import Task
+
+
+def find(folder: Path, names: Sequence[str], source: str) -> Path:
+    """The first of `names` that is a file in the folder. Raises `DataError` saying where the benchmark comes from."""
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise DataError(
+        f"There is no {names[0]} in {folder}. `--data` names the folder that holds the benchmark's own files "
+        f"({source}), with the pictures in its subfolder image/."
+    )
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file. Raises `DataError` when it is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise DataError(f"{path} is not JSON ({error}). Take the file from the benchmark again.") from error
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Objects of a JSON array, or of JSON lines. Raises `DataError` naming the line."""
+    text = path.read_text(encoding="utf-8")
+    if text.lstrip().startswith("["):
+        rows = read_json(path)
+    else:
+        rows = [_row(line, f"{path}, line {n}") for n, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise DataError(f"{path}, row {number}: expected a JSON object, got {type(row).__name__}.")
+    return rows
+
+
+def _row(line: str, where: str) -> Any:
+    try:
+        return json.loads(line)
+    except ValueError as error:
+        raise DataError(f"{where} is not JSON ({error}).") from error
+
+
+def field(row: dict[str, Any], names: Sequence[str], where: str) -> Any:
+    """The value of the first of `names` that the row has. Raises `DataError` listing them."""
+    for name in names:
+        if row.get(name) is not None:
+            return row[name]
+    raise DataError(f"{where} has no `{'` or `'.join(names)}`; it has {', '.join(map(repr, row)) or 'nothing'}.")
+
+
+def picture_in(folder: Path, name: str, where: str) -> LazyPicture:
+    """A picture of the folder's image/, or of the folder itself where there is no image/; opened when needed."""
+    images = folder / "image"
+    return picture(name, where=where, media_dir=images if images.is_dir() else folder)
+
+
+def missing_pictures(tasks: Iterable[Task]) -> list[Path]:
+    """Files of pictures that items name and that are not there, each once."""
+    paths = (p.path for task in tasks for item in task.items for p in item.pictures if isinstance(p, LazyPicture))
+    return [path for path in dict.fromkeys(paths) if path is not None and not path.is_file()]
+
+
+def require_pictures(tasks: Iterable[Task]) -> None:
+    """Raises `DataError` naming the first missing pictures and counting them: none is skipped in silence."""
+    missing = missing_pictures(tasks)
+    if missing:
+        named = ", ".join(str(path) for path in missing[:3])
+        raise DataError(
+            f"{len(missing)} picture(s) of the questions are missing, such as {named}. Put them there: without a "
+            "picture its questions cannot be asked, and leaving them out would change the score."
+        )

@@ -1,0 +1,53 @@
+"""POPE (arXiv:2305.10355) from its official files `coco_pope_{random,popular,adversarial}.json`: 3 × 3,000 questions.
+
+Positive class "yes". Officially only the first sentence counts, and whatever is no "no" is a yes.
+"""
+
+from pathlib import Path
+
+from sightline.evaluation.task import Item, Task
+from sightline.evaluation.tasks.files import field, find, picture_in, read_rows
+from sightline.evaluation.tasks.metrics import YES_NO
+from sightline.scoring import yes_no
+from sightline.scoring.ratio import Ratios
+
+SETTINGS = ("random", "popular", "adversarial")
+SOURCE = "output/coco/ of POPE's repository"
+
+
+def pope(folder: Path, setting: str) -> Task:
+    """One of the three settings; the pictures are COCO's val2014."""
+    path = find(folder, (f"coco_pope_{setting}.json", f"coco_pope_{setting}.jsonl"), SOURCE)
+    items = []
+    for number, row in enumerate(read_rows(path), start=1):
+        where = f"{path}, row {number}"
+        name = field(row, ("image",), where)
+        items.append(
+            Item(
+                id=str(field(row, ("question_id",), where)),
+                question=field(row, ("text", "question"), where),
+                truth=field(row, ("label",), where),
+                picture_id=name,
+                pictures=(picture_in(folder, name, where),),
+            )
+        )
+    return Task(
+        name=f"pope-{setting}",
+        title=f"POPE {setting}",
+        items=items,
+        scorer=_score,
+        metrics=tuple(m for m in YES_NO if m.name != "inexact"),
+        correct="accuracy",
+        max_new_tokens=16,
+        baselines={"always “No”": "No", "always “Yes”": "Yes"},
+        marks=lambda item, answer: (answer,) if yes_no.first_sentence(answer) == "yes" != item.truth else (),
+        notes=(
+            "Positive class: yes. Official reading: a “no” or “not” in the first sentence is a no, all else a yes.",
+        ),
+    )
+
+
+def _score(item: Item, answer: str) -> Ratios:
+    official = yes_no.judge(yes_no.first_sentence(answer), item.truth, positive="yes")
+    both = yes_no.judge_text(answer, item.truth, positive="yes")
+    return {**both, **official}
