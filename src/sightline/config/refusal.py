@@ -7,9 +7,9 @@ from pydantic import model_validator
 from pydantic_core import ArgsKwargs
 
 NO_DIVERGENCE = (
-    "`{option}` cannot be with `{type}`: its loss is made for rewards β·log π/π_ref, each response's by itself, and an "
-    "f-divergence is only defined for differences of rewards. Leave `{option}` out, or take dpo, robust, hinge, ipo, "
-    "exo_pair, discopop or sigmoid_norm."
+    "`{option}` cannot be with `{type}`: an f-divergence leaves an unknown term of the prompt in every reward, which "
+    "cancels only in a loss of the difference of two rewards. Leave `{option}` out, or take dpo, robust, hinge, ipo, "
+    "exo_pair, discopop, sigmoid_norm or ddpo."
 )
 NO_RATIO = (
     "`{option}` cannot be with `{type}`, which has no reference and so no ratio to a reference that it could change. "

@@ -9,10 +9,11 @@ from sightline.config.other_objectives import BCOConfig, KTOConfig
 from sightline.errors import DataError
 from sightline.objectives.bco import RunningRewards, bco_loss
 from sightline.objectives.kto import kl_estimate, kto_loss
+from sightline.objectives.labels import desirable_of_group
 from sightline.objectives.metrics import Metrics, averaged, token_metrics
 from sightline.objectives.part import Part, Sample, State
-from sightline.objectives.roles import MISMATCHED, ORDINARY, num_of_role
-from sightline.types import LogProbs
+from sightline.objectives.roles import CORRUPTED, MISMATCHED, num_of_role
+from sightline.types import Group, LogProbs
 
 
 def kto_part(config: KTOConfig, *, weight: float) -> Part:
@@ -37,7 +38,7 @@ def kto_part(config: KTOConfig, *, weight: float) -> Part:
         weight=weight,
         per="responses",
         losses=losses,
-        count=lambda group: num_of_role(group, ORDINARY),
+        count=_count,
         metrics=metrics,
         needs_reference=True,
         whole_step=True,
@@ -64,7 +65,7 @@ def bco_part(config: BCOConfig, *, weight: float) -> Part:
         weight=weight,
         per="responses",
         losses=losses,
-        count=lambda group: num_of_role(group, ORDINARY),
+        count=_count,
         metrics=lambda sample: _metrics(sample, config.beta),
         needs_reference=True,
     )
@@ -87,6 +88,11 @@ def _with_running_shift(part: Part, beta: float) -> Part:
         update_state=update_state,
         whole_step=True,
     )
+
+
+def _count(group: Group) -> int:
+    """Responses to judge. Raises `DataError` where nothing says whether they are desirable."""
+    return len(desirable_of_group(group)) - num_of_role(group, MISMATCHED) - num_of_role(group, CORRUPTED)
 
 
 def _reference(sample: Sample) -> LogProbs:
