@@ -98,13 +98,18 @@ def output_head(family: Family) -> nn.Linear:
 
 def _unaltered(logits: Tensor, scored: list[Tensor], family: Family) -> Tensor:
     """What the head returned, if that is what came out: a model that rescales its logits would falsify log-probs."""
-    if len(scored) != 1 or logits.data_ptr() != scored[0].data_ptr():
+    # DDP hands outputs on as copies, so a copy of the same numbers is what the head returned
+    if len(scored) != 1 or not (logits.data_ptr() == scored[0].data_ptr() or _same(logits, scored[0])):
         raise ModelError(
             f"{type(family.model).__name__} changes its logits behind the output embedding (scaling or capping) in a "
             "way that is not known here, so that its log-probs would be wrong. Train a model of one of the families "
             "that docs/models.md lists."
         )
     return logits
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 def _log_probs(batch: Batch, values: Tensor, statistics: bool) -> LogProbs:

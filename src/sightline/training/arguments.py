@@ -49,6 +49,6 @@ def training_arguments(recipe: Recipe, *, has_eval: bool) -> TrainingArguments:
         disable_tqdm=True,  # sightline.training.progress draws the bar
         dataloader_pin_memory=not on_cpu,
         dataloader_persistent_workers=recipe.dataloader_num_workers > 0,
-        # workers are forked after torch has started threads; one thread a worker cannot dead-lock in them
         average_tokens_across_devices=False,
+        ddp_find_unused_parameters=not (recipe.model.freeze_vision and recipe.model.freeze_projector),
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from peft import PeftModel
 from rich.console import Console
 from torch import nn
@@ -71,7 +72,11 @@ def train(
     if finished is not None:
         console.print(f"{finished.folder} is a finished run; nothing is left to do", highlight=False)
         return finished
-    folder = open_run_folder(recipe)
+    processes = PartialState(cpu=device(recipe).type == "cpu")
+    folder = Path(recipe.output_dir)
+    if processes.is_main_process:
+        open_run_folder(recipe)
+    processes.wait_for_everyone()
     checkpoint = find_checkpoint(recipe, folder)
     if recipe.resume:
         console.print(f"Resuming from {checkpoint}" if checkpoint else "No checkpoint yet: starting at step 0")
@@ -88,8 +93,10 @@ def train(
     reference = build_reference(
         policy, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
     )
-    metrics_file = MetricsFile(folder / METRICS, resumed_step=_step_of(checkpoint))
-    metrics_file.write({"event": "layout", "layout": layout, "reason": reason})
+    resumed_step = _step_of(checkpoint) if processes.is_main_process else None
+    metrics_file = MetricsFile(folder / METRICS, resumed_step=resumed_step)
+    if processes.is_main_process:
+        metrics_file.write({"event": "layout", "layout": layout, "reason": reason})
     trainer = AlignmentTrainer(
         model=policy,
         args=training_arguments(recipe, has_eval=rows.eval is not None),
