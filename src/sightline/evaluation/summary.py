@@ -1,13 +1,20 @@
 """From answers to figures: every metric, overall and by group, each with its 95% interval."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
+
+import numpy as np
+from jaxtyping import Float
 
 from sightline.evaluation.record import Record, record
 from sightline.evaluation.statistics import Interval, clustered_bootstrap, wilson
 from sightline.evaluation.task import OVERALL, Item, Metric, Task
 from sightline.scoring.ratio import Ratio
+
+NO_PART = Ratio(0.0, 0.0)
+"""Of an answer that a metric does not concern."""
 
 Figures = dict[str, dict[str, Interval]]
 """Intervals by group and metric, in percent (or plain numbers, as the metric's unit says)."""
@@ -55,7 +62,7 @@ def summarise(task: Task, records: Sequence[Record]) -> Summary:
     pairs = [(item, answers[item.id]) for item in items]
     return Summary(
         task=task,
-        counts={group: len(members) for group, members in by_group(records).items()},
+        counts={group: len(places) for group, places in by_group(records).items()},
         figures=figures(task.metrics, records),
         baselines={label: _constant(task, items, answer) for label, answer in task.baselines.items()},
         official=task.official(pairs) if task.official is not None and pairs else {},
@@ -64,37 +71,38 @@ def summarise(task: Task, records: Sequence[Record]) -> Summary:
 
 
 def figures(metrics: Sequence[Metric], records: Sequence[Record]) -> Figures:
-    """Every metric that some answer of the group has a part in."""
-    return {
-        group: {m.name: interval(m, members) for m in metrics if any(_ratio(r, m).denominator for r in members)}
-        for group, members in by_group(records).items()
-    }
+    """Every metric that some answer of the group has a part in, by group."""
+    places = by_group(records)
+    pictures = np.array([r.picture_id for r in records], dtype=object)
+    found: Figures = {group: {} for group in places}
+    for metric in metrics:
+        parts = chain.from_iterable(r.scores.get(metric.name, NO_PART) for r in records)
+        ratios = np.fromiter(parts, dtype=np.float64, count=2 * len(records)).reshape(-1, 2)
+        for group, members in places.items():
+            if ratios[members, 1].any():
+                found[group][metric.name] = interval(metric, ratios[members], pictures[members].tolist())
+    return found
 
 
-def by_group(records: Iterable[Record]) -> dict[str, list[Record]]:
-    """All records under `all`, then those of each group, in order of appearance."""
-    grouped: dict[str, list[Record]] = {OVERALL: []}
-    for r in records:
-        for group in (OVERALL, *r.groups):
-            grouped.setdefault(group, []).append(r)
-    return grouped
+def by_group(records: Sequence[Record]) -> dict[str, list[int]]:
+    """Places of all records under `all`, then of those of each group, in order of appearance."""
+    places: dict[str, list[int]] = {OVERALL: list(range(len(records)))}
+    for place, r in enumerate(records):
+        for group in r.groups:
+            places.setdefault(group, []).append(place)
+    return places
 
 
-def interval(metric: Metric, records: Sequence[Record]) -> Interval:
-    """A metric over these records: Wilson's interval for a rate, else a bootstrap over pictures."""
-    ratios = [_ratio(r, metric) for r in records]
-    concerned = [q for q in ratios if q.denominator]
+def interval(metric: Metric, ratios: Float[np.ndarray, "answers 2"], pictures: Sequence[str]) -> Interval:
+    """A metric from its answers' numerators and denominators: Wilson's for a rate, else a bootstrap over pictures."""
+    numerators, denominators = ratios.T
     is_share = metric.unit == "percent"
-    if is_share and all(q in (Ratio(0, 1), Ratio(1, 1)) for q in concerned):
-        return wilson(int(sum(q.numerator for q in concerned)), len(concerned)).percent()
-    numerators, denominators = zip(*ratios, strict=True)
-    pictures = [r.picture_id for r in records]
+    # a rate is 0 or 1 of 1 for every answer that it concerns
+    is_rate = is_share and np.isin(denominators, (0, 1)).all() and np.isin(numerators, (0, 1)).all()
+    if is_rate:
+        return wilson(int(numerators.sum()), int(denominators.sum())).percent()
     found = clustered_bootstrap(numerators, denominators, pictures, is_share=is_share)
     return found.percent() if is_share else found
-
-
-def _ratio(r: Record, metric: Metric) -> Ratio:
-    return r.scores.get(metric.name, Ratio(0.0, 0.0))
 
 
 def _constant(task: Task, items: Sequence[Item], answer: str) -> Figures:
