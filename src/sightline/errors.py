@@ -18,3 +18,11 @@ class DataError(UserError):
 
 class ModelError(UserError):
     """A model or processor that cannot be loaded or trained: not a VLM, missing files, a processor that does not match."""
+
+
+class RewardError(UserError):
+    """A reward that raised, hung, or returned what is no reward. Names the reward and the row, and shows where."""
+
+
+class SamplerError(UserError):
+    """A sampler that cannot answer: a server that is gone, an option it does not know, a model it cannot load."""

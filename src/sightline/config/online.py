@@ -1,0 +1,145 @@
+"""Online training: how answers are sampled, and what judges them."""
+
+from collections.abc import Mapping
+from dataclasses import field, fields
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic.dataclasses import dataclass
+
+from sightline.config.refusal import default
+from sightline.config.strict import STRICT, Options
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SamplingConfig:
+    """What every sampler is asked for, by TRL's names."""
+
+    num_generations: int = Field(8, ge=1)
+    """Answers sampled for each prompt: the size G of a group."""
+    max_completion_length: int = Field(512, ge=1)
+    """Longest answer in tokens."""
+    temperature: float = Field(1.0, gt=0)
+    """Sampling temperature; log-probs in training are taken at the same one."""
+    top_p: float = Field(1.0, gt=0, le=1)
+    """Sample from the fewest tokens whose probabilities add up to this."""
+    top_k: int = Field(0, ge=0)
+    """Sample from so many most likely tokens; 0 is all."""
+    min_p: float = Field(0.0, ge=0, le=1)
+    """Sample from tokens at least this fraction as likely as the most likely one."""
+    stop: list[str] = field(default_factory=list)
+    """Texts behind which an answer ends, besides the model's end token."""
+    steps_per_generation: int = Field(1, ge=1)
+    """Optimizer steps that one round of sampling is split over."""
+    num_iterations: int = Field(1, ge=1)
+    """Times that each answer is trained on (GRPO's μ)."""
+    dynamic_sampling_rounds: int = Field(0, ge=0)
+    """Rounds of further prompts drawn in place of groups whose rewards are all equal (DAPO); 0 keeps such groups."""
+    completions_steps: int | None = Field(None, ge=1)
+    """Steps between tables of answers and rewards, `OUTPUT/completions/*.parquet`; left out: none."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TransformersSamplerConfig(SamplingConfig):
+    """The policy itself answers. A prompt is read once for all its answers."""
+
+    type: Literal["transformers"] = "transformers"
+    batch_size: int = Field(256, ge=1)
+    """Answers sampled at a time."""
+
+
+ImportanceSampling = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "none"]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class VLLMSamplerConfig(SamplingConfig):
+    """vLLM answers, in this process or in a server that `sightline rollout-server` starts."""
+
+    type: Literal["vllm"] = "vllm"
+    mode: Literal["colocate", "server"] = "colocate"
+    """colocate: in the training process, on the same device · server: elsewhere, over HTTP."""
+    url: str = "http://127.0.0.1:8000"
+    """Address of the server."""
+    server_timeout: float = Field(300.0, gt=0)
+    """Seconds that a server may be gone before the run stops with a checkpoint."""
+    gpu_memory_utilization: float = Field(0.3, gt=0, le=1)
+    """Share of the GPU that vLLM takes (colocate)."""
+    tensor_parallel_size: int = Field(1, ge=1)
+    """GPUs that one vLLM spans (colocate)."""
+    max_model_len: int | None = Field(None, ge=1)
+    """Longest prompt + answer that vLLM makes room for (colocate); the model's own limit when left out."""
+    sleep: bool = True
+    """Give vLLM's memory back while the policy is updated (colocate, on a GPU)."""
+    model_impl: Literal["auto", "vllm", "transformers"] = "auto"
+    """vLLM's implementation of the model, or its transformers back end (colocate)."""
+    importance_sampling: ImportanceSampling = "token_truncate"
+    """Correction for vLLM's log-probs being not quite the trainer's: π_old / π_vllm, truncated at a cap or masked."""
+    importance_sampling_cap: float = Field(3.0, gt=0)
+    """The cap."""
+
+    @model_validator(mode="after")
+    def _refuse_options_of_the_other_mode(self) -> Any:
+        for name in SERVER_ONLY if self.mode == "colocate" else COLOCATE_ONLY:
+            if getattr(self, name) != default(type(self), name):
+                other = "server" if self.mode == "colocate" else "colocate"
+                raise ValueError(
+                    f"`sampler.{name}` belongs to `mode: {other}`, but the mode is {self.mode}. "
+                    + ("Leave it out." if self.mode == "colocate" else "Give it to `sightline rollout-server`.")
+                )
+        return self
+
+
+SERVER_ONLY = ("url", "server_timeout")
+COLOCATE_ONLY = ("gpu_memory_utilization", "tensor_parallel_size", "max_model_len", "sleep", "model_impl")
+
+
+SamplerConfig = Annotated[TransformersSamplerConfig | VLLMSamplerConfig, Field(discriminator="type")]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RewardConfig:
+    """`reward(completions, prompts, **columns) -> list[float | None]`; docs/online.md has the built-in ones."""
+
+    name: str
+    """Built-in name, dotted path (`package.module.function`), or `file.py:function`."""
+    weight: float = 1.0
+    """Factor in the sum of rewards."""
+    timeout: float = Field(120.0, gt=0)
+    """Seconds that one call, over all answers of a step, may take."""
+    completions: Literal["as_data", "text", "messages"] = "as_data"
+    """What the function gets: message lists for conversational rows and strings for others, or always one of them."""
+    options: Options = field(default_factory=dict)
+    """Its own options; in a recipe they stand beside `weight`."""
+
+
+def read_rewards(given: Any) -> Any:
+    """A name, a list of names or groups, or a map of name → weight or group, as a list of groups."""
+    if isinstance(given, str):
+        return [{"name": given}]
+    if isinstance(given, Mapping) and "name" not in given:
+        return [_with_options({"name": str(name), **_group(value)}) for name, value in given.items()]
+    if isinstance(given, Mapping):
+        return [_with_options(dict(given))]
+    if isinstance(given, list):
+        return [reward for entry in given for reward in _read_entry(entry)]
+    return given
+
+
+def _read_entry(entry: Any) -> list[Any]:
+    return read_rewards(entry) if isinstance(entry, str | Mapping) else [entry]
+
+
+def _group(value: Any) -> dict[str, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return {} if value is None or value is True else {"weight": value}
+
+
+def _with_options(entry: dict[str, Any]) -> dict[str, Any]:
+    """What is no field of RewardConfig is an option of the reward."""
+    own = {f.name for f in fields(RewardConfig)}
+    options = {**entry.get("options", {}), **{key: value for key, value in entry.items() if key not in own}}
+    return {**{key: value for key, value in entry.items() if key in own}, "options": options}
+
+
+Rewards = Annotated[list[RewardConfig], BeforeValidator(read_rewards)]

@@ -1,0 +1,1 @@
+"""What judges sampled answers: `reward(completions, prompts, **columns) -> list[float | None]`."""

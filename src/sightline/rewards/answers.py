@@ -1,0 +1,63 @@
+"""Sampled answers with all that rewards may want to know of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+Message = dict[str, Any]
+Completion = str | list[Message]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answers:
+    """Some answers; every list has one entry an answer.
+
+    rows: names of their rows. prompts: as the data has them, strings or messages. texts: what was answered.
+    conversational: whether the row's prompt is a list of messages, and its answer therefore one too.
+    token_ids: of the answers, the end token included. columns: every other column of the rows.
+    """
+
+    rows: list[str]
+    prompts: list[Any]
+    texts: list[str]
+    conversational: list[bool]
+    token_ids: list[list[int]]
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        lists = (self.prompts, self.texts, self.conversational, self.token_ids, *self.columns.values())
+        assert all(len(values) == len(self.rows) for values in lists)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def keep(self, indices: Sequence[int]) -> "Answers":
+        """Only these answers."""
+        return Answers(
+            **{
+                name: [getattr(self, name)[i] for i in indices]
+                for name in ("rows", "prompts", "texts", "conversational", "token_ids")
+            },
+            columns={name: [values[i] for i in indices] for name, values in self.columns.items()},
+        )
+
+    def completions(self, form: Literal["as_data", "text", "messages"]) -> list[Completion]:
+        """The answers as strings, as lists of one assistant message, or each as its row has it."""
+        as_messages = [form == "messages" or (form == "as_data" and messages) for messages in self.conversational]
+        return [
+            [{"role": "assistant", "content": text}] if messages else text
+            for text, messages in zip(self.texts, as_messages, strict=True)
+        ]
+
+
+def text_of(completion: Completion) -> str:
+    """The text of an answer, whichever way it comes: a string, or messages of text or of content parts."""
+    if isinstance(completion, str):
+        return completion
+    return "".join(_content(message["content"]) for message in completion if message["role"] == "assistant")
+
+
+def _content(content: str | list[Message]) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part["text"] for part in content if part["type"] == "text")

@@ -1,0 +1,68 @@
+"""What a caption names that is not there, and what it leaves out (after CHAIR, arXiv:1809.02156, and AMBER's Cover).
+
+reward = 1 − absent_weight · (mentions of absent objects / mentions) − missed_weight · (objects missed / objects)
+"""
+
+import re
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from sightline.config.strict import STRICT
+from sightline.errors import RecipeError, RewardError
+from sightline.rewards.answers import Completion, text_of
+from sightline.scoring.chair import count_mentions
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Hallucination:
+    """1 for a caption that names exactly what is there; an answer that names nothing misses everything."""
+
+    vocabulary: str | list[str]
+    """Objects that can be named: a list, or a file of one object a line, its synonyms behind commas."""
+    column: str = "objects"
+    """Column of the objects in the picture: a list, or a text with commas."""
+    absent_weight: float = Field(1.0, ge=0)
+    """What naming only absent objects costs."""
+    missed_weight: float = Field(1.0, ge=0)
+    """What missing every object costs."""
+
+    def __call__(self, completions: list[Completion], **columns: Any) -> list[float | None]:
+        if self.column not in columns:
+            raise RewardError(
+                f"Reward `hallucination` compares with the column `{self.column}`, which the rows do not have. Name "
+                "the column that lists the objects of the picture with its option `column`."
+            )
+        present = columns[self.column]
+        return [self._score(text_of(c), objects) for c, objects in zip(completions, present, strict=True)]
+
+    def _score(self, caption: str, objects: Any) -> float | None:
+        if objects is None:
+            return None
+        listed = [one.strip() for one in objects.split(",")] if isinstance(objects, str) else [str(o) for o in objects]
+        counts = count_mentions(self._find(caption), [self._names.get(one.lower(), one.lower()) for one in listed])
+        absent = counts.hallucinated / counts.mentioned if counts.mentioned else 0.0
+        missed = 1 - counts.covered / counts.present if counts.present else 0.0
+        return 1 - self.absent_weight * absent - self.missed_weight * missed
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """Every word for an object, in lower case → the object."""
+        if isinstance(self.vocabulary, list):
+            return {name.lower(): name.lower() for name in self.vocabulary}
+        path = Path(self.vocabulary)
+        if not path.is_file():
+            raise RecipeError(f"Reward `hallucination`: there is no vocabulary file {path}.")
+        lines = [[word.strip().lower() for word in line.split(",")] for line in path.read_text("utf-8").splitlines()]
+        return {word: line[0] for line in lines for word in line if word}
+
+    @cached_property
+    def _find(self) -> Callable[[str], list[str]]:
+        """The objects that a text names, in order, repetitions included; a plural in s or es is the same object."""
+        longest_first = sorted(self._names, key=len, reverse=True)
+        pattern = re.compile(rf"\b({'|'.join(map(re.escape, longest_first))})(?:e?s)?\b")
+        return lambda text: [self._names[word] for word in pattern.findall(text.lower())]

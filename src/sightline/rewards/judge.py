@@ -1,0 +1,119 @@
+"""A model behind an OpenAI-compatible endpoint that looks at the picture and grades the answer (LLM-as-a-judge,
+arXiv:2306.05685, single-answer grading)."""
+
+import base64
+import io
+import os
+import re
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from PIL.Image import Image
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from sightline.config.strict import STRICT
+from sightline.errors import RecipeError, RewardError
+from sightline.rewards.answers import Completion, text_of
+from sightline.rewards.http import HTTPFailure, post_json
+
+INSTRUCTION = (
+    "You grade an assistant's answer to a question about the picture. Judge whether what it says is correct, whether "
+    "it is in the picture, and whether it answers the question. Reply with the grade alone, a whole number from "
+    "{lowest} (useless or wrong) to {highest} (perfect)."
+)
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Judge:
+    """The judge's grade, between 0 (lowest) and 1 (highest); None where it gave no number."""
+
+    url: str
+    """Address up to `/v1`, for example `http://127.0.0.1:8000/v1`."""
+    model: str
+    """The judge's name there."""
+    instruction: str = INSTRUCTION
+    """What the judge is told; `{lowest}` and `{highest}` are filled in."""
+    lowest: int = 0
+    """The worst grade."""
+    highest: int = 10
+    """The best grade."""
+    column: str | None = None
+    """Column of a reference answer to show to the judge."""
+    key_variable: str = "OPENAI_API_KEY"
+    """Environment variable that holds the key; keys never stand in recipes."""
+    send_pictures: bool = True
+    """Show the pictures to the judge."""
+    num_parallel: int = Field(8, ge=1)
+    """Requests at a time."""
+    request_seconds: float = Field(60.0, gt=0)
+    """Seconds for one request."""
+    retries: int = Field(3, ge=0)
+    """Further tries when the server is busy or away."""
+
+    def __call__(
+        self,
+        completions: list[Completion],
+        prompts: list[Any],
+        images: Sequence[Sequence[Image]] | None = None,
+        **columns: Any,
+    ) -> list[float | None]:
+        if self.column is not None and self.column not in columns:
+            raise RecipeError(f"Reward `judge`: the rows have no column `{self.column}` with a reference answer.")
+        references = columns[self.column] if self.column else [None] * len(prompts)
+        pictures = images if images is not None and self.send_pictures else [()] * len(prompts)
+        asked = list(zip(prompts, completions, references, pictures, strict=True))
+        with ThreadPoolExecutor(self.num_parallel) as pool:
+            return list(pool.map(lambda one: self._grade(*one), asked))
+
+    def _grade(self, prompt: Any, completion: Completion, reference: Any, pictures: Sequence[Image]) -> float | None:
+        text = f"Question:\n{question_of(prompt)}\n\nAnswer:\n{text_of(completion)}"
+        if reference is not None:
+            text += f"\n\nReference answer:\n{reference}"
+        content = [*({"type": "image_url", "image_url": {"url": data_url(p)}} for p in pictures)]
+        body = {
+            "model": self.model,
+            "temperature": 0,
+            "max_tokens": 16,
+            "messages": [
+                {"role": "system", "content": self.instruction.format(lowest=self.lowest, highest=self.highest)},
+                {"role": "user", "content": [*content, {"type": "text", "text": text}]},
+            ],
+        }
+        key = os.environ.get(self.key_variable)
+        try:
+            url = f"{self.url.rstrip('/')}/chat/completions"
+            reply = post_json(url, body, key=key, seconds=self.request_seconds, retries=self.retries)
+        except HTTPFailure as error:
+            raise RewardError(
+                f"Reward `judge`: {error}. Start the server, or correct `url`, `model` or the key in "
+                f"${self.key_variable}; then go on with --resume."
+            ) from None
+        found = NUMBER.search(reply["choices"][0]["message"]["content"] or "")
+        if found is None:
+            return None
+        grade = (float(found.group()) - self.lowest) / (self.highest - self.lowest)
+        return min(max(grade, 0.0), 1.0)
+
+
+def question_of(prompt: Any) -> str:
+    """The text of a prompt, a string or messages; of several turns each with its role in front."""
+    if isinstance(prompt, str):
+        return prompt
+    turns = [(m["role"], _text(m["content"])) for m in prompt]
+    return turns[0][1] if len(turns) == 1 else "\n".join(f"{role}: {text}" for role, text in turns)
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
+
+
+def data_url(picture: Image) -> str:
+    """A picture as a data URL, PNG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

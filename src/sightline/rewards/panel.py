@@ -1,0 +1,164 @@
+"""All rewards of a run: calls them, checks what they return, adds it up.
+
+A reward is called once over all answers of a step, by TRL's convention: `completions`, `prompts`, `completion_ids`,
+every column of the rows, `trainer_state`, `log_extra(name, values)` and `log_metric(name, value)`, all by keyword; a
+function that takes no `**kwargs` gets what its signature names.
+"""
+
+import inspect
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sightline.errors import RewardError
+from sightline.rewards.answers import Answers
+from sightline.rewards.failure import WrongReturn, explain
+from sightline.rewards.time_limit import BackgroundCall, TimeUp, call_within, is_async
+
+RewardFunction = Callable[..., Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward:
+    """A reward function and how it counts.
+
+    name: in metrics and messages. timeout: seconds a call may take. form: how it wants completions.
+    """
+
+    name: str
+    function: RewardFunction
+    weight: float = 1.0
+    timeout: float = 120.0
+    form: Literal["as_data", "text", "messages"] = "as_data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """What the rewards made of some answers.
+
+    values: each reward of each answer, NaN where it does not apply. total: the weighted sum over those that do; NaN
+    where none does. columns and metrics: what rewards logged by `log_extra` and `log_metric`.
+    """
+
+    values: Float[Tensor, "responses rewards"]
+    total: Float[Tensor, " responses"]
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+class Panel:
+    """The rewards of a run."""
+
+    def __init__(self, rewards: Sequence[Reward]) -> None:
+        names = [reward.name for reward in rewards]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise RewardError(f"Two rewards are named `{twice}`, so their metrics could not be told apart. Rename one.")
+        self.rewards = tuple(rewards)
+
+    @property
+    def names(self) -> list[str]:
+        return [reward.name for reward in self.rewards]
+
+    def score(self, answers: Answers, trainer_state: Any = None) -> Scores:
+        """Every reward of every answer. Asynchronous rewards run beside the others.
+
+        Raises `RewardError` for a reward that raises, takes too long, or returns anything but one number or None an
+        answer; its message names reward and row and shows where.
+        """
+        columns: dict[str, list[Any]] = {}
+        metrics: dict[str, float] = {}
+        given = {"trainer_state": trainer_state, "log_extra": columns.__setitem__, "log_metric": metrics.__setitem__}
+        started = {
+            r.name: BackgroundCall(r.timeout, r.function, **arguments(r, answers, given))
+            for r in self.rewards
+            if is_async(r.function)
+        }
+        values = []
+        for reward in self.rewards:
+            try:
+                if reward.name in started:
+                    returned = started[reward.name].result()
+                else:
+                    returned = call_within(reward.timeout, reward.function, **arguments(reward, answers, given))
+                values.append(checked(returned, len(answers)))
+            except (Exception, TimeUp) as error:
+                raise failure(reward, answers, given, error) from error
+        table = torch.tensor(values, dtype=torch.float32).T.reshape(len(answers), len(self.rewards))
+        weights = torch.tensor([reward.weight for reward in self.rewards])
+        total = (table.nan_to_num() * weights).sum(1).masked_fill(table.isnan().all(1), math.nan)
+        return Scores(values=table, total=total, columns=columns, metrics=metrics)
+
+
+def checked(returned: Any, count: int) -> list[float]:
+    """One float an answer, None as NaN. Raises `WrongReturn`."""
+    if not isinstance(returned, list | tuple | Tensor) and not hasattr(returned, "__array__"):
+        raise WrongReturn(f"returned a {type(returned).__name__}; a list of one number or None an answer is expected")
+    if len(returned) != count:
+        raise WrongReturn(f"returned {len(returned)} rewards for {count} answers")
+    values = []
+    for index, value in enumerate(returned):
+        try:
+            number = math.nan if value is None else float(value)
+        except (TypeError, ValueError):
+            raise WrongReturn(f"returned {value!r:.60}; a number or None is expected", index) from None
+        if value is not None and not math.isfinite(number):
+            raise WrongReturn(f"returned {number}; give None where the reward does not apply", index)
+        values.append(number)
+    return values
+
+
+def arguments(reward: Reward, answers: Answers, given: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a call. Raises `RewardError` when the rows lack a column that the function needs."""
+    offered = {
+        **answers.columns,
+        "prompts": answers.prompts,
+        "completions": answers.completions(reward.form),
+        "completion_ids": answers.token_ids,
+        **given,
+    }
+    if isinstance(reward.function, partial):
+        # an option of the recipe wins over a column of its name
+        offered = {name: value for name, value in offered.items() if name not in reward.function.keywords}
+    parameters = inspect.signature(reward.function).parameters.values()
+    needed = [
+        p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    missing = [name for name in needed if name not in offered]
+    if missing:
+        raise RewardError(
+            f"Reward `{reward.name}` needs `{missing[0]}`, which the rows do not have (first: {answers.rows[0]}). "
+            f"Their columns: {', '.join(answers.columns) or 'none'}. Rename a column, or give the argument a default."
+        )
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return offered
+    taken = {p.name for p in parameters}
+    return {name: value for name, value in offered.items() if name in taken}
+
+
+def failure(reward: Reward, answers: Answers, given: dict[str, Any], error: BaseException) -> RewardError:
+    """The error as one of the user's, with the first row that causes it by itself.
+
+    The function is called again, one answer at a time, until one fails; the run stops anyway.
+    """
+    if isinstance(error, RewardError):
+        return error
+    if isinstance(error, WrongReturn) and error.index is not None:
+        return RewardError(
+            explain(reward.name, error, row=answers.rows[error.index], answer=answers.texts[error.index])
+        )
+    for i in range(len(answers)):
+        alone = answers.keep([i])
+        try:
+            checked(call_within(reward.timeout, reward.function, **arguments(reward, alone, given)), 1)
+        except (Exception, TimeUp) as found:
+            if type(found) is type(error):
+                return RewardError(explain(reward.name, error, row=alone.rows[0], answer=alone.texts[0]))
+    rows = list(dict.fromkeys(answers.rows))
+    return RewardError(explain(reward.name, error, row=f"{rows[0]} … {rows[-1]}", answer=None))

@@ -1,0 +1,93 @@
+"""A sequence classifier that reads prompt, picture and answer; its first logit is the reward."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, ProcessorMixin
+
+from sightline.config.strict import STRICT
+from sightline.errors import RecipeError
+from sightline.policy.processor import from_pretrained
+from sightline.rewards.answers import Completion, text_of
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class RewardModel:
+    """Scores the conversation as the model's own chat template writes it."""
+
+    model: str
+    """Hub id or folder of a model that transformers loads for sequence classification, with its processor."""
+    revision: str | None = None
+    """Branch, tag or commit on the hub."""
+    device: str = "auto"
+    """Where it runs; auto: the first GPU, else the CPU."""
+    batch_size: int = Field(8, ge=1)
+    """Answers a forward."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model."""
+
+    def __call__(
+        self,
+        completions: list[Completion],
+        prompts: list[Any],
+        images: Sequence[Sequence[Image]] | None = None,
+        **columns: Any,
+    ) -> list[float]:
+        pictures = images if images is not None else [()] * len(prompts)
+        asked = zip(prompts, completions, pictures, strict=True)
+        texts = [self._rendered(p, c, len(shown)) for p, c, shown in asked]
+        scores: list[float] = []
+        for start in range(0, len(texts), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            scores += self._scores(texts[part], [list(p) for p in pictures[part]])
+        return scores
+
+    def _rendered(self, prompt: Any, completion: Completion, num_pictures: int) -> str:
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        messages = [{**m, "content": _parts(m["content"])} for m in messages]
+        if not any(part["type"] == "image" for m in messages for part in m["content"]):
+            messages[0]["content"] = [{"type": "image"}] * num_pictures + messages[0]["content"]
+        answer = {"role": "assistant", "content": _parts(text_of(completion))}
+        return self._processor.apply_chat_template([*messages, answer], tokenize=False)
+
+    def _scores(self, texts: list[str], pictures: list[list[Image]]) -> list[float]:
+        shown = pictures if any(pictures) else None
+        call: dict[str, Any] = {"text": texts, "images": shown, "padding": True, "return_tensors": "pt"}
+        inputs = self._processor(**call)
+        with torch.inference_mode():
+            logits = self._model(**inputs.to(self._model.device)).logits
+        return logits[:, 0].float().tolist()
+
+    @cached_property
+    def _processor(self) -> ProcessorMixin:
+        config = AutoConfig.from_pretrained(
+            self.model, revision=self.revision or "main", trust_remote_code=self.trust_remote_code
+        )
+        return from_pretrained(self.model, config, self.revision, self.trust_remote_code)
+
+    @cached_property
+    def _model(self) -> PreTrainedModel:
+        device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            model = AutoModelForSequenceClassification.from_pretrained(
+                self.model,
+                revision=self.revision or "main",
+                dtype="auto",
+                trust_remote_code=self.trust_remote_code,
+                use_safetensors=True,
+            )
+        except (OSError, ValueError) as error:
+            raise RecipeError(
+                f"Reward `reward_model`: {self.model} cannot be loaded for sequence classification: "
+                f"{str(error).splitlines()[0]}"
+            ) from None
+        return model.to(device).eval().requires_grad_(False)
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else [dict(part) for part in content]

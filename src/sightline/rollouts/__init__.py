@@ -1,0 +1,1 @@
+"""Answers sampled while training, and what becomes of them: samplers, prompts, advantages."""

@@ -1,0 +1,54 @@
+import threading
+import time
+
+import pytest
+
+from sightline.rewards.accuracy import Accuracy
+from sightline.rewards.math_verifier import MathVerifier
+
+
+@pytest.fixture(scope="module")
+def maths():
+    verifier = MathVerifier(seconds=1.0)
+    yield verifier
+    verifier.close()
+
+
+@pytest.mark.parametrize(
+    ("truth", "answer", "verdict"),
+    [
+        (r"\frac{1}{3}", r"so \boxed{\frac{2}{6}}", True),
+        ("$x^2 + 2x + 1$", "$(x+1)^2$", True),
+        (r"\frac{1}{3}", r"\boxed{0.5}", False),
+        (r"$\sqrt{2}$", "no idea", False),
+        ("", "4", None),
+    ],
+)
+def test_the_same_mathematics_is_the_same_answer(maths, truth, answer, verdict):
+    assert maths.is_correct(truth, answer) is verdict
+
+
+def test_it_answers_from_any_thread(maths):
+    verdicts = []
+    threads = [
+        threading.Thread(target=lambda n=n: verdicts.append((n, maths.is_correct(str(n), f"${n % 3}$"))))
+        for n in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(verdicts) == [(n, n < 3) for n in range(6)]
+
+
+def test_a_comparison_that_takes_too_long_is_wrong_and_the_next_one_works(maths):
+    started = time.perf_counter()
+    assert maths.is_correct("2", "$9^{9^{9^{9}}}$") is False
+    assert time.perf_counter() - started < 10
+    assert maths.num_timeouts == 1
+    assert maths.is_correct("2", "$2$") is True
+
+
+def test_accuracy_hands_formulas_to_it():
+    solutions = [r"$\frac{1}{2}$"] * 2
+    assert Accuracy()(["<answer>0.5</answer>", "$2$"], solution=solutions) == [1.0, 0.0]
