@@ -74,7 +74,9 @@ class Family:
 
     @cached_property
     def head_name(self) -> str:
-        return _name_of(self.model, self.model.get_output_embeddings())
+        head = self.model.get_output_embeddings()
+        assert head is not None
+        return _name_of(self.model, head)
 
     def part_of(self, parameter_name: str) -> Literal["language", "vision", "projector", "head"]:
         """Which part of the model a parameter belongs to, from its name in the bare model."""
@@ -149,7 +151,7 @@ class Family:
         present = [piece["pooled"] for piece in pieces if piece is not None]
         if not present:
             return {}
-        pooled = present if self.features_as_list else torch.cat(present)
+        pooled: Any = present if self.features_as_list else torch.cat(present)
         return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
 
     def pixels(self, groups: list[Group], batch: Batch) -> dict[str, Any]:

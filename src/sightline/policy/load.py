@@ -1,6 +1,7 @@
 """Models and processors, loaded as transformers loads them and checked before anything is trained."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -43,7 +44,7 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
     _model_config(config)
     attention = None if config.attn_implementation == "auto" else config.attn_implementation
     try:
-        model, found = AutoModelForImageTextToText.from_pretrained(
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
             _folder(config),
             revision=config.revision or "main",
             dtype=_dtype(config, torch.device(device)),
@@ -57,6 +58,7 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
             f"The model {config.name!r} cannot be loaded: {_first_line(error)} Expected a folder or hub id with "
             "config.json and weights as safetensors."
         ) from error
+    model, found = loaded
     if found["missing_keys"]:
         missing = sorted(found["missing_keys"])
         raise ModelError(

@@ -1,6 +1,7 @@
 """Low-rank adapters (arXiv:2106.09685) through peft, on the language model's linear layers unless told otherwise."""
 
 import re
+from typing import Any
 
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
@@ -27,9 +28,11 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
         adapted = PeftModel.from_pretrained(model, config.adapter, is_trainable=True)
     else:
         targets = language_targets(family) if config.target_modules == "language" else config.target_modules
+        # peft takes any number, whatever its annotation says
+        alpha: Any = 2 * config.r if config.alpha is None else config.alpha
         peft_config = PeftLoraConfig(
             r=config.r,
-            lora_alpha=2 * config.r if config.alpha is None else config.alpha,
+            lora_alpha=alpha,
             lora_dropout=config.dropout,
             target_modules=targets,
             task_type="CAUSAL_LM",

@@ -80,16 +80,20 @@ def _rebuild(kind: type[ProcessorMixin], state: dict[str, Any]) -> ProcessorMixi
     return processor
 
 
+PIXEL_BUDGETS = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
+"""Qwen-VL's names, and where its processors keep them: as numbers of pixels, among the sizes."""
+
+
 def set_options(processor: ProcessorMixin, options: dict[str, Any]) -> None:
-    """Set `do_image_splitting`, `longest_edge`, … on the processor or its image processor; they are saved with it.
+    """Set `do_image_splitting`, `longest_edge`, … on the image processor or the processor; they are saved with it.
 
     Raises ModelError for an option that neither has.
     """
     images = processor.image_processor
     for name, value in options.items():
-        size = images.size if hasattr(images, "size") else {}
-        if name in _sizes(size):
-            images.size = {**dict(size), name: value}
+        place = PIXEL_BUDGETS[name] if name in _pixel_budgets(images) else name
+        if place in _sizes(images):
+            images.size = type(images.size)(**{**dict(images.size), place: value})
         elif hasattr(images, name):
             setattr(images, name, value)
         elif name in _own_options(processor):
@@ -98,8 +102,13 @@ def set_options(processor: ProcessorMixin, options: dict[str, Any]) -> None:
             _refuse(processor, name)
 
 
-def _sizes(size: Any) -> list[str]:
-    return [key for key in ("shortest_edge", "longest_edge", "height", "width") if size and size.get(key) is not None]
+def _sizes(images: Any) -> list[str]:
+    size = getattr(images, "size", None) or {}
+    return [key for key in ("shortest_edge", "longest_edge", "height", "width") if size.get(key) is not None]
+
+
+def _pixel_budgets(images: Any) -> list[str]:
+    return [name for name in PIXEL_BUDGETS if name in getattr(images.valid_kwargs, "__annotations__", {})]
 
 
 def _own_options(processor: ProcessorMixin) -> list[str]:
@@ -110,7 +119,7 @@ def _own_options(processor: ProcessorMixin) -> list[str]:
 def _refuse(processor: ProcessorMixin, name: str) -> None:
     images = processor.image_processor
     settings = {key for key, value in vars(images).items() if not key.startswith("_")}
-    known = sorted({*settings, *_sizes(getattr(images, "size", None)), *_own_options(processor)})
+    known = sorted({*settings, *_sizes(images), *_pixel_budgets(images), *_own_options(processor)})
     close = get_close_matches(name, known, 1)
     hint = f" Did you mean {close[0]!r}?" if close else ""
     raise ModelError(

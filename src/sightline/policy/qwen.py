@@ -43,10 +43,9 @@ class DeepstackFamily(QwenFamily):
         if not present:
             return {}
         layers = [name for name in present[0] if name != "pooled"]
-        output = BaseModelOutputWithDeepstackFeatures(
-            pooler_output=[piece["pooled"] for piece in present],
-            deepstack_features=[[piece[layer] for piece in present] for layer in layers],
-        )
+        pooled: Any = [piece["pooled"] for piece in present]
+        deep: Any = [[piece[layer] for piece in present] for layer in layers]
+        output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
         return {"mm_encoder_outputs": {"image": output}}
 
 

@@ -2,6 +2,7 @@
 
 from peft import PeftModel
 from torch import nn
+from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
@@ -11,7 +12,7 @@ def without_engine(model: nn.Module) -> nn.Module:
     while True:
         if isinstance(model, DistributedDataParallel):
             model = model.module
-        elif hasattr(model, "_orig_mod"):
+        elif isinstance(model, OptimizedModule):
             model = model._orig_mod
         else:
             return model
