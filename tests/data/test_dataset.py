@@ -112,8 +112,8 @@ def test_held_out_rows_share_no_picture_with_the_others():
     rows = rows_of(ROWS)
     train, held_out = split_by_picture(rows, 0.25, seed=1)
     assert sorted(train + held_out) == list(range(12)) and len(held_out) == 3
-    keys = [{rows.picture_keys(i) for i in indices} for indices in (train, held_out)]
-    assert not keys[0] & keys[1]
+    seen = [{rows.example(i).images[0].key for i in indices} for indices in (train, held_out)]
+    assert not seen[0] & seen[1]
     assert split_by_picture(rows, 0.25, seed=1) == (train, held_out)
     assert any(split_by_picture(rows, 0.25, seed=s)[1] != held_out for s in range(2, 9))
 
@@ -136,6 +136,6 @@ def test_rows_that_share_one_of_several_pictures_go_together():
 
 
 def test_bad_rows_stay_with_training():
-    rows = [{"width": 1}, *ROWS]
+    rows = [{**ROWS[0], "image": 3}, *ROWS]
     train, held_out = split_by_picture(rows, 0.9, 0)
     assert 0 in train and held_out

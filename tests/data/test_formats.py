@@ -1,12 +1,15 @@
 """Rows as users have them become examples."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from sightline.data.check import check_example
 from sightline.data.defects import RowError
-from sightline.data.formats import parse, recognise
+from sightline.data.formats import parse, recognise, recognise_source
+from sightline.data.sources import rows_of
 from sightline.types import Example
 
 PICTURE = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
@@ -30,6 +33,7 @@ def pair(example: Example) -> tuple[list, str, str]:
 EXPECTED = ([("user", "§What?")], "yes", "no")
 PAIR = {"chosen": "yes", "rejected": "no"}
 SAY = {name: [{"role": "assistant", "content": name}] for name in ("yes", "no")}
+SHOWN = {"images": ["a.png"]}
 SAID = {"chosen": SAY["yes"], "rejected": SAY["no"]}
 DIFFER, WRONG = "pictures differ from placeholders", "column has the wrong type"
 
@@ -150,8 +154,22 @@ def test_prompts_alone_have_no_response(row):
 
 
 def test_the_image_tag_is_text_in_columns_and_conversations():
-    example = read({"image": PICTURE, "question": "<image> What?", **PAIR})
-    assert turns(example.prompt) == [("user", "§<image> What?")]
+    row = {"image": PICTURE, "question": "<image> What?", **PAIR}
+    assert turns(read(row, "columns").prompt) == [("user", "§<image> What?")]
+    row = {"image": PICTURE, "prompt": [{"role": "user", "content": "<image> What?"}], **SAID}
+    assert turns(read(row, "conversational").prompt) == [("user", "§<image> What?")]
+
+
+def test_one_question_with_a_tag_does_not_make_a_source_with_tags():
+    plain = {"image": PICTURE, "question": "What?", **PAIR}
+    tagged = {"image": PICTURE, "question": "<image>\nWhat?", **PAIR}
+    text_only = {"question": "What?", **PAIR}
+    assert recognise_source([plain] * 5 + [tagged]) == "columns"
+    assert recognise({**plain, "question": "What does <image> mean?"}) == "columns"
+    assert recognise_source([tagged, text_only, tagged]) == "mmpr"
+    rows = rows_of([plain, tagged])
+    assert turns(rows.example(1).prompt) == [("user", "§<image>\nWhat?")]
+    assert turns(rows_of([tagged, tagged]).example(1).prompt) == [("user", "§What?")]
 
 
 @pytest.mark.parametrize(
@@ -196,6 +214,106 @@ def test_a_response_with_a_picture_is_refused():
                 "image": PICTURE,
             }
         )
+
+
+RLHF_V = {
+    "conversations": [{"from": "human", "value": "<image>What?"}],
+    "chosen": {"from": "gpt", "value": "yes"},
+    "rejected": {"from": "gpt", "value": "no"},
+    "images": [{"bytes": b"x", "path": None}],
+}
+RENDERED = {
+    "idefics": ("User:<image>What?<end_of_utterance>\n", "Assistant: {}<end_of_utterance>\n"),
+    "idefics, prompted": ("User:<image>What?<end_of_utterance>\nAssistant:", " {}<end_of_utterance>\n"),
+    "smolvlm": ("<|im_start|>User:<image>What?<end_of_utterance>\nAssistant:", " {}<end_of_utterance>"),
+    "qwen": (
+        "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>What?<|im_end|>\n<|im_start|>assistant\n",
+        "{}<|im_end|>\n",
+    ),
+    "llama": (
+        "<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n<|image|>What?<|eot_id|>"
+        "<|start_header_id|>assistant<|end_header_id|>\n\n",
+        "{}<|eot_id|>",
+    ),
+    "gemma": (
+        "<bos><start_of_turn>user\n<start_of_image>What?<end_of_turn>\n<start_of_turn>model\n",
+        "{}<end_of_turn>",
+    ),
+    "llava": ("USER: <image>\nWhat? ASSISTANT:", " {}</s>"),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("sharegpt", RLHF_V),
+        ("sharegpt", {**RLHF_V, "chosen": json.dumps(RLHF_V["chosen"]), "rejected": json.dumps([RLHF_V["rejected"]])}),
+        ("sharegpt", {**RLHF_V, **PAIR}),
+        ("sharegpt", {**RLHF_V, "conversations": [{"from": "human", "value": "What?"}]}),
+        ("sharegpt", {**RLHF_V, "conversations": json.dumps(RLHF_V["conversations"])}),
+        ("openai", {"prompt": [{"role": "user", "content": "<image>\nWhat?"}], **SAID, "images": ["a.png"]}),
+        ("alpaca", {"instruction": "<image>", "input": "What?", "images": ["a.png"], **PAIR}),
+        ("alpaca", {"instruction": "What?", "input": "", "images": "a.png", "output": ["yes", "no"]}),
+        ("mmpr", {"image": "a.png", "question": "<image>\nWhat?", **PAIR}),
+        *(
+            ("rendered", {"images": ["a.png"], "prompt": p, "chosen": a.format("yes"), "rejected": a.format("no")})
+            for p, a in RENDERED.values()
+        ),
+    ],
+)
+def test_every_pair_format_reads_the_same(name, row):
+    assert recognise(row) == name
+    assert pair(read(row)) == EXPECTED
+    assert pair(read(row, name)) == EXPECTED
+
+
+@pytest.mark.parametrize(
+    ("name", "row"),
+    [
+        ("sharegpt", {"conversations": [*RLHF_V["conversations"], RLHF_V["chosen"]], "image": "a.png"}),
+        ("openai", {"messages": [{"role": "user", "content": "<image>What?"}, *SAY["yes"]], "images": ["a.png"]}),
+        ("alpaca", {"instruction": "<image>What?", "input": None, "output": "yes", "images": ["a.png"]}),
+        ("rendered", {"text": "USER: <image>\nWhat? ASSISTANT: yes</s>", "image": "a.png"}),
+        ("kto", {"prompt": "What?", "completion": "yes", "label": True, "image": "a.png"}),
+        ("kto", {"prompt": [{"role": "user", "content": "What?"}], "completion": "yes", "label": False, **SHOWN}),
+    ],
+)  # fmt: skip
+def test_every_demonstration_format_reads_the_same(name, row):
+    assert recognise(row) == name
+    example = read(row)
+    check_example(example, 1)
+    assert (turns(example.prompt), example.responses[0].text) == EXPECTED[:2]
+    assert example.responses[0].label == row.get("label")
+
+
+def test_pictures_anywhere_in_a_sharegpt_conversation():
+    says = ["<image>\nFirst, <image> second", "a cup", "and <image>?", "a spoon"]
+    value = [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(says)]
+    example = read({"conversations": value, "system": "Be brief.", "images": ["a.png", "b.png", "c.png"]})
+    assert turns(example.prompt) == [
+        ("system", "Be brief."), ("user", "§First, § second"), ("assistant", "a cup"), ("user", "and §?"),
+    ]  # fmt: skip
+    assert example.responses[0].text == "a spoon"
+
+
+def test_an_alpaca_history_comes_before_the_question():
+    row = {"instruction": "What?", "output": "yes", "history": [["Hello", "Hi"]], "images": ["a.png"]}
+    assert turns(read(row).prompt) == [("user", "§Hello"), ("assistant", "Hi"), ("user", "What?")]
+
+
+def test_a_number_of_tags_that_differs_from_the_pictures_is_named():
+    for row in ({**RLHF_V, "images": ["a", "b"]}, {"instruction": "<image><image>", "output": "x", "image": "a.png"}):
+        with pytest.raises(RowError, match=DIFFER):
+            read(row)
+
+
+def test_rendered_rows_with_several_turns_and_a_system_turn():
+    text = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n"
+    text += "<|im_start|>assistant\nYes?<|im_end|>\n"
+    row = {"prompt": text + "<|im_start|>user\nWhat?<|im_end|>\n<|im_start|>assistant\n", "completion": "It.<|im_end|>"}
+    example = read(row)
+    assert [role for role, _ in turns(example.prompt)] == ["system", "user", "assistant", "user"]
+    assert example.responses[0].text == "It."
 
 
 def test_the_format_is_recognised_and_can_be_forced():

@@ -16,6 +16,7 @@ from torch.utils.data import Subset
 
 from sightline.config.data import DataConfig
 from sightline.data.defects import RowError
+from sightline.data.formats import PARSERS
 from sightline.data.jsonl import MAX_LINE, JsonLines
 from sightline.data.sources import load_rows, rows_of
 from sightline.errors import DataError
@@ -230,14 +231,19 @@ COLUMNS = [
     "image",
     "label",
     "conversations",
+    "instruction",
+    "output",
+    "history",
+    "text",
+    "kto_tag",
 ]
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.dictionaries(st.sampled_from(COLUMNS), VALUES, max_size=5))
-def test_any_row_is_an_example_or_a_bad_row(columns):
+@given(st.dictionaries(st.sampled_from(COLUMNS), VALUES, max_size=5), st.sampled_from(["auto", *PARSERS]))
+def test_any_row_is_an_example_or_a_bad_row(columns, format):
     try:
-        example = rows_of([columns]).example(0)
+        example = rows_of([columns], format=format).example(0)
     except RowError as error:
         assert str(error).startswith("rows, row 0")
     else:

@@ -44,6 +44,9 @@ def recipe_help() -> str:
 
 def _entry(name: str, field: Any, description: str) -> str:
     flag = f"  --{name.replace('_', '-')} {_kind(field.type)}".rstrip()
+    if len(flag) > WIDTH:
+        flag = f"  --{name.replace('_', '-')} WORD"
+        description = f"{description} One of {_kind(field.type).replace('|', ', ')}."
     default = _default(field)
     text = f"{description} [{default}]" if default else description
     indent = " " * INDENT
@@ -73,7 +76,7 @@ def _kind(kind: Any) -> str:
         return names[kind]
     found = [_kind(argument) for argument in typing.get_args(kind) if argument is not type(None)]
     if typing.get_origin(kind) is list:
-        return f"{found[0]} ..."
+        return f"{found[0] or '{KEY: VALUE}'} ..."
     if typing.get_origin(kind) is dict or str(kind).startswith("typing.Annotated"):
         return "{KEY: VALUE}"
     return "|".join(word for word in found if word)

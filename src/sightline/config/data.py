@@ -1,5 +1,6 @@
 """Where rows come from and how they are read."""
 
+from dataclasses import field
 from typing import Literal
 
 from pydantic import Field
@@ -7,23 +8,65 @@ from pydantic.dataclasses import dataclass
 
 from sightline.config.strict import STRICT, Options
 
+RowFormat = Literal[
+    "auto", "conversational", "columns", "openai", "sharegpt", "alpaca", "mmpr", "kto", "rendered"
+]  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SourceConfig:
+    """One source of a mixture."""
+
+    source: str
+    """File, folder or hub id."""
+    subset: str | None = None
+    """Configuration of a hub data set that has several."""
+    split: str = "train"
+    """Split to read; slices such as `train[:1%]` work."""
+    format: RowFormat = "auto"
+    """Row format; auto recognises it."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """What the format calls a column → what this source calls it."""
+    media_dir: str | None = None
+    """Folder that picture paths are relative to; next to the file when left out."""
+    limit: int | None = Field(None, ge=1)
+    """Read at most this many of its rows."""
+    weight: float = Field(1.0, gt=0)
+    """How often its rows are seen in a pass: 0.5 a random half of them, 2 each twice."""
+
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DataConfig:
     """Rows for training. The source `scenes` draws them; any other is a file, a folder or a hub id."""
 
     source: str = ""
-    """File (parquet, JSON, JSONL), folder, hub id, or `scenes`."""
+    """File (parquet, JSON, JSONL, CSV, arrow, tar), folder, hub id, or `scenes`."""
+    subset: str | None = None
+    """Configuration of a hub data set that has several."""
     split: str = "train"
     """Split to train on; slices such as `train[:1%]` work."""
     eval_source: str | None = None
     """Rows for evaluation while training; without it `val_size` rows are held out of `source`."""
     eval_split: str = "test"
     """Split of `eval_source`."""
-    format: Literal["auto", "conversational", "columns"] = "auto"
+    format: RowFormat = "auto"
     """Row format; auto recognises it and says which."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """What the format calls a column → what this source calls it, for instance `question: prompt_en`."""
     media_dir: str | None = None
     """Folder that picture paths are relative to; next to the file when left out. Paths cannot leave it."""
+    allow_urls: bool = False
+    """Fetch pictures that are given as http(s) addresses; otherwise they are bad rows."""
+    registry: str | None = None
+    """LLaMA-Factory's `dataset_info.json`, read as it is; `names` says which of its data sets."""
+    names: list[str] = field(default_factory=list)
+    """Data sets of the registry."""
+    mixture: list[SourceConfig] = field(default_factory=list)
+    """Several sources instead of one, with weights and limits."""
+    streaming: bool = False
+    """Read the source from front to back while training, without an index or a copy; needs `max_steps`."""
+    shuffle_buffer: int = Field(1000, ge=1)
+    """Rows that a streaming run shuffles among."""
     limit: int | None = Field(None, ge=1)
     """Read at most this many rows."""
     val_size: float = Field(0.0, ge=0)
@@ -37,6 +80,11 @@ class DataConfig:
     share_pictures: bool = False
     """Make neighbouring rows on one picture one group: picture and common prompt are computed once."""
     seed: int = 0
-    """Seed of drawn scenes and of the held-out cut."""
+    """Seed of drawn scenes, of the held-out cut and of mixtures."""
     scenes: Options = Field(default_factory=dict)
     """Options of the `scenes` source, see docs/scenes.md."""
+
+    @property
+    def is_given(self) -> bool:
+        """Whether any source is named."""
+        return bool(self.source or self.registry or self.mixture)

@@ -1,18 +1,22 @@
-"""Data files and `save_to_disk` folders → parts. Random access without reading pictures ahead; nothing is unpickled."""
+"""Data files, folders of them and `save_to_disk` folders → parts. Nothing is unpickled."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import datasets
 import pyarrow as pa
-import pyarrow.parquet as pq
 
+from sightline.data.delimited import read_delimited
+from sightline.data.internvl import is_meta, read_meta
 from sightline.data.jsonl import JsonLines, read_json
 from sightline.data.rows import Part
-from sightline.data.tables import Undecoded
+from sightline.data.tables import Parquet, Undecoded
+from sightline.data.tar import Tar
 from sightline.errors import DataError
 
-SUFFIXES = (".parquet", ".jsonl", ".json", ".arrow")
+SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".arrow", ".tar")
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy")
 SPLIT_WORDS = {
     "train": "train", "training": "train",
@@ -22,28 +26,78 @@ SPLIT_WORDS = {
 """The words by which file and folder names say a split."""
 
 
-def read_file(path: Path) -> Part:
-    """One data file; pictures are looked for next to it. Raises `DataError`."""
-    match path.suffix:
-        case ".parquet":
-            table = _read_parquet(path)
-        case ".jsonl":
-            table = JsonLines(path)
-        case ".json":
-            table = read_json(path)
-        case ".arrow":
-            table = _read_arrow(path)
-        case suffix if suffix in PICKLES:
-            raise DataError(
-                f"{path}: pickles are not read, because loading one runs the code in it. Save the rows as parquet."
-            )
-        case suffix:
-            raise DataError(f"{path}: files of kind {suffix or '(none)'} are not read. Expected {', '.join(SUFFIXES)}.")
-    return Part(table=table, source=path.name, count=len(table), media_dir=path.parent)
+def read_path(path: Path, split: str) -> list[Part]:
+    """The parts of a file or folder that belong to `split`; a single file belongs to any. Raises `DataError`."""
+    return _read_folder(path, split) if path.is_dir() else read_file(path)
 
 
-def read_saved(folder: Path, split: str) -> Part:
-    """A folder written by `save_to_disk`: a data set, or a dictionary of splits. Raises `DataError`."""
+def read_file(path: Path) -> list[Part]:
+    """One data file; pictures are looked for next to it. An InternVL meta file is many. Raises `DataError`."""
+    if path.suffix == ".json":
+        content = read_json(path)
+        return read_meta(path, content) if is_meta(content) else [_part(path, _row_list(path, content))]
+    return [_part(path, _read_table(path))]
+
+
+def _part(path: Path, table: Any) -> Part:
+    return Part(table=table, source=path.name, media_dir=path.parent)
+
+
+def _read_table(path: Path) -> Any:
+    try:
+        match path.suffix:
+            case ".parquet":
+                return Parquet(path)
+            case ".jsonl":
+                return JsonLines(path)
+            case ".csv" | ".tsv":
+                return read_delimited(path)
+            case ".arrow":
+                return Undecoded(datasets.Dataset.from_file(str(path)))
+            case ".tar":
+                return Tar(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path}: not a readable {path.suffix[1:]} file ({error}). Write or download it again."
+        ) from error
+    if path.suffix in PICKLES:
+        raise DataError(f"{path}: pickles are not read: loading one runs the code in it. Save the rows as parquet.")
+    kind = path.suffix or "(none)"
+    raise DataError(f"{path}: files of kind {kind} are not read. Expected one of {', '.join(SUFFIXES)}.")
+
+
+def _row_list(path: Path, content: Any) -> Any:
+    """The rows of a JSON file: a list, or the one list that an object holds."""
+    if isinstance(content, dict):
+        lists = [v for v in content.values() if isinstance(v, list)]
+        content = lists[0] if len(lists) == 1 else content
+    if isinstance(content, dict | str | int | float | None):
+        raise DataError(
+            f"{path}: expected a list of rows, got one {type(content).__name__}. Write a JSON list of rows."
+        )
+    return content
+
+
+def _read_folder(folder: Path, split: str) -> list[Part]:
+    """A `save_to_disk` folder, or the data files in it that belong to `split`; all of them where none names a split."""
+    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+        return [_read_saved(folder, split)]
+    files = sorted(f for f in folder.rglob("*") if f.suffix in SUFFIXES and f.is_file() and not _is_hidden(f, folder))
+    if not files:
+        expected = ", ".join(SUFFIXES)
+        raise DataError(
+            f"data.source: the folder {str(folder)!r} holds no data file. Expected one of {expected} in it."
+        )
+    named = {file: split_of(file.relative_to(folder)) for file in files}
+    chosen = files if set(named.values()) == {None} else [f for f, name in named.items() if name == split]
+    if not chosen:
+        found = ", ".join(sorted({n for n in named.values() if n}))
+        raise DataError(f"data.split: {str(folder)!r} has no split {split!r}. It has {found}.")
+    return [replace(part, media_dir=folder) for file in chosen for part in read_file(file)]
+
+
+def _read_saved(folder: Path, split: str) -> Part:
+    """A folder written by `save_to_disk`: a data set, or a dictionary of splits."""
     try:
         saved = datasets.load_from_disk(str(folder))
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
@@ -52,7 +106,7 @@ def read_saved(folder: Path, split: str) -> Part:
         if split not in saved:
             raise DataError(f"data.split: {str(folder)!r} has no split {split!r}. It has {', '.join(map(str, saved))}.")
         saved = saved[split]
-    return Part(table=Undecoded(saved), source=folder.name, count=len(saved), media_dir=folder)
+    return Part(table=Undecoded(saved), source=folder.name, media_dir=folder)
 
 
 def split_of(path: Path) -> str | None:
@@ -64,18 +118,5 @@ def split_of(path: Path) -> str | None:
     return None
 
 
-def _read_parquet(path: Path) -> Undecoded:
-    """Through the library's memory-mapped cache: parquet itself has no access by row."""
-    try:
-        pq.read_metadata(path)
-        rows = datasets.Dataset.from_parquet(str(path))
-    except (OSError, pa.ArrowException, datasets.exceptions.DatasetGenerationError) as error:
-        raise DataError(f"{path}: not a readable parquet file ({error}). Write or download it again.") from error
-    return Undecoded(rows)
-
-
-def _read_arrow(path: Path) -> Undecoded:
-    try:
-        return Undecoded(datasets.Dataset.from_file(str(path)))
-    except (OSError, pa.ArrowException) as error:
-        raise DataError(f"{path}: not a readable arrow file ({error}). Write or download it again.") from error
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)

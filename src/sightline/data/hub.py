@@ -7,25 +7,28 @@ import datasets
 from huggingface_hub.constants import HF_HOME
 
 from sightline.data.rows import Part
-from sightline.data.tables import Undecoded
+from sightline.data.tables import Streamed, Undecoded
 from sightline.errors import DataError
 
 HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
-def read_hub(name: str, split: str, subset: str | None = None) -> list[Part]:
+def read_hub(
+    name: str, split: str, *, subset: str | None = None, folder: str | None = None, streaming: bool = False
+) -> Part:
     """`load_dataset(name, subset, split=split)`, pictures undecoded; their paths cannot leave the hub's cache.
 
-    Raises `DataError` when there is no such data set, subset or split, or no network.
+    folder: of the repository, to read only that. Raises `DataError` when there is no such data set, subset or split,
+    or no network.
     """
     if not HUB_ID.fullmatch(name):
         raise DataError(f"data.source: {name!r} is neither a file or folder that exists nor a hub id (`owner/name`).")
     try:
-        rows = datasets.load_dataset(name, subset, split=split)
+        rows = datasets.load_dataset(name, subset, data_dir=folder, split=split, streaming=streaming)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"data.source: {name!r} is no file or folder here, and the hub gave no split {split!r} of it: "
             f"{str(error).splitlines()[0]} Check the spelling and the network."
         ) from error
-    assert isinstance(rows, datasets.Dataset)
-    return [Part(table=Undecoded(rows), source=name, count=len(rows), media_dir=Path(HF_HOME))]
+    table = Streamed(rows) if isinstance(rows, datasets.IterableDataset) else Undecoded(rows)
+    return Part(table=table, source=name, media_dir=Path(HF_HOME))

@@ -42,28 +42,26 @@ class JsonLines:
             line = file.read(length)
         return parse_json(line, where)
 
+    def __iter__(self) -> Iterator[Any]:
+        for index in range(len(self)):
+            try:
+                yield self[index]
+            except RowError as error:
+                yield error
+
 
 def read_json(path: Path) -> Any:
-    """The rows of a `.json` file: a list of objects, an object that holds one such list, or one object a line.
-
-    Raises `DataError` for anything else.
-    """
+    """What a `.json` file holds: its value, or a table where it has one object a line. Raises `DataError`."""
     with path.open("rb") as file:
         head = file.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n")
     if head.startswith(b"{") and _first_line_is_a_row(path):
         return JsonLines(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: not JSON ({error}). Expected a list of rows. Mend the file, or write one row a line."
         ) from error
-    if isinstance(content, dict):
-        lists = [v for v in content.values() if isinstance(v, list)]
-        content = lists[0] if len(lists) == 1 else content
-    if not isinstance(content, list):
-        raise DataError(f"{path}: expected a list of rows, got an object without one. Write the rows as a JSON list.")
-    return content
 
 
 def parse_json(line: bytes, where: str) -> Any:

@@ -1,71 +1,128 @@
 """The rows of one or several sources as one sequence, each knowing its file and its number there."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sightline.data.defects import RowError
-from sightline.data.formats import parse
+from sightline.data.formats import parse, recognise_source
 from sightline.types import Example
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Rows `start … start + count` of a table, which are one file or data set.
+    """Rows of one file or data set.
 
-    table: anything that gives a mapping for an integer. media_dir: folder that its picture paths are relative to and
-    cannot leave; None takes any path (rows made in Python). format: see `formats.parse`.
+    table: gives the row for an integer, and iterates over all rows in order, an unreadable row being its `RowError`;
+    one without a length can only be iterated over. media_dir: folder that its picture paths are relative to and cannot
+    leave; None takes any path (rows made in Python). format: see `formats.parse`. weight, limit: see `sources.mixed`.
     """
 
     table: Any
     source: str
-    count: int
-    start: int = 0
     media_dir: Path | None = None
     format: str = "auto"
+    weight: float = 1.0
+    limit: int | None = None
+
+    def recognised(self) -> "Part":
+        """The same with its format recognised from its first rows, where that is left to us."""
+        if self.format != "auto":
+            return self
+        return replace(self, format=recognise_source(itertools.islice(iter(self.table), 64)))
+
+
+class Entry(NamedTuple):
+    """A row as its source has it, with its place."""
+
+    part: Part
+    number: int
+    row: Any
+
+    @property
+    def name(self) -> str:
+        """`source:number`, the id of the row."""
+        return f"{self.part.source}:{self.number}"
+
+    @property
+    def where(self) -> str:
+        """The place, as errors say it."""
+        return f"{self.part.source}, row {self.number}"
+
+    def example(self) -> Example:
+        """The row parsed by its format. Raises `RowError`."""
+        part = self.part
+        return parse(self.row, format=part.format, source=part.source, row_number=self.number, media_dir=part.media_dir)
 
 
 class Rows(Sequence):
     """Rows of parts, in any order and selection. `rows[i]` is a mapping of columns; nothing is decoded."""
 
     def __init__(self, parts: Iterable[Part], part: np.ndarray | None = None, number: np.ndarray | None = None) -> None:
-        self.parts = tuple(parts)
+        self.parts = tuple(p.recognised() for p in parts)
         if part is None or number is None:
-            part = np.repeat(np.arange(len(self.parts)), [p.count for p in self.parts])
-            number = np.concatenate([np.arange(p.count) for p in self.parts] or [np.arange(0)])
+            counts = [len(p.table) for p in self.parts]
+            part = np.repeat(np.arange(len(self.parts)), counts)
+            number = np.concatenate([np.arange(count) for count in counts] or [np.arange(0)])
         self._part, self._number = part, number
 
     def __len__(self) -> int:
         return len(self._part)
 
     def __getitem__(self, index: int) -> Any:
-        part, number = self._locate(index)
-        return part.table[part.start + number]
+        return self.entry(index).row
+
+    def __iter__(self) -> Iterator[Any]:
+        return (entry.row for entry in self.entries())
+
+    def entry(self, index: int) -> Entry:
+        """Row `index` and its place. Raises `RowError` for a row that cannot be read."""
+        part, number = self.parts[self._part[index]], int(self._number[index])
+        return Entry(part, number, part.table[number])
+
+    def entries(self) -> Iterator[Entry]:
+        """Every row in order, read from front to back where the selection allows it; an unreadable row is its error."""
+        place = self._part.astype(np.int64) * 2**40 + self._number
+        if not (np.diff(place) > 0).all():
+            for index in range(len(self)):
+                try:
+                    yield self.entry(index)
+                except RowError as error:
+                    yield Entry(self.parts[self._part[index]], int(self._number[index]), error)
+            return
+        for which, part in enumerate(self.parts):
+            wanted = self._number[self._part == which].tolist()
+            rows = enumerate(itertools.islice(iter(part.table), wanted[-1] + 1 if wanted else 0))
+            pending = iter(wanted)
+            following = next(pending, None)
+            for number, row in rows:
+                if number == following:
+                    yield Entry(part, number, row)
+                    following = next(pending, None)
+
+    def example(self, index: int) -> Example:
+        """The row parsed by its format. Raises `RowError`."""
+        return self.entry(index).example()
+
+    def name(self, index: int) -> str:
+        """`source:number`, the id of the row; the row itself is not read."""
+        return f"{self.parts[self._part[index]].source}:{self._number[index]}"
 
     def select(self, indices: Sequence[int] | np.ndarray | range) -> "Rows":
         """These rows only, in this order; they keep their numbers."""
         chosen = np.asarray(indices, dtype=np.int64)
         return Rows(self.parts, self._part[chosen], self._number[chosen])
 
-    def name(self, index: int) -> str:
-        """`source:number`, the id of the row."""
-        part, number = self._locate(index)
-        return f"{part.source}:{number}"
+    @property
+    def places(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each row the index of its part, and its number there."""
+        return self._part, self._number
 
-    def example(self, index: int) -> Example:
-        """The row parsed by its format. Raises `RowError`."""
-        part, number = self._locate(index)
-        return parse(self[index], format=part.format, source=part.source, row_number=number, media_dir=part.media_dir)
-
-    def picture_keys(self, index: int) -> tuple[str, ...]:
-        """What tells the row's pictures from others; empty without a picture, or where the row cannot be parsed."""
-        try:
-            return tuple(picture.key for picture in self.example(index).images)
-        except RowError:
-            return ()
-
-    def _locate(self, index: int) -> tuple[Part, int]:
-        return self.parts[self._part[index]], int(self._number[index])
+    @property
+    def formats(self) -> dict[str, str]:
+        """Source → the format that its rows are read in."""
+        return {part.source: part.format for part in self.parts}

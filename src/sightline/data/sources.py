@@ -1,8 +1,9 @@
-"""A name → `Rows`: a parquet, JSON, JSON Lines or arrow file, a folder of them, a `save_to_disk` folder, or a hub id.
+"""A recipe's data → `Rows`: files, folders, hub ids, LLaMA-Factory's registry, or a weighted mixture of sources.
 
 Also any sequence of mappings made in Python, a `datasets.Dataset` among them.
 """
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,27 +13,51 @@ import numpy as np
 from datasets import ReadInstruction
 from torch.utils.data import Subset
 
-from sightline.config.data import DataConfig
-from sightline.data.files import SUFFIXES, read_file, read_saved, split_of
+from sightline.config.data import DataConfig, SourceConfig
+from sightline.data.files import SUFFIXES, read_path
 from sightline.data.hub import read_hub
-from sightline.data.rows import Part, Rows
-from sightline.data.tables import Undecoded
-from sightline.errors import DataError
+from sightline.data.registry import read_registry
+from sightline.data.rows import Entry, Part, Rows
+from sightline.data.tables import Renamed, Undecoded
+from sightline.errors import DataError, RecipeError
 
 
 def load_rows(config: DataConfig, split: str | None = None) -> Rows:
-    """The rows of `config.source`, at most `config.limit` of them.
+    """The rows that the recipe names, at most `config.limit` of them.
 
     split: overrides `config.split`; slices such as `train[:1%]` are taken here. `eval` stands for the rows of
     `config.eval_source`. Raises `DataError`.
     """
     if split == "eval":
         assert config.eval_source is not None, "without an eval_source rows are held out of the source"
-        return load_rows(replace(config, source=config.eval_source, split=config.eval_split, limit=None))
-    spec = split or config.split
-    name = spec.partition("[")[0].strip()
-    rows = _slice(Rows(_parts(config, name)), name, spec)
+        config = replace(config, source=config.eval_source, registry=None, mixture=[], limit=None)
+        split = config.eval_split
+    if sum(map(bool, (config.source, config.registry, config.mixture))) > 1:
+        raise RecipeError("data: give one of source, registry and mixture; several sources are one mixture.")
+    if config.registry:
+        parts = read_registry(Path(config.registry).expanduser(), config.names, _media_dir(config))
+        rows = mixed(parts, config.seed)
+    elif config.mixture:
+        rows = joined([_weighted(_read(source), source, config.seed) for source in config.mixture])
+    else:
+        rows = _read(config, split)
     return rows if config.limit is None else rows.select(range(min(config.limit, len(rows))))
+
+
+def stream_rows(config: DataConfig, split: str | None = None) -> Iterator[Entry]:
+    """The rows of `config.source` from front to back, in constant memory and without a copy on disk.
+
+    Hub data sets are not downloaded first. Slices need an index and are refused. Raises `DataError`.
+    """
+    spec = split or config.split
+    if "[" in spec or not config.source:
+        raise RecipeError("data.streaming reads one source from front to back: no slices, no registry, no mixture.")
+    parts = (part.recognised() for part in _parts(config, spec, streaming=True))
+    entries = (Entry(part, number, row) for part in parts for number, row in enumerate(part.table))
+    for count, entry in enumerate(entries):
+        if config.limit is not None and count >= config.limit:
+            return
+        yield entry
 
 
 def rows_of(rows: Any, *, media_dir: Path | None = None, format: str = "auto", source: str = "rows") -> Rows:
@@ -43,47 +68,77 @@ def rows_of(rows: Any, *, media_dir: Path | None = None, format: str = "auto", s
         whole = rows_of(rows.dataset, media_dir=media_dir, format=format, source=source)
         return whole.select(list(rows.indices))
     table = Undecoded(rows) if isinstance(rows, datasets.Dataset) else rows
-    return Rows([Part(table=table, source=source, count=len(rows), media_dir=media_dir, format=format)])
+    return Rows([Part(table=table, source=source, media_dir=media_dir, format=format)])
 
 
-def _parts(config: DataConfig, split: str) -> list[Part]:
-    """The source's parts, one a file, with format and media folder of the config."""
-    name = config.source
-    path = Path(name).expanduser()
-    if path.is_dir():
-        parts = _read_folder(path, split)
-    elif path.is_file():
-        parts = [read_file(path)]
-    elif _looks_like_path(name):
-        raise DataError(f"data.source: there is no file or folder {name!r}. Give a path that exists, or a hub id.")
+def mixed(parts: list[Part], seed: int) -> Rows:
+    """Rows of parts as their weights and limits say: a weight below 1 takes a random share, 2 takes every row twice."""
+    return joined([_times(Rows([part]), part.weight, part.limit, seed) for part in parts])
+
+
+def joined(rows: list[Rows]) -> Rows:
+    """Several rows one after the other."""
+    offsets = np.cumsum([0, *(len(r.parts) for r in rows)])
+    part = np.concatenate([r.places[0] + offset for r, offset in zip(rows, offsets, strict=False)])
+    number = np.concatenate([r.places[1] for r in rows])
+    return Rows([p for r in rows for p in r.parts], part, number)
+
+
+def _weighted(rows: Rows, source: SourceConfig, seed: int) -> Rows:
+    limited = rows if source.limit is None else rows.select(range(min(source.limit, len(rows))))
+    return _times(limited, source.weight, None, seed)
+
+
+def _times(rows: Rows, weight: float, limit: int | None, seed: int) -> Rows:
+    """Every row ⌊weight⌋ times and a random rest; then a random `limit` of them, in order."""
+    random = np.random.default_rng(seed)
+    whole, rest = int(weight), weight - int(weight)
+    chosen = [np.arange(len(rows))] * whole
+    if rest:
+        chosen.append(np.sort(random.permutation(len(rows))[: round(rest * len(rows))]))
+    indices = np.concatenate(chosen)
+    if limit is not None and limit < len(indices):
+        indices = indices[np.sort(random.permutation(len(indices))[:limit])]
+    return rows if weight == 1 and limit is None else rows.select(indices)
+
+
+def _read(config: DataConfig | SourceConfig, split: str | None = None) -> Rows:
+    """The rows of one source and split expression."""
+    spec = split or config.split
+    name = spec.partition("[")[0].strip()
+    return _slice(mixed(_parts(config, name), seed=0), name, spec)
+
+
+def _parts(config: DataConfig | SourceConfig, split: str, *, streaming: bool = False) -> list[Part]:
+    """The source's parts, one a file, with the format, columns and media folder of the config."""
+    path = Path(config.source).expanduser()
+    if path.exists():
+        parts = read_path(path, split)
+    elif _looks_like_path(config.source):
+        raise DataError(
+            f"data.source: there is no file or folder {config.source!r}. Give a path that exists, or a hub id."
+        )
     else:
-        parts = read_hub(name, split)
-    media_dir = Path(config.media_dir).expanduser() if config.media_dir else None
-    if media_dir is not None and not media_dir.is_dir():
-        raise DataError(
-            f"data.media_dir: there is no folder {str(media_dir)!r}. Give the folder that holds the pictures."
+        parts = [read_hub(config.source, split, subset=config.subset, streaming=streaming)]
+    media_dir = _media_dir(config)
+    return [
+        replace(
+            part,
+            table=Renamed(part.table, config.columns) if config.columns else part.table,
+            format=config.format,
+            media_dir=media_dir or part.media_dir,
         )
-    return [replace(part, format=config.format, media_dir=media_dir or part.media_dir) for part in parts]
+        for part in parts
+    ]
 
 
-def _read_folder(folder: Path, split: str) -> list[Part]:
-    """A `save_to_disk` folder, or the data files in it that belong to `split`."""
-    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
-        return [read_saved(folder, split)]
-    files = sorted(f for f in folder.rglob("*") if f.suffix in SUFFIXES and f.is_file() and not _is_hidden(f, folder))
-    if not files:
-        expected = ", ".join(SUFFIXES)
-        raise DataError(
-            f"data.source: the folder {str(folder)!r} holds no data file. Expected one of {expected} in it."
-        )
-    named = {file: split_of(file.relative_to(folder)) for file in files}
-    if set(named.values()) == {None}:
-        return [replace(read_file(f), media_dir=folder) for f in files]
-    chosen = [f for f, name in named.items() if name == split]
-    if not chosen:
-        found = ", ".join(sorted({n for n in named.values() if n}))
-        raise DataError(f"data.split: {str(folder)!r} has no split {split!r}. It has {found}.")
-    return [replace(read_file(f), media_dir=folder) for f in chosen]
+def _media_dir(config: DataConfig | SourceConfig) -> Path | None:
+    if config.media_dir is None:
+        return None
+    folder = Path(config.media_dir).expanduser()
+    if not folder.is_dir():
+        raise DataError(f"data.media_dir: there is no folder {str(folder)!r}. Give the folder that holds the pictures.")
+    return folder
 
 
 def _slice(rows: Rows, name: str, spec: str) -> Rows:
@@ -93,17 +148,11 @@ def _slice(rows: Rows, name: str, spec: str) -> Rows:
     try:
         ranges = ReadInstruction.from_spec(spec).to_absolute({name: len(rows)})
     except (ValueError, AssertionError) as error:
-        raise DataError(
-            f"data.split: {spec!r} is not a split ({error}). Write `train`, `train[:100]` or `train[:1%]`."
-        ) from error
-    return rows.select(
-        np.concatenate([np.arange(r.from_ or 0, r.to if r.to is not None else len(rows)) for r in ranges])
-    )
+        hint = "Write `train`, `train[:100]` or `train[:1%]`."
+        raise DataError(f"data.split: {spec!r} is not a split ({error}). {hint}") from error
+    ends = [(r.from_ or 0, len(rows) if r.to is None else r.to) for r in ranges]
+    return rows.select(np.concatenate([np.arange(start, end) for start, end in ends]))
 
 
 def _looks_like_path(name: str) -> bool:
-    return name.startswith(("/", ".", "~")) or Path(name).suffix in (*SUFFIXES, ".csv", ".tar") or name.count("/") > 1
-
-
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)
+    return name.startswith(("/", ".", "~")) or Path(name).suffix in SUFFIXES or name.count("/") > 1

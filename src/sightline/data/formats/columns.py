@@ -1,42 +1,50 @@
-"""Plain columns: RLAIF-V's `image, question, chosen, rejected`; VQA's `image, query, label`; TRL's plain strings."""
+"""Plain columns: RLAIF-V's `image, question, chosen, rejected`; VQA's `image, query, label`; TRL's plain strings.
+
+With `<image>` tags in the question they are MMPR's and InternVL's.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sightline.data.content import Conversation, assistant, user
+from sightline.data.content import Conversation, assistant
 from sightline.data.defects import RowError
 from sightline.data.formats.names import ANSWER_COLUMNS, QUESTION_COLUMNS, picture_column, present
 from sightline.data.formats.parsed import Parsed
 from sightline.types import Response
 
 
-def parse_columns(row: Mapping[str, Any], where: str, media_dir: Path | None) -> Parsed:
+def parse_columns(row: Mapping[str, Any], where: str, media_dir: Path | None, *, tags: bool = False) -> Parsed:
     """One user turn; `chosen` and `rejected` as responses, or the answer column, or none. Raises `RowError`."""
     question = present(row, QUESTION_COLUMNS)
-    turns = () if question is None else (user(row[question], where),)
     conversation = Conversation(where, media_dir)
-    prompt, images = conversation.place(turns, picture_column(row))
+    turns = [] if question is None else [{"role": "user", "content": row[question]}]
+    if question is not None and not isinstance(row[question], str | int | float):
+        found = type(row[question]).__name__
+        raise RowError("column has the wrong type", where, f"the column {question} should be text, it is {found}")
+    prompt, images = conversation.place(conversation.messages(turns, tags=tags), picture_column(row))
     consumed = () if question is None else (question,)
     if "chosen" in row or "rejected" in row:
-        return Parsed(
-            prompt=prompt, images=images, responses=_pair(row, where), consumed=(*consumed, "chosen", "rejected")
-        )
+        consumed = (*consumed, "chosen", "rejected")
+        return Parsed(prompt=prompt, images=images, responses=text_pair(row, where), consumed=consumed)
     answer = present(row, ANSWER_COLUMNS)
     if answer is None:
         return Parsed(prompt=prompt, images=images, consumed=consumed)
     # The answer stays among the extra columns: rewards compare with it.
-    return Parsed(prompt=prompt, images=images, responses=(_response(_first(row[answer]), where),), consumed=consumed)
+    responses = (text_response(_first(row[answer]), where),)
+    return Parsed(prompt=prompt, images=images, responses=responses, consumed=consumed)
 
 
-def _pair(row: Mapping[str, Any], where: str) -> tuple[Response, ...]:
+def text_pair(row: Mapping[str, Any], where: str) -> tuple[Response, Response]:
+    """The columns `chosen` and `rejected` as responses. Raises `RowError` when either is missing."""
     missing = [name for name in ("chosen", "rejected") if row.get(name) is None]
     if missing:
         raise RowError("response missing", where, f"the row has no {' and no '.join(missing)}")
-    return _response(row["chosen"], where), _response(row["rejected"], where)
+    return text_response(row["chosen"], where), text_response(row["rejected"], where)
 
 
-def _response(text: Any, where: str) -> Response:
+def text_response(text: Any, where: str) -> Response:
+    """A response of one assistant turn."""
     return Response(messages=(assistant(text, where),))
 
 

@@ -27,7 +27,9 @@ def parse_conversational(row: Mapping[str, Any], where: str, media_dir: Path | N
         consumed = ("prompt", "completion")
     else:
         name = "messages" if row.get("messages") is not None else "prompt"
-        prompt, answer = split_demonstration(conversation.messages(row[name], tags=tags))
+        if row.get(name) is None:
+            raise RowError("format not recognised", where, "the row has no messages, prompt, completion or chosen")
+        prompt, answer = split_demonstration(_prompt(row[name], conversation, tags))
         answers = [answer] if answer else []
         consumed = (name,)
     prompt, images = conversation.place(prompt, picture_column(row))
