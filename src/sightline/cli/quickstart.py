@@ -1,0 +1,58 @@
+"""`sightline quickstart`: the whole journey on the embedded model and data."""
+
+import argparse
+import shutil
+from pathlib import Path
+
+from sightline.cli.quiet import quiet
+from sightline.errors import UserError
+
+
+def run(argv: list[str]) -> int:
+    """Parse the few flags, make the folder, take the journey."""
+    parser = argparse.ArgumentParser(
+        prog="sightline quickstart",
+        description="The whole journey on the embedded model: pairs from its own mistakes, DPO, a control, evaluation "
+        "with intervals, and a report. Minutes on two cores, no network.",
+    )
+    parser.add_argument("--output-dir", type=Path, default=Path("quickstart"), help="folder to write [quickstart]")
+    parser.add_argument("--overwrite-output-dir", action="store_true", help="empty the folder of an earlier quickstart")
+    parser.add_argument("--seed", type=int, default=0, help="seed of pairs, order and adapters [0]")
+    parser.add_argument("--num-scenes", type=int, default=1000, help="pictures to evaluate on [1000]")
+    options = parser.parse_args(argv)
+    folder = make_folder(options.output_dir, overwrite=options.overwrite_output_dir)
+    quiet()
+    import torch
+    from rich.console import Console
+
+    from sightline.quickstart.journey import quickstart
+
+    torch.set_num_threads(max(1, torch.get_num_threads()))
+    console = Console()
+    report = quickstart(folder, seed=options.seed, console=console, num_scenes=options.num_scenes)
+    console.print(f"\nThe report is {report}; open it in a browser. Figures: {folder / 'metrics.json'}", highlight=False)
+    return 0
+
+
+MARK = ".sightline-quickstart"
+"""A file that says a folder may be emptied by --overwrite-output-dir."""
+
+
+def make_folder(folder: Path, *, overwrite: bool) -> Path:
+    """An empty folder for the journey. Raises `UserError` where something else is there."""
+    if folder.is_file():
+        raise UserError(f"{folder} is a file. Choose a folder with --output-dir.")
+    if folder.is_dir() and any(folder.iterdir()):
+        if not (folder / MARK).is_file():
+            raise UserError(
+                f"The folder {folder} is not empty and was not made by quickstart. Choose another with --output-dir."
+            )
+        if not overwrite:
+            raise UserError(
+                f"The folder {folder} holds an earlier quickstart. Empty it with --overwrite-output-dir, or choose "
+                "another with --output-dir."
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
+    return folder
