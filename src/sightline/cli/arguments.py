@@ -1,0 +1,51 @@
+"""Arguments of the smaller commands: argparse, with complaints in our own form and the nearest valid name."""
+
+import argparse
+import difflib
+from typing import NoReturn
+
+from sightline.errors import RecipeError
+
+
+class Arguments(argparse.ArgumentParser):
+    """An argument parser that raises `RecipeError` instead of printing its usage, and knows no abbreviations."""
+
+    def __init__(self, command: str, description: str, usage: str | None = None) -> None:
+        super().__init__(
+            prog=f"sightline {command}",
+            description=description,
+            usage=usage,
+            allow_abbrev=False,
+            formatter_class=lambda prog: argparse.HelpFormatter(prog, width=80, max_help_position=26),
+        )
+
+    def parse(self, argv: list[str]) -> argparse.Namespace:
+        """Parse, refusing unknown flags with the nearest known one."""
+        found, unknown = self.parse_known_args(argv)
+        if unknown:
+            self.error(f"unrecognized argument {unknown[0]}")
+        return found
+
+    def error(self, message: str) -> NoReturn:
+        """What argparse complains of, as our own error."""
+        known = [flag for action in self._actions for flag in action.option_strings]
+        words = [word for word in message.replace(":", " ").split() if word.startswith("--") and word not in known]
+        close = difflib.get_close_matches(words[0].partition("=")[0], known, n=1) if words else []
+        hint = f"Did you mean {close[0]}?" if close else f"`{self.prog} --help` shows what there is."
+        raise RecipeError(f"{self.prog}: {message}. {hint}")
+
+
+def add_model_flags(arguments: Arguments) -> None:
+    """Flags of every command that loads a model."""
+    arguments.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"],
+                           help="precision of the weights [auto]")  # fmt: skip
+    arguments.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 … [a GPU if there is one]")
+    arguments.add_argument("--max-new-tokens", type=positive, help="longest answer in tokens [the task's own]")
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not above 0")
+    return number

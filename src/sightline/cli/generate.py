@@ -1,0 +1,54 @@
+"""`sightline generate MODEL [--adapter A] --image P --prompt TEXT`."""
+
+from pathlib import Path
+
+from sightline.cli.arguments import Arguments, add_model_flags, positive
+
+
+def run(argv: list[str]) -> int:
+    """Print the model's answer, or several samples, one a paragraph."""
+    arguments = Arguments("generate", "Answer a question about one or more pictures.")
+    arguments.add_argument("model", metavar="MODEL", help="hub id, folder, run folder, or `embedded`")
+    arguments.add_argument("--adapter", help="folder of a LoRA adapter on MODEL")
+    arguments.add_argument("--image", action="append", default=[], help="picture file; may be given several times")
+    arguments.add_argument("--prompt", required=True, help="the question")
+    arguments.add_argument("--temperature", type=float, default=0.0, help="0 is greedy [0]")
+    arguments.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling with a temperature [1]")
+    arguments.add_argument("--num", type=positive, default=1, help="how many answers [1; more need a temperature]")
+    arguments.add_argument("--seed", type=int, default=0, help="seed of sampling [0]")
+    add_model_flags(arguments)
+    given = arguments.parse(argv)
+    if given.temperature < 0 or (given.num > 1 and given.temperature == 0):
+        arguments.error(f"{given.num} answers at temperature {given.temperature:g}: give --temperature above 0")
+
+    from sightline.cli.quiet import quiet
+
+    quiet()
+    from sightline.data.pictures import LazyPicture
+    from sightline.data.render import Renderer
+    from sightline.evaluation.models import Models, source_of
+    from sightline.policy.generate import generate
+    from sightline.types import Example
+
+    pictures = tuple(LazyPicture(where="--image", path=Path(path)) for path in given.image)
+    for picture in pictures:
+        picture.open()  # a picture that cannot be read is named before the model is loaded
+    content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": given.prompt}]
+    message = {"role": "user", "content": content}
+    source = source_of(given.model, given.adapter)
+    with Models([source], device=given.device, dtype=given.dtype).use(source.label) as (model, processor):
+        example = Example(id="prompt", source="--prompt", row=0, prompt=(message,), images=pictures)
+        (answers,) = generate(
+            model,
+            processor,
+            [Renderer(processor).prompt(example)],
+            max_new_tokens=given.max_new_tokens or 256,
+            do_sample=given.temperature > 0,
+            temperature=given.temperature or 1.0,
+            top_p=given.top_p,
+            num_return=given.num,
+            seed=given.seed,
+        )
+    for text in processor.tokenizer.batch_decode(answers, skip_special_tokens=True):
+        print(text.strip())
+    return 0

@@ -1,0 +1,114 @@
+"""`sightline evaluate` and `sightline generate`, run as a user runs them, on tiny models and small files."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sightline.cli.main import main
+from tests.evaluation import toy
+
+Printed = pytest.CaptureFixture[str]
+
+
+def test_evaluate_answers_scores_and_writes_a_folder(
+    tiny_model: Callable[[str], Path], tmp_path: Path, capsys: Printed
+) -> None:
+    data = toy.write_pope(tmp_path / "pope")
+    command = ["evaluate", str(tiny_model("llava")), "--task", "pope", "--data", str(data)]
+    command += ["--max-new-tokens", "3", "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "POPE random" in printed and "always “No”" in printed and "Yes rate" in printed
+    names = sorted(p.name for p in (tmp_path / "out").iterdir())
+    assert names == [f"pope-{s}.{e}" for s in ("adversarial", "popular", "random") for e in ("json", "jsonl")]
+    assert main([*command, "--json"]) == 0
+    captured = capsys.readouterr()
+    figures = json.loads(captured.out)
+    assert figures.keys() == {"pope-random", "pope-popular", "pope-adversarial"}
+    assert figures["pope-random"]["figures"]["all"]["accuracy"].keys() == {"value", "low", "high"}
+    assert figures["pope-random"]["baselines"]["always “Yes”"]["all"]["accuracy"]["value"] == 50.0
+
+
+def test_responses_are_scored_without_a_model_and_unanswered_tasks_are_listed(tmp_path: Path, capsys: Printed) -> None:
+    data = toy.write_pope(tmp_path / "pope")
+    responses = tmp_path / "answers.json"
+    rows = [{"id": i, "response": "Yes", "task": "pope-popular"} for i in (1, 2, 3)]
+    responses.write_text(json.dumps(rows))
+    command = ["evaluate", "--responses", str(responses), "--task", "pope", "--data", str(data)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "66.7" in printed
+    assert "1 of its items have no answer" in printed
+    assert "No answers to POPE random" in printed and "No answers to POPE adversarial" in printed
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out).keys() == {"pope-popular"}
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        ([{"id": 1, "response": "Yes"}], "which several tasks have (pope-random, pope-popular, pope-adversarial)"),
+        ([{"id": 99, "response": "Yes"}], "which pope-random or pope-popular or pope-adversarial does not have"),
+        ([{"id": 1, "task": "pope-popular", "response": 3}], "the response is a int, expected text"),
+        ([{"id": 1, "task": "pope-popular", "response": "No"}] * 2, "row 2 answers question 1 a second time"),
+        ([{"id": 1}], "row 1 has no `response` or `answer` or `text`; it has 'id'"),
+        ([7], "row 1: expected a JSON object"),
+    ],
+)
+def test_responses_that_fit_no_question_are_refused(
+    rows: list, complaint: str, tmp_path: Path, capsys: Printed
+) -> None:
+    data = toy.write_pope(tmp_path / "pope")
+    path = tmp_path / "answers.json"
+    path.write_text(json.dumps(rows))
+    assert main(["evaluate", "--responses", str(path), "--task", "pope", "--data", str(data)]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+def test_a_missing_picture_is_named_before_the_model_is_loaded(tmp_path: Path, capsys: Printed) -> None:
+    data = toy.write_pope(tmp_path / "pope")
+    (data / "image" / "1.png").unlink()
+    assert main(["evaluate", "no/such/model", "--task", "pope-random", "--data", str(data)]) == 2
+    error = capsys.readouterr().err
+    assert "1 picture(s) of the questions are missing" in error and "1.png" in error
+
+
+@pytest.mark.parametrize(
+    ("flags", "complaint"),
+    [
+        ([], "Give either a MODEL to ask, or `--responses FILE`"),
+        (["m", "--task", "pop"], "Did you mean pope?"),
+        (["m", "--task", "pope"], "Task pope needs `--data`"),
+        (["m", "--task", "pope", "--data", "nowhere"], "There is no coco_pope_random.json in nowhere"),
+        (["m", "--tusk", "pope"], "Did you mean --task?"),
+        (["m", "--limit", "0"], "0 is not above 0"),
+    ],
+)
+def test_mistakes_are_one_line_and_exit_code_two(flags: list[str], complaint: str, capsys: Printed) -> None:
+    assert main(["evaluate", *flags]) == 2
+    error = capsys.readouterr().err
+    assert complaint in error
+    assert error.startswith("error: ") and "Traceback" not in error
+
+
+def test_generate_prints_an_answer_and_several_samples(
+    tiny_model: Callable[[str], Path], tmp_path: Path, capsys: Printed
+) -> None:
+    toy.picture(1).save(tmp_path / "a.png")
+    command = ["generate", str(tiny_model("llava")), "--image", str(tmp_path / "a.png"), "--prompt", "What is this?"]
+    command += ["--max-new-tokens", "5"]
+    assert main(command) == 0
+    greedy = capsys.readouterr().out
+    assert main(command) == 0
+    assert capsys.readouterr().out == greedy != ""
+    assert main([*command, "--temperature", "1", "--num", "3"]) == 0
+    assert capsys.readouterr().out != greedy
+
+
+def test_generate_names_a_picture_that_is_not_there(capsys: Printed) -> None:
+    assert main(["generate", "embedded", "--image", "nowhere.png", "--prompt", "What?"]) == 2
+    assert "nowhere.png" in capsys.readouterr().err
+    assert main(["generate", "embedded", "--prompt", "What?", "--num", "2"]) == 2
+    assert "give --temperature above 0" in capsys.readouterr().err
