@@ -50,7 +50,7 @@ def generate(
     if num_return > 1 and not do_sample:
         raise ValueError(f"num_return={num_return} greedy answers would all be the same; pass do_sample=True.")
     family, bare = family_of(model), unwrap(model)
-    settings = _settings(bare, processor, family)
+    settings = token_settings(bare, processor, family)
     settings.update(max_new_tokens=max_new_tokens, num_return_sequences=num_return, do_sample=do_sample)
     if do_sample:
         settings.update(temperature=temperature, top_p=top_p, top_k=top_k)
@@ -58,7 +58,7 @@ def generate(
     order = sorted(range(len(groups)), key=lambda i: -len(groups[i].prompt_ids))
     prompts_at_once = max(1, batch_size // num_return)
     answers: list[list[Tensor]] = [[] for _ in groups]
-    with torch.no_grad(), _evaluating(model), _seeded(bare.device, seed):
+    with torch.no_grad(), evaluating(model), _seeded(bare.device, seed):
         for start in range(0, len(order), prompts_at_once):
             chosen = order[start : start + prompts_at_once]
             rows = _generate_batch(bare, family, [groups[i] for i in chosen], GenerationConfig(**settings))
@@ -99,7 +99,7 @@ def _until_end(row: Int[Tensor, " tokens"], end_ids: list[int]) -> Int[Tensor, "
     return row[: int(ends[0]) + 1].clone() if len(ends) else row
 
 
-def _settings(model: PreTrainedModel, processor: ProcessorMixin, family: Family) -> dict[str, Any]:
+def token_settings(model: PreTrainedModel, processor: ProcessorMixin, family: Family) -> dict[str, Any]:
     """End and padding tokens and what must not be sampled; the model's own habits (penalties, top-k) are not taken."""
     tokenizer = processor.tokenizer
     named = model.generation_config.eos_token_id
@@ -117,7 +117,7 @@ def _settings(model: PreTrainedModel, processor: ProcessorMixin, family: Family)
 
 
 @contextmanager
-def _evaluating(model: nn.Module) -> Iterator[None]:
+def evaluating(model: nn.Module) -> Iterator[None]:
     """Dropout and gradient checkpointing off for a while."""
     training = model.training
     model.eval()

@@ -1,0 +1,76 @@
+"""The policy itself as sampler: always in step with training, slower than an inference engine."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from transformers import ProcessorMixin
+
+from sightline.errors import SamplerError
+from sightline.policy.families import family_of
+from sightline.policy.generate import evaluating, generate, token_settings
+from sightline.rollouts.decode import decode, shares_prompt
+from sightline.rollouts.sampler import Sampled, SamplingSettings
+from sightline.types import Group
+
+
+class TransformersSampler:
+    """Samples from a model in memory (wrapped or bare). batch_size: answers at a time."""
+
+    exact = True
+
+    def __init__(self, model: nn.Module, processor: ProcessorMixin, *, batch_size: int = 256) -> None:
+        self.model, self.processor, self.batch_size = model, processor, batch_size
+
+    def sync(self, policy: nn.Module) -> None:
+        """Sample from this model from now on; its weights are read where they are."""
+        self.model = policy
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def sample(
+        self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
+    ) -> list[list[Sampled]]:
+        """See `Sampler.sample`. Raises `SamplerError` for settings that this family of models cannot have."""
+        if not shares_prompt(family_of(self.model)):
+            return self._without_sharing(groups, num_responses, settings, seed)
+        # the longest first: what does not fit in memory fails at once
+        order = sorted(range(len(groups)), key=lambda i: -len(groups[i].prompt_ids))
+        at_once = max(1, self.batch_size // num_responses)
+        answers: list[list[Sampled]] = [[] for _ in groups]
+        family = family_of(self.model)
+        generator = torch.Generator(family.model.device).manual_seed(seed)
+        with evaluating(self.model):
+            for start in range(0, len(order), at_once):
+                chosen = order[start : start + at_once]
+                found = decode(family, self.processor, [groups[i] for i in chosen], num_responses, settings, generator)
+                for i, sampled in zip(chosen, found, strict=True):
+                    answers[i] = sampled
+        return answers
+
+    def _without_sharing(
+        self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
+    ) -> list[list[Sampled]]:
+        """Through transformers' `generate`, which reads the prompt once an answer; without log-probs."""
+        family = family_of(self.model)
+        if settings.min_p > 0 or settings.stop:
+            raise SamplerError(
+                f"`sampler.min_p` and `sampler.stop` are not there for {family.name} models with `sampler.type: "
+                "transformers`. Leave them out, or sample with vLLM."
+            )
+        found = generate(
+            self.model,
+            self.processor,
+            groups,
+            max_new_tokens=settings.max_new_tokens,
+            do_sample=settings.temperature > 0,
+            temperature=settings.temperature or 1.0,
+            top_p=settings.top_p,
+            top_k=settings.top_k,
+            num_return=num_responses,
+            seed=seed,
+            batch_size=self.batch_size,
+        )
+        ends = token_settings(family.model, self.processor, family)["eos_token_id"]
+        return [[Sampled(ids=ids, finished=int(ids[-1]) in ends) for ids in answers] for answers in found]
