@@ -4,7 +4,10 @@ import base64
 import io
 import struct
 import zlib
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -13,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sightline.data.defects import RowError
-from sightline.data.media import picture, pictures
+from sightline.data.media import Media, picture, pictures
 from sightline.data.pictures import MAX_PIXELS, LazyPicture
 
 WHERE = "pairs.parquet, row 3"
@@ -50,7 +53,7 @@ def test_bytes_a_path_and_an_open_image_give_the_same_pixels(tmp_path):
     ]
     sources += [{"url": "data:image/png;base64," + base64.b64encode(encoded(PHOTO)).decode()}, tmp_path / "photo.png"]
     for source in sources:
-        image = picture(source, where=WHERE, media_dir=tmp_path).open()
+        image = picture(source, WHERE, Media(tmp_path)).open()
         assert image.mode == "RGB"
         np.testing.assert_array_equal(np.asarray(image), PIXELS)
 
@@ -118,9 +121,9 @@ def test_a_program_for_a_printer_is_not_run():
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(RowError, match=r"pairs.parquet, row 3: no file .*cat\.jpg.*media_dir"):
-        picture("cat.jpg", where=WHERE, media_dir=tmp_path).open()
+        picture("cat.jpg", WHERE, Media(tmp_path)).open()
     with pytest.raises(RowError, match="picture missing"):
-        picture("a" * 5000, where=WHERE, media_dir=tmp_path).open()
+        picture("a" * 5000, WHERE, Media(tmp_path)).open()
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "a/../../secret.png", "/etc/secret.png", "file:///etc/secret.png"])
@@ -129,13 +132,13 @@ def test_a_path_that_climbs_out_of_the_media_folder_is_refused(tmp_path, path):
     media.mkdir()
     (tmp_path / "secret.png").write_bytes(encoded(PHOTO))
     with pytest.raises(RowError, match="leaves the media folder") as caught:
-        picture(path, where=WHERE, media_dir=media)
+        picture(path, WHERE, Media(media))
     assert caught.value.defect == "picture outside media folder"
 
 
 def test_an_absolute_path_inside_the_media_folder_is_read(tmp_path):
     (tmp_path / "photo.png").write_bytes(encoded(PHOTO))
-    assert picture(str(tmp_path / "photo.png"), where=WHERE, media_dir=tmp_path).open().size == (30, 20)
+    assert picture(str(tmp_path / "photo.png"), WHERE, Media(tmp_path)).open().size == (30, 20)
 
 
 @pytest.mark.parametrize(
@@ -143,12 +146,30 @@ def test_an_absolute_path_inside_the_media_folder_is_read(tmp_path):
 )
 def test_a_url_is_refused(tmp_path, url):
     with pytest.raises(RowError, match="picture from the network"):
-        picture({"url": url}, where=WHERE, media_dir=tmp_path)
+        picture({"url": url}, WHERE, Media(tmp_path))
+
+
+def test_an_address_is_fetched_once_where_it_is_allowed(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "photo.png").write_bytes(encoded(PHOTO))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        address = f"http://127.0.0.1:{server.server_port}"
+        allowed = Media(tmp_path, allow_urls=True)
+        shown = picture(f"{address}/photo.png", WHERE, allowed)
+        np.testing.assert_array_equal(np.asarray(shown.open()), PIXELS)
+        with pytest.raises(RowError, match="cannot be fetched: HTTP Error 404"):
+            picture(f"{address}/none.png", WHERE, allowed).open()
+        server.shutdown()
+    assert shown.open().size == (30, 20)  # from the cache: the server is gone
+    with pytest.raises(RowError, match="picture from the network"):
+        picture("ftp://x/y", WHERE, allowed)
 
 
 def test_a_nul_byte_in_a_path_is_refused(tmp_path):
     with pytest.raises(RowError, match="NUL byte"):
-        picture("cat\0.jpg", where=WHERE, media_dir=tmp_path)
+        picture("cat\0.jpg", WHERE, Media(tmp_path))
 
 
 def test_values_that_are_no_pictures_are_named():
@@ -161,9 +182,9 @@ def test_values_that_are_no_pictures_are_named():
         {"path": {"x": 1}},
     ):
         with pytest.raises(RowError):
-            picture(value, where=WHERE, media_dir=None)
-    assert pictures(None, where=WHERE, media_dir=None) == ()
-    assert len(pictures([PHOTO, None, PHOTO], where=WHERE, media_dir=None)) == 2
+            picture(value, WHERE, Media())
+    assert pictures(None, WHERE, Media()) == ()
+    assert len(pictures([PHOTO, None, PHOTO], WHERE, Media())) == 2
 
 
 def test_equal_pictures_have_equal_keys_and_different_ones_do_not(tmp_path):

@@ -29,6 +29,8 @@ class SourceConfig:
     """What the format calls a column → what this source calls it."""
     media_dir: str | None = None
     """Folder that picture paths are relative to; next to the file when left out."""
+    allow_urls: bool = False
+    """Fetch pictures that are given as http(s) addresses; otherwise they are bad rows."""
     limit: int | None = Field(None, ge=1)
     """Read at most this many of its rows."""
     weight: float = Field(1.0, gt=0)

@@ -4,11 +4,10 @@ A part is `{"type": "text", "text": …}` or `{"type": "image"}`; the i-th image
 """
 
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
-from sightline.data import media
 from sightline.data.defects import RowError
+from sightline.data.media import Media, picture, pictures
 from sightline.data.pictures import LazyPicture
 
 Message = dict[str, Any]
@@ -63,8 +62,8 @@ class Conversation:
     pictures: one entry an image part, in order: the picture it carries, or None where a column holds it.
     """
 
-    def __init__(self, where: str, media_dir: Path | None) -> None:
-        self.where, self.media_dir = where, media_dir
+    def __init__(self, where: str, media: Media) -> None:
+        self.where, self.media = where, media
         self.pictures: list[LazyPicture | None] = []
 
     def messages(self, value: Any, *, tags: bool = False) -> tuple[Message, ...]:
@@ -100,7 +99,7 @@ class Conversation:
         if kind in IMAGE_TYPES:
             payloads = (part.get(k) for k in ("image", "image_url", "url", "path", "base64", "bytes"))
             payload = next((p for p in payloads if p is not None), None)
-            inline = None if payload is None else media.picture(payload, where=self.where, media_dir=self.media_dir)
+            inline = None if payload is None else picture(payload, self.where, self.media)
             self.pictures.append(inline)
             return [dict(IMAGE_PART)]
         what = f"a content part has type {kind!r}; text and image are read"
@@ -119,7 +118,7 @@ class Conversation:
         column: the row's picture column. Its pictures fill the placeholders in order; without any placeholder they
         stand at the head of the first user message, as in TRL. Raises `RowError` where the numbers differ.
         """
-        column_pictures = media.pictures(column, where=self.where, media_dir=self.media_dir)
+        column_pictures = pictures(column, self.where, self.media)
         if column_pictures and not self.pictures:
             return _lead_with_pictures(messages, len(column_pictures)), column_pictures
         num_open = sum(p is None for p in self.pictures)

@@ -78,9 +78,13 @@ class GroupDataset(Dataset):
             example = self.example(index)
             return self.renderer.prompt(example) if self.kind == "prompts" else self.renderer.group(example)
         except RowError as error:
-            overlong = error.defect == "overlong" and self.config.on_overlong == "skip"
-            skip = overlong or self.config.on_bad_row == "skip"
-            return BadRow(self.rows.name(index), str(error), error.defect, skip)
+            return self.bad_row(index, error)
+
+    def bad_row(self, index: int, error: RowError) -> BadRow:
+        """What stands for a row that gives no group."""
+        overlong = error.defect == "overlong" and self.config.on_overlong == "skip"
+        skip = overlong or self.config.on_bad_row == "skip"
+        return BadRow(self.rows.name(index), str(error), error.defect, skip)
 
 
 def _runs_on_one_picture(rows: Rows) -> list[list[int]]:

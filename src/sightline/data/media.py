@@ -5,6 +5,7 @@ import binascii
 import os
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,25 @@ from sightline.data.pictures import LazyPicture
 
 DATA_URI = re.compile(r"data:image/[\w.+-]+;base64,", re.IGNORECASE)
 URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+WEB = re.compile(r"https?://", re.IGNORECASE)
 
 
-def picture(value: Any, *, where: str, media_dir: Path | None) -> LazyPicture:
+@dataclass(frozen=True)
+class Media:
+    """Where a source's pictures may come from.
+
+    folder: paths are relative to it and cannot leave it; None (rows made in Python) takes any path. allow_urls: fetch
+    http(s) addresses.
+    """
+
+    folder: Path | None = None
+    allow_urls: bool = False
+
+
+def picture(value: Any, where: str, media: Media) -> LazyPicture:
     """One picture as a row gives it. Nothing is opened here.
 
-    media_dir: the folder that paths are relative to and cannot leave; None (rows made in Python) takes any path.
-    Raises `RowError` for a URL, a path outside `media_dir`, or a value that is no picture.
+    Raises `RowError` for a path outside the folder, an address that is not allowed, or a value that is no picture.
     """
     match value:
         case LazyPicture():
@@ -34,45 +47,45 @@ def picture(value: Any, *, where: str, media_dir: Path | None) -> LazyPicture:
         case np.ndarray():
             return LazyPicture(where=where, image=_from_array(value, where))
         case Mapping():
-            return _from_mapping(value, where, media_dir)
+            return _from_mapping(value, where, media)
         case str() | os.PathLike():
-            return _from_text(os.fspath(value), where, media_dir)
+            return _from_text(os.fspath(value), where, media)
     found = type(value).__name__
     raise RowError("column has the wrong type", where, f"a picture cannot be of type {found}; expected bytes or a path")
 
 
-def pictures(value: Any, *, where: str, media_dir: Path | None) -> tuple[LazyPicture, ...]:
+def pictures(value: Any, where: str, media: Media) -> tuple[LazyPicture, ...]:
     """The pictures of a column: none, one, or a list."""
     if value is None:
         return ()
     values = value if isinstance(value, list | tuple) else [value]
-    return tuple(picture(v, where=where, media_dir=media_dir) for v in values if v is not None)
+    return tuple(picture(v, where, media) for v in values if v is not None)
 
 
-def inside(path: str, where: str, media_dir: Path | None) -> Path:
-    """The path under `media_dir`; `..` is resolved by name only, so that a folder of links (the hub's cache) works."""
+def inside(path: str, where: str, folder: Path | None) -> Path:
+    """The path under `folder`; `..` is resolved by name only, so that a folder of links (the hub's cache) works."""
     if "\0" in path:
         raise RowError("picture missing", where, f"the picture's path {path!r} holds a NUL byte")
-    if media_dir is None:
+    if folder is None:
         return Path(path)
-    root = os.path.abspath(media_dir)
+    root = os.path.abspath(folder)
     full = os.path.normpath(os.path.join(root, path))
     if full != root and not full.startswith(root.rstrip(os.sep) + os.sep):
         raise RowError("picture outside media folder", where, f"the path {path!r} leaves the media folder {root!r}")
     return Path(full)
 
 
-def _from_mapping(value: Mapping, where: str, media_dir: Path | None) -> LazyPicture:
+def _from_mapping(value: Mapping, where: str, media: Media) -> LazyPicture:
     if value.get("bytes") is not None:
-        return picture(value["bytes"], where=where, media_dir=media_dir)
+        return picture(value["bytes"], where, media)
     for key in ("path", "url", "image"):
         if value.get(key) is not None:
-            return picture(value[key], where=where, media_dir=media_dir)
+            return picture(value[key], where, media)
     keys = ", ".join(map(str, value)) or "nothing"
     raise RowError("picture missing", where, f"a picture is given as a mapping of {keys}, without bytes or a path")
 
 
-def _from_text(text: str, where: str, media_dir: Path | None) -> LazyPicture:
+def _from_text(text: str, where: str, media: Media) -> LazyPicture:
     head = DATA_URI.match(text[:100])
     if head:
         try:
@@ -82,8 +95,10 @@ def _from_text(text: str, where: str, media_dir: Path | None) -> LazyPicture:
     if text.startswith("file://"):
         text = text.removeprefix("file://")
     elif URL.match(text):
+        if media.allow_urls and WEB.match(text):
+            return LazyPicture(where=where, url=text)
         raise RowError("picture from the network", where, f"the picture is the URL {text[:120]!r}")
-    return LazyPicture(where=where, path=inside(text, where, media_dir))
+    return LazyPicture(where=where, path=inside(text, where, media.folder))
 
 
 def _from_array(array: np.ndarray, where: str) -> Image.Image:

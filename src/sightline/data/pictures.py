@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from sightline.data.defects import RowError
+from sightline.data.download import fetched
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 """What is decoded. Pillow's other readers start programs (EPS) or are not pictures that people train on."""
@@ -23,7 +24,7 @@ MAX_PIXELS = 89_478_485
 
 @dataclass(frozen=True, kw_only=True)
 class LazyPicture:
-    """One picture of a row: encoded `data`, a `path`, or an `image` already open; exactly one is given.
+    """One picture of a row: encoded `data`, a `path`, a `url`, or an `image` already open; exactly one is given.
 
     where: source and row, for errors.
     """
@@ -31,6 +32,7 @@ class LazyPicture:
     where: str
     data: bytes | None = None
     path: Path | None = None
+    url: str | None = None
     image: Image.Image | None = None
 
     def open(self) -> Image.Image:
@@ -51,8 +53,8 @@ class LazyPicture:
     @property
     def key(self) -> str:
         """The same for two pictures from the same bytes, path or pixels; nothing is decoded to compute it."""
-        if self.path is not None:
-            return f"path:{self.path}"
+        if self.path is not None or self.url is not None:
+            return f"path:{self.path or self.url}"
         content = self.data if self.image is None else self.image.tobytes()
         assert content is not None
         return hashlib.sha1(content, usedforsecurity=False).hexdigest()
@@ -73,6 +75,8 @@ class LazyPicture:
         return picture
 
     def _file(self) -> Path:
+        if self.url is not None:
+            return fetched(self.url, self.where)
         assert self.path is not None
         try:
             found = self.path.is_file()
@@ -83,7 +87,8 @@ class LazyPicture:
         return self.path
 
     def _undecodable(self, reason: Exception | str) -> RowError:
-        name = f"picture {str(self.path)!r}" if self.path is not None else "the embedded picture"
+        given = self.path or self.url
+        name = f"picture {str(given)!r}" if given is not None else "the embedded picture"
         return RowError("picture undecodable", self.where, f"{name} cannot be decoded: {reason}")
 
 

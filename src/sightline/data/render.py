@@ -89,7 +89,7 @@ class Renderer:
         if num_truncated:
             extra["num_truncated"] = num_truncated
         if any(r.label is not None for r in example.responses):
-            extra["label"] = [r.label for r in example.responses]
+            extra["label"] = torch.tensor([bool(r.label) for r in example.responses])
         return Group(
             id=example.id,
             prompt_ids=prompt_ids,

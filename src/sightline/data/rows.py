@@ -19,12 +19,14 @@ class Part:
 
     table: gives the row for an integer, and iterates over all rows in order, an unreadable row being its `RowError`;
     one without a length can only be iterated over. media_dir: folder that its picture paths are relative to and cannot
-    leave; None takes any path (rows made in Python). format: see `formats.parse`. weight, limit: see `sources.mixed`.
+    leave; None takes any path (rows made in Python). allow_urls, format: see `formats.parse`. weight, limit: see
+    `sources.mixed`.
     """
 
     table: Any
     source: str
     media_dir: Path | None = None
+    allow_urls: bool = False
     format: str = "auto"
     weight: float = 1.0
     limit: int | None = None
@@ -56,7 +58,14 @@ class Entry(NamedTuple):
     def example(self) -> Example:
         """The row parsed by its format. Raises `RowError`."""
         part = self.part
-        return parse(self.row, format=part.format, source=part.source, row_number=self.number, media_dir=part.media_dir)
+        return parse(
+            self.row,
+            format=part.format,
+            source=part.source,
+            row_number=self.number,
+            media_dir=part.media_dir,
+            allow_urls=part.allow_urls,
+        )
 
 
 class Rows(Sequence):

@@ -36,7 +36,7 @@ def load_rows(config: DataConfig, split: str | None = None) -> Rows:
         raise RecipeError("data: give one of source, registry and mixture; several sources are one mixture.")
     if config.registry:
         parts = read_registry(Path(config.registry).expanduser(), config.names, _media_dir(config))
-        rows = mixed(parts, config.seed)
+        rows = mixed([replace(part, allow_urls=config.allow_urls) for part in parts], config.seed)
     elif config.mixture:
         rows = joined([_weighted(_read(source), source, config.seed) for source in config.mixture])
     else:
@@ -127,6 +127,7 @@ def _parts(config: DataConfig | SourceConfig, split: str, *, streaming: bool = F
             table=Renamed(part.table, config.columns) if config.columns else part.table,
             format=config.format,
             media_dir=media_dir or part.media_dir,
+            allow_urls=config.allow_urls,
         )
         for part in parts
     ]

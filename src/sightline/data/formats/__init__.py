@@ -19,9 +19,10 @@ from sightline.data.formats.names import ANSWER_COLUMNS, PICTURE_COLUMNS, QUESTI
 from sightline.data.formats.parsed import Parsed
 from sightline.data.formats.rendered import dialect_of, parse_rendered
 from sightline.data.formats.sharegpt import parse_sharegpt
+from sightline.data.media import Media
 from sightline.types import Example
 
-PARSERS: dict[str, Callable[[Mapping[str, Any], str, Path | None], Parsed]] = {
+PARSERS: dict[str, Callable[[Mapping[str, Any], str, Media], Parsed]] = {
     "conversational": parse_conversational,
     "columns": parse_columns,
     "openai": partial(parse_conversational, tags=True),
@@ -31,7 +32,7 @@ PARSERS: dict[str, Callable[[Mapping[str, Any], str, Path | None], Parsed]] = {
     "kto": parse_kto,
     "rendered": parse_rendered,
 }
-"""Format → (row, where, media_dir) → prompt, pictures, responses."""
+"""Format → (row, where, media) → prompt, pictures, responses."""
 
 WITH_TAGS = {"conversational": "openai", "columns": "mmpr"}
 """Formats that differ only in whether `<image>` in a text stands for a picture."""
@@ -66,15 +67,23 @@ def recognise_source(rows: Iterable[Any], sample: int = 64) -> str:
     return WITH_TAGS.get(shape, shape) if fits == {True} else shape
 
 
-def parse(row: Any, *, format: str = "auto", source: str, row_number: int, media_dir: Path | None = None) -> Example:
+def parse(
+    row: Any,
+    *,
+    format: str = "auto",
+    source: str,
+    row_number: int,
+    media_dir: Path | None = None,
+    allow_urls: bool = False,
+) -> Example:
     """A row as an `Example`: two responses where it has chosen and rejected, one where it has an answer, else none.
 
-    format: a key of `PARSERS`, or auto. media_dir: see `media.picture`. Raises `RowError`.
+    format: a key of `PARSERS`, or auto. media_dir, allow_urls: see `media.Media`. Raises `RowError`.
     """
     where = f"{source}, row {row_number}"
     _require_mapping(row, where)
     name = recognise(row, where) if format == "auto" else format
-    parsed = PARSERS[name](row, where, media_dir)
+    parsed = PARSERS[name](row, where, Media(folder=media_dir, allow_urls=allow_urls))
     left_out = {*PICTURE_COLUMNS, *parsed.consumed}
     return Example(
         id=f"{source}:{row_number}",

@@ -4,7 +4,6 @@ LLaMA-Factory's registry hands its columns over under these names; `kto_tag` lab
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sightline.data.content import Conversation, Message
@@ -13,13 +12,14 @@ from sightline.data.formats.columns import text_pair, text_response
 from sightline.data.formats.kto import labelled
 from sightline.data.formats.names import picture_column
 from sightline.data.formats.parsed import Parsed
+from sightline.data.media import Media
 
 CONSUMED = ("instruction", "input", "history", "system", "chosen", "rejected")
 
 
-def parse_alpaca(row: Mapping[str, Any], where: str, media_dir: Path | None) -> Parsed:
+def parse_alpaca(row: Mapping[str, Any], where: str, media: Media) -> Parsed:
     """Instruction and input, a line break between them, as the last user turn. Raises `RowError`."""
-    conversation = Conversation(where, media_dir)
+    conversation = Conversation(where, media)
     turns: list[Message] = [{"role": "system", "content": row["system"]}] if row.get("system") else []
     turns += _history(row.get("history"), where)
     asked = [row[name] for name in ("instruction", "input") if row.get(name)]

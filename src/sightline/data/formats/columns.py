@@ -4,20 +4,20 @@ With `<image>` tags in the question they are MMPR's and InternVL's.
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sightline.data.content import Conversation, assistant
 from sightline.data.defects import RowError
 from sightline.data.formats.names import ANSWER_COLUMNS, QUESTION_COLUMNS, picture_column, present
 from sightline.data.formats.parsed import Parsed
+from sightline.data.media import Media
 from sightline.types import Response
 
 
-def parse_columns(row: Mapping[str, Any], where: str, media_dir: Path | None, *, tags: bool = False) -> Parsed:
+def parse_columns(row: Mapping[str, Any], where: str, media: Media, *, tags: bool = False) -> Parsed:
     """One user turn; `chosen` and `rejected` as responses, or the answer column, or none. Raises `RowError`."""
     question = present(row, QUESTION_COLUMNS)
-    conversation = Conversation(where, media_dir)
+    conversation = Conversation(where, media)
     turns = [] if question is None else [{"role": "user", "content": row[question]}]
     if question is not None and not isinstance(row[question], str | int | float):
         found = type(row[question]).__name__

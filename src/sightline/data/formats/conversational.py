@@ -5,19 +5,19 @@ Pairs: `prompt, chosen, rejected`, or `chosen, rejected` that begin alike. Demon
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sightline.data.content import Conversation, Message
 from sightline.data.defects import RowError
 from sightline.data.formats.names import picture_column
 from sightline.data.formats.parsed import Parsed
+from sightline.data.media import Media
 from sightline.types import Response
 
 
-def parse_conversational(row: Mapping[str, Any], where: str, media_dir: Path | None, *, tags: bool = False) -> Parsed:
+def parse_conversational(row: Mapping[str, Any], where: str, media: Media, *, tags: bool = False) -> Parsed:
     """Messages of a row; `tags`: `<image>` in their text stands for a picture. Raises `RowError`."""
-    conversation = Conversation(where, media_dir)
+    conversation = Conversation(where, media)
     if row.get("chosen") is not None or row.get("rejected") is not None:
         prompt, *answers = _pair(row, conversation, tags)
         consumed = ("prompt", "chosen", "rejected")

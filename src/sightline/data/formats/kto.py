@@ -2,21 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from sightline.data.defects import RowError
 from sightline.data.formats.conversational import parse_conversational
 from sightline.data.formats.parsed import Parsed
+from sightline.data.media import Media
 
 
-def parse_kto(row: Mapping[str, Any], where: str, media_dir: Path | None) -> Parsed:
+def parse_kto(row: Mapping[str, Any], where: str, media: Media) -> Parsed:
     """The completion as the only response, desirable or not by `label`. Raises `RowError`."""
     if not isinstance(row.get("label"), bool):
         raise RowError("column has the wrong type", where, f"label should be true or false, it is {row.get('label')!r}")
     if row.get("completion") is None:
         raise RowError("response missing", where, "the row has no completion")
-    parsed = parse_conversational({k: row[k] for k in row if k not in ("chosen", "rejected")}, where, media_dir)
+    parsed = parse_conversational({k: row[k] for k in row if k not in ("chosen", "rejected")}, where, media)
     return labelled(parsed, row["label"], "label")
 
 

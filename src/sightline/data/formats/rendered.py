@@ -8,13 +8,13 @@ Gemma and LLaVA-1.5. Columns: `prompt, chosen, rejected`, `prompt, completion`, 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sightline.data.content import Conversation, Message
 from sightline.data.defects import RowError
 from sightline.data.formats.names import picture_column
 from sightline.data.formats.parsed import Parsed
+from sightline.data.media import Media
 from sightline.types import Response
 
 
@@ -72,14 +72,14 @@ def dialect_of(row: Mapping[str, Any]) -> str | None:
     return None
 
 
-def parse_rendered(row: Mapping[str, Any], where: str, media_dir: Path | None) -> Parsed:
+def parse_rendered(row: Mapping[str, Any], where: str, media: Media) -> Parsed:
     """The conversation that was rendered. Raises `RowError` when the template is none that is known."""
     name = dialect_of(row)
     if name is None:
         known = ", ".join(DIALECTS)
         raise RowError("format not recognised", where, f"prompt is not rendered by a template of {known}")
     dialect = DIALECTS[name]
-    conversation = Conversation(where, media_dir)
+    conversation = Conversation(where, media)
     start = row["prompt"] if row.get("prompt") is not None else row["text"]
     ends = [row[side] for side in ("chosen", "rejected", "completion") if row.get(side) is not None]
     if any(not isinstance(text, str) for text in (start, *ends)):

@@ -6,7 +6,6 @@ tags and columns over in this form; `kto_tag` labels the last turn.
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from sightline.data.content import Conversation, Message
@@ -15,6 +14,7 @@ from sightline.data.formats.conversational import split_demonstration
 from sightline.data.formats.kto import labelled
 from sightline.data.formats.names import picture_column
 from sightline.data.formats.parsed import Parsed
+from sightline.data.media import Media
 from sightline.types import Response
 
 ROLES = {
@@ -26,9 +26,9 @@ ROLES = {
 """What `from` says → the role."""
 
 
-def parse_sharegpt(row: Mapping[str, Any], where: str, media_dir: Path | None) -> Parsed:
+def parse_sharegpt(row: Mapping[str, Any], where: str, media: Media) -> Parsed:
     """A conversation whose last answer, or whose `chosen` and `rejected`, are the responses. Raises `RowError`."""
-    conversation = Conversation(where, media_dir)
+    conversation = Conversation(where, media)
     turns = _turns(row.get("conversations"), where)
     if row.get("system"):
         turns = [{"role": "system", "content": row["system"]}, *turns]

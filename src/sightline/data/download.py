@@ -1,0 +1,42 @@
+"""Pictures from http(s) addresses, for sources that allow them; each is fetched once into the user's cache folder."""
+
+import hashlib
+import os
+import tempfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from sightline.data.defects import RowError
+
+MAX_BYTES = 64 * 2**20
+"""Bytes of the largest picture that is fetched."""
+TIMEOUT = 30
+"""Seconds without an answer after which a fetch is given up."""
+
+
+def cache_folder() -> Path:
+    """`SIGHTLINE_CACHE`, or `sightline` in the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("SIGHTLINE_CACHE") or Path(home) / "sightline")
+
+
+def fetched(url: str, where: str) -> Path:
+    """The picture at `url` as a file. Raises `RowError` when the server does not give one."""
+    folder = cache_folder() / "pictures"
+    file = folder / hashlib.sha256(url.encode()).hexdigest()
+    if file.is_file():
+        return file
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
+            content = response.read(MAX_BYTES + 1)
+    except (OSError, ValueError, urllib.error.URLError) as error:
+        raise RowError("picture missing", where, f"{url[:120]!r} cannot be fetched: {error}") from error
+    if len(content) > MAX_BYTES:
+        raise RowError("picture undecodable", where, f"{url[:120]!r} has more than {MAX_BYTES:,} bytes")
+    # Workers may fetch the same address at once: each writes its own file, and the last rename wins.
+    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as part:
+        part.write(content)
+    os.replace(part.name, file)
+    return file
