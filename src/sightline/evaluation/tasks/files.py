@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.data.media import picture
+from sightline.data.media import Media, picture
 from sightline.data.pictures import LazyPicture
 from sightline.errors import DataError
 from sightline.evaluation.task import Task
@@ -61,7 +61,7 @@ def field(row: dict[str, Any], names: Sequence[str], where: str) -> Any:
 def picture_in(folder: Path, name: str, where: str) -> LazyPicture:
     """A picture of the folder's image/, or of the folder itself where there is no image/; opened when needed."""
     images = folder / "image"
-    return picture(name, where=where, media_dir=images if images.is_dir() else folder)
+    return picture(name, where, Media(folder=images if images.is_dir() else folder))
 
 
 def missing_pictures(tasks: Iterable[Task]) -> list[Path]:
