@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import torch
 from accelerate import Accelerator
 from torch import Tensor
-from trl import DPOTrainer, KTOTrainer, SFTTrainer
+from trl import DPOTrainer, GRPOTrainer, KTOTrainer, RLOOTrainer, SFTTrainer
 
 from sightline.types import LogProbs
 
@@ -132,3 +132,137 @@ def trl_sft(policy: LogProbs, loss_type: str) -> tuple[Tensor, dict[str, float]]
     )
     loss = SFTTrainer.compute_loss(trainer, lambda **given: fused_outputs(policy), inputs)
     return loss, {name: values[-1] for name, values in trainer._metrics["train"].items()}
+
+
+def trl_grpo(
+    policy: LogProbs,
+    advantage: Tensor,
+    *,
+    old_logp: Tensor | None = None,
+    ref_logp: Tensor | None = None,
+    importance_weight: Tensor | None = None,
+    max_completion_length: int = 16,
+    **options,
+) -> tuple[Tensor, dict[str, float]]:
+    """Loss and metrics of `GRPOTrainer._compute_loss`; all answers are one batch."""
+    settings = {
+        "loss_type": "grpo",
+        "importance_sampling_level": "token",
+        "beta": 0.0,
+        "epsilon_low": 0.2,
+        "epsilon_high": 0.2,
+        "delta": None,
+        "use_bias_correction_kl": True,
+        **options,
+    }
+    arguments = SimpleNamespace(
+        delta=settings.pop("delta"),
+        use_bias_correction_kl=settings.pop("use_bias_correction_kl"),
+        sapo_temperature_pos=1.0,
+        sapo_temperature_neg=1.05,
+        steps_per_generation=1,
+    )
+    outputs = fused_outputs(policy)
+    trainer = stub(
+        args=arguments,
+        top_entropy_quantile=1.0,
+        off_policy_mask_threshold=None,
+        use_vllm=importance_weight is not None,
+        vllm_importance_sampling_correction=True,
+        current_gradient_accumulation_steps=1,
+        max_completion_length=max_completion_length,
+        _entropy_bonus_enabled=False,
+        _get_per_token_logps_and_entropies=lambda *given, **named: (outputs.log_probs, outputs.entropy, None),
+        **settings,
+    )
+    mask = outputs.label_mask.long()
+    inputs = {
+        "prompt_ids": torch.zeros_like(mask[:, :1]),
+        "prompt_mask": torch.ones_like(mask[:, :1]),
+        "completion_ids": torch.zeros_like(mask),
+        "completion_mask": mask,
+        "advantages": advantage,
+        "num_items_in_batch": mask.sum(),
+    }
+    given = {
+        "old_per_token_logps": old_logp,
+        "ref_per_token_logps": ref_logp,
+        "importance_sampling_ratio": importance_weight,
+    }
+    inputs |= {name: padded(policy, value) for name, value in given.items() if value is not None}
+    loss = GRPOTrainer._compute_loss(trainer, trainer.model, inputs)
+    return loss, {name: values[-1] for name, values in trainer._metrics["train"].items()}
+
+
+def trl_rloo(policy: LogProbs, old_logp: Tensor, advantage: Tensor) -> Tensor:
+    """Loss of `RLOOTrainer._compute_loss`."""
+    outputs = fused_outputs(policy)
+    trainer = stub(
+        epsilon_low=0.2,
+        epsilon_high=0.2,
+        _get_per_token_logps_and_entropies=lambda *given, **named: (outputs.log_probs, outputs.entropy, None),
+    )
+    mask = outputs.label_mask.long()
+    inputs = {
+        "prompt_ids": torch.zeros_like(mask[:, :1]),
+        "prompt_mask": torch.ones_like(mask[:, :1]),
+        "completion_ids": torch.zeros_like(mask),
+        "completion_mask": mask,
+        "advantages": advantage,
+        "old_logps": (padded(policy, old_logp) * mask).sum(1),
+    }
+    return RLOOTrainer._compute_loss(trainer, trainer.model, inputs)
+
+
+def trl_scored(
+    trainer_class: type, lengths: list[int], rewards: Tensor, num_generations: int, *, sampled=None, old=None, **options
+) -> dict[str, Tensor]:
+    """What `_generate_and_score_completions` of TRL's GRPO or RLOO makes of sampled answers and their rewards.
+
+    sampled, old: token log-probs of each answer by the sampler and by the trainer, as lists of lists.
+    """
+    answers = [[1] * length for length in lengths]
+    prompt_ids, texts = [[1]] * len(lengths), ["text"] * len(lengths)
+    generated = (prompt_ids, answers, None, texts, sampled, {}, None, None)
+    if trainer_class is RLOOTrainer:
+        generated = (prompt_ids, answers, texts)
+    old = [[0.0] * length for length in lengths] if old is None else old
+    old_grid = torch.nn.utils.rnn.pad_sequence([torch.tensor(o) for o in old], True)
+    trainer = stub(
+        environment_factories=None,
+        environments=None,
+        tools=None,
+        _tokenizer=SimpleNamespace(pad_token_id=0),
+        eos_token_ids=[2],
+        mask_truncated_completions=False,
+        pad_to_multiple_of=None,
+        args=SimpleNamespace(
+            per_device_train_batch_size=8,
+            gradient_checkpointing_kwargs=None,
+            steps_per_generation=1,
+            gradient_accumulation_steps=1,
+            report_to=[],
+        ),
+        num_iterations=1,
+        num_generations=num_generations,
+        reward_weights=torch.ones(rewards.shape[1]),
+        reward_funcs=["reward"] * rewards.shape[1],
+        reward_func_names=["reward"] * rewards.shape[1],
+        reward_clip_range=None,
+        normalize_advantages=False,
+        multi_objective_aggregation="sum_then_normalize",
+        log_multimodal=False,
+        use_vllm=sampled is not None,
+        vllm_importance_sampling_correction=True,
+        vllm_importance_sampling_clip_min=None,
+        beta=0.0,
+        _logs=defaultdict(list, rewards=defaultdict(list), extra=defaultdict(list)),
+        _pending_extra_logs={},
+        _pending_metrics={},
+        _generate=lambda prompts: generated,
+        _calculate_rewards=lambda *given: rewards,
+        _get_per_token_logps_and_entropies=lambda *given, **named: (old_grid, None, None),
+        **options,
+    )
+    prompts = [{"prompt": "a question"}] * len(lengths)
+    return trainer_class._generate_and_score_completions(trainer, prompts)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from sightline.config.online_objectives import OnlineObjectiveConfig
 from sightline.config.other_objectives import (
     BCOConfig,
     CPOConfig,
@@ -177,4 +178,4 @@ class MPOConfig:
         )
 
 
-ObjectiveConfig = Annotated[PartConfig | MixConfig | MPOConfig, Field(discriminator="type")]
+ObjectiveConfig = Annotated[PartConfig | MixConfig | MPOConfig | OnlineObjectiveConfig, Field(discriminator="type")]

@@ -6,11 +6,13 @@ so that no cut of a step into forwards or processes changes it.
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from sightline.config.objective import MixConfig, MPOConfig, ObjectiveConfig, PartConfig
+from sightline.config.online_objectives import OnlineObjectiveConfig, SurrogateConfig
 from sightline.config.other_objectives import (
     BCOConfig,
     CPOConfig,
@@ -24,6 +26,7 @@ from sightline.config.pair_objectives import BCOPairConfig, DPOConfig, PairConfi
 from sightline.objectives.dft import dft_loss
 from sightline.objectives.labels import desirable
 from sightline.objectives.metrics import Metrics
+from sightline.objectives.online_parts import Advantages, advantages_of, online_part
 from sightline.objectives.pair_parts import pair_part, rpo_part, shifted_bco_pair_part
 from sightline.objectives.part import Part, Sample, State
 from sightline.objectives.picture_parts import anchor_part, image_conditional_part
@@ -41,11 +44,16 @@ UNPAIRED = (KTOConfig, BCOConfig)
 class Objective:
     """What is optimised.
 
-    num_responses: responses a row must have (2 for pairs, 1 for demonstrations); None for either.
+    num_responses: responses a row must have: 2 for pairs, 1 for demonstrations, 0 where answers are sampled;
+        None for single labelled responses or pairs.
+    advantages: of a whole step's answers (`online_parts.advantages_of`); None where none are sampled.
+    kl_in_reward: β where `advantages` takes the KL divergence off the rewards; above 0 it needs log π/π_ref.
     """
 
     parts: dict[str, Part]
     num_responses: int | None
+    advantages: Advantages | None = None
+    kl_in_reward: float = 0.0
 
     @property
     def weights(self) -> dict[str, float]:
@@ -55,7 +63,7 @@ class Objective:
     @property
     def needs_reference(self) -> bool:
         """Whether some part compares with a reference."""
-        return any(part.needs_reference for part in self.parts.values())
+        return self.kl_in_reward > 0 or any(part.needs_reference for part in self.parts.values())
 
     @property
     def needs_statistics(self) -> frozenset[str]:
@@ -131,14 +139,17 @@ class Objective:
             policy=ordinary,
             reference=None if reference is None else of_role(reference, extra, ORDINARY),
             desirable=desirable(ordinary, label),
+            extra=extra,
             auxiliary={role: of_role(policy, extra, role) for role in part.roles},
             ref_auxiliary={} if reference is None else {role: of_role(reference, extra, role) for role in part.roles},
             state={key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")},
         )
 
 
-def build(config: ObjectiveConfig) -> Objective:
-    """The objective of a recipe."""
+def build(config: ObjectiveConfig, *, max_completion_length: int | None = None) -> Objective:
+    """The objective of a recipe. max_completion_length: of sampled answers, in tokens; online objectives need it."""
+    if isinstance(config, OnlineObjectiveConfig):
+        return _build_online(config, max_completion_length)
     if isinstance(config, MPOConfig):
         return build(config.as_mix())
     if isinstance(config, MixConfig):
@@ -146,6 +157,16 @@ def build(config: ObjectiveConfig) -> Objective:
     parts = parts_of(config, only_desirable=False)
     return Objective(
         parts={name or config.type: part for name, part in parts.items()}, num_responses=_num_responses([config])
+    )
+
+
+def _build_online(config: OnlineObjectiveConfig, max_completion_length: int | None) -> Objective:
+    assert max_completion_length is not None, "online objectives need the sampler's max_completion_length"
+    return Objective(
+        parts={config.type: online_part(config, max_completion_length=max_completion_length)},
+        num_responses=0,
+        advantages=partial(advantages_of, config, max_completion_length=max_completion_length),
+        kl_in_reward=0.0 if isinstance(config, SurrogateConfig) else config.beta,
     )
 
 

@@ -17,12 +17,14 @@ class Sample:
     """What a part reads.
 
     policy, reference: log-probs of the ordinary responses. desirable: which of them are chosen or labelled desirable.
+    extra: columns by name.
     auxiliary, ref_auxiliary: log-probs by role (`objectives.roles`). state: the part's own, carried over steps.
     """
 
     policy: LogProbs
     reference: LogProbs | None
     desirable: Bool[Tensor, " responses"]
+    extra: dict[str, Tensor]
     auxiliary: dict[int, LogProbs]
     ref_auxiliary: dict[int, LogProbs]
     state: State

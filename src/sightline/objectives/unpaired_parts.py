@@ -12,7 +12,7 @@ from sightline.objectives.kto import kl_estimate, kto_loss
 from sightline.objectives.labels import desirable_of_group
 from sightline.objectives.metrics import Metrics, averaged, token_metrics
 from sightline.objectives.part import Part, Sample, State
-from sightline.objectives.roles import CORRUPTED, MISMATCHED, num_of_role
+from sightline.objectives.roles import MISMATCHED, ORDINARY, num_of_role
 from sightline.types import Group, LogProbs
 
 
@@ -92,7 +92,8 @@ def _with_running_shift(part: Part, beta: float) -> Part:
 
 def _count(group: Group) -> int:
     """Responses to judge. Raises `DataError` where nothing says whether they are desirable."""
-    return len(desirable_of_group(group)) - num_of_role(group, MISMATCHED) - num_of_role(group, CORRUPTED)
+    desirable_of_group(group)
+    return num_of_role(group, ORDINARY)
 
 
 def _reference(sample: Sample) -> LogProbs:

@@ -1,0 +1,1 @@
+"""Objectives over sampled answers and their rewards: GRPO and its relatives. Pure functions, one idea a file."""
