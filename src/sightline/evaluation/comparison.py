@@ -21,8 +21,9 @@ from sightline.scoring.ratio import Ratio
 class PairedTest:
     """b against a on the items that both answered.
 
-    differences: b minus a by metric, in points of percent (or the metric's own unit). mcnemar: on the task's `correct`
-    rate. smallest: the smallest difference in that rate, in points, that so many items would show four times in five.
+    differences: b minus a by metric, in points of percent (or the metric's own unit). mcnemar: on right and wrong
+    answers (`Task.is_right`). smallest: the smallest difference in the share of right answers, in points, that so many
+    items would show four times in five.
     only_one: items that just one of the two answered; they are left out.
     """
 
@@ -54,9 +55,9 @@ def compare(task: Task, a: Sequence[Record], b: Sequence[Record]) -> PairedTest:
         )
     pairs = [(of_a[identity], of_b[identity]) for identity in common]
     differences = {m.name: difference(m, pairs) for m in task.metrics if any(_concerned(m, p) for p in pairs)}
-    correct = [pair for pair in pairs if task.correct in pair[0].scores]
-    test = mcnemar_exact(*([bool(r.scores[task.correct].numerator) for r in side] for side in _columns(correct)))
-    smallest = smallest_detectable_difference(len(correct), test.only_a + test.only_b)
+    judged = [(a, b) for a, b in pairs if task.correct in a.scores and task.correct in b.scores]
+    test = mcnemar_exact(*([task.is_right(r.scores) for r in side] for side in _columns(judged)))
+    smallest = smallest_detectable_difference(len(judged), test.only_a + test.only_b)
     return PairedTest(
         items=len(common),
         only_one=len(of_a.keys() ^ of_b.keys()),

@@ -38,8 +38,8 @@ def read_responses(path: Path, tasks: Sequence[Task]) -> dict[str, list[Record]]
 def _whose(where: str, identity: str, named: str | None, owners: list[str], known: list[str]) -> str:
     if owners:
         return (
-            f"{where} answers question {identity}, which several tasks have ({', '.join(owners)}). Score them one by one with "
-            f"--task {owners[0]}, or give every row its `task`."
+            f"{where} answers question {identity}, which several tasks have ({', '.join(owners)}). Score them one "
+            f"by one with --task {owners[0]}, or give every row its `task`."
         )
     of = f"task {named}" if named else " or ".join(known)
     return f"{where} answers question {identity}, which {of} does not have. Give the file of this benchmark's answers."

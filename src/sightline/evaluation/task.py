@@ -59,10 +59,11 @@ Scorer = Callable[[Item, str], Ratios]
 class Task:
     """Items, prompt and scorer.
 
-    metrics: in the order of the table, the first being the one to sort models by. correct: the name of the rate that
-    McNemar's test compares. prompt: what the model is asked, `{question}` standing for the item's question.
-    marks: words of an answer to mark as hallucinated. baselines: constant answers to score next to the model, by label.
-    published: rows from papers. official: figures as the benchmark's own script rounds them, from (item, answer) pairs.
+    metrics: in the order of the table, the first being the one to sort models by. correct: the name of the rate by
+    which an answer is right or wrong (`is_right`), for McNemar's test and filters. prompt: what the model is asked,
+    `{question}` standing for the item's question. marks: words of an answer to mark as hallucinated. truth_text: the
+    truth for readers. baselines: constant answers to score next to the model, by label. published: rows from papers.
+    official: figures as the benchmark's own script rounds them, from (item, answer) pairs.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Task:
     max_new_tokens: int
     prompt: str = "{question}"
     marks: Callable[[Item, str], tuple[str, ...]] = lambda item, answer: ()
+    truth_text: Callable[[Item], str] = lambda item: str(item.truth)
     baselines: dict[str, str] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
     official: Callable[[Sequence[tuple[Item, str]]], dict[str, dict[str, float]]] | None = None
@@ -82,6 +84,11 @@ class Task:
     def asked(self, item: Item) -> str:
         """The text that the model gets."""
         return self.prompt.replace("{question}", item.question)
+
+    def is_right(self, scores: Ratios) -> bool:
+        """Whether an answer counts as right: by the rate `correct`, 1 of 1, or 0 where lower is better (`hal`)."""
+        lower = any(m.name == self.correct and m.better == "lower" for m in self.metrics)
+        return bool(scores[self.correct].numerator) != lower
 
     def example(self, item: Item, row: int) -> Example:
         """The item as an example without responses: its pictures, then the text."""

@@ -9,12 +9,13 @@ from sightline.report.curves import Curve
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """A column of the table. key: name of the score in every row. explanation: one sentence for readers new to it."""
+    """A column of the table. key: name of the score in every row. explanation: a few words for readers new to it."""
 
     key: str
     label: str
-    better: Literal["higher", "lower"]
+    better: Literal["higher", "lower", "neither"]
     explanation: str = ""
+    unit: Literal["percent", "number"] = "percent"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,11 @@ from sightline.report.contents import Report
 
 def write_report(path: Path, report: Report) -> None:
     """Render `report` to `path`. The file appears whole or not at all."""
-    text = render(report)
+    write_text(path, render(report))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file under another name first, so that it is never half-written under its own."""
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.write_text(text, encoding="utf-8")
     os.replace(unfinished, path)

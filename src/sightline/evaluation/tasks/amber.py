@@ -46,6 +46,7 @@ def discriminative(folder: Path) -> Task:
         baselines={"always “No”": "No", "always “Yes”": "Yes"},
         published=PUBLISHED_DISCRIMINATIVE,
         official=_official_answers,
+        truth_text=lambda item: item.truth["answer"],
         marks=lambda item, answer: (answer,) if yes_no.tolerant(answer) == "yes" != item.truth["answer"] else (),
         notes=("Positive class: no. The official parser takes “Yes” and “No” to the letter and nothing else.",),
     )
@@ -76,6 +77,7 @@ def generative(folder: Path, similar: Similar | None = None) -> Task:
         published=PUBLISHED_GENERATIVE,
         official=lambda pairs: {"all": amber.generative([read(item, answer).counts for item, answer in pairs])},
         marks=lambda item, answer: read(item, answer).hallucinated,
+        truth_text=lambda item: ", ".join(dict.fromkeys(item.truth["truth"])),
         notes=(
             f"Scored with {variant}; nouns by rule instead of NLTK's tagger, so that figures of papers are near, not "
             "equal.",

@@ -1,0 +1,114 @@
+"""`sightline compare MODEL MODEL … --task scenes`: the same questions, side by side."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from sightline.cli.arguments import Arguments, add_model_flags, positive
+from sightline.errors import RecipeError
+
+DESCRIPTION = """Ask several models the same questions and write one HTML page with significance, answers side by side
+and filters. A model is a hub id, a folder, a run folder, `embedded`, or the folder of answers that `sightline
+evaluate` wrote; `label=model` names it. The first is what the others are compared with."""
+
+
+def run(argv: list[str]) -> int:
+    """Ask, compare, print what is significant, write the page."""
+    arguments = _arguments()
+    given = arguments.parse(argv)
+    if len(given.models) < 2:
+        raise RecipeError("A comparison takes two models or more: `sightline compare embedded runs/dpo --task scenes`.")
+
+    from sightline.cli.quiet import quiet
+
+    quiet()
+    from rich.console import Console
+
+    from sightline.cli.tasks import tasks_of
+    from sightline.report.comparison import section, write_comparison
+
+    console = Console(stderr=given.json)
+    tasks = tasks_of(given)
+    answers = _answers(given, tasks, console)
+    sections = []
+    for task in tasks:
+        found = section(task, answers[task.name], show=given.show)
+        sections.append(found)
+        if not given.json:
+            _print(console, found)
+    labels = list(answers[tasks[0].name])
+    title = f"{', '.join(labels[:-1])} and {labels[-1]} on the same questions"
+    given.output.mkdir(parents=True, exist_ok=True)
+    path = given.output / "comparison.html"
+    write_comparison(path, sections, labels, title)
+    if given.json:
+        print(
+            json.dumps({s.title: dict(zip(labels[1:], (t.as_json() for t in s.tests), strict=True)) for s in sections})
+        )
+    console.print(f"Side by side in {path}", highlight=False)
+    return 0
+
+
+def _arguments() -> Arguments:
+    from sightline.cli.tasks import add_task_flags
+
+    arguments = Arguments("compare", DESCRIPTION)
+    arguments.add_argument("models", metavar="MODEL", nargs="+", help="two or more; `label=model` gives one a name")
+    add_task_flags(arguments)
+    arguments.add_argument("--output", type=Path, default=Path("comparison"), help="folder to write to [comparison]")
+    arguments.add_argument(
+        "--show", type=positive, default=300, help="questions on the page, the telling ones first [300]"
+    )
+    arguments.add_argument("--batch-size", type=positive, default=32, help="answers at a time [32]")
+    arguments.add_argument("--json", action="store_true", help="print the tests as JSON and nothing else")
+    add_model_flags(arguments)
+    return arguments
+
+
+def _answers(given: argparse.Namespace, tasks: list[Any], console: Any) -> dict[str, dict[str, list[Any]]]:
+    """Records by task and label; models are asked one after another, adapters of one base without loading it again."""
+    from sightline.cli.progress import counting
+    from sightline.evaluation.models import Models, source_of
+    from sightline.evaluation.record import read
+    from sightline.evaluation.run import evaluate
+    from sightline.evaluation.tasks.files import require_pictures
+
+    require_pictures(tasks)
+    sources = [source_of(text) for text in given.models]
+    models = Models(sources, device=given.device, dtype=given.dtype)
+    answers: dict[str, dict[str, list[Any]]] = {task.name: {} for task in tasks}
+    for source in sources:
+        written = [Path(source.base) / f"{task.name}.jsonl" for task in tasks]
+        if source.adapter is None and all(path.is_file() for path in written):
+            for task, path in zip(tasks, written, strict=True):
+                answers[task.name][source.label] = read(path)
+            continue
+        folder = given.output / source.label
+        folder.mkdir(parents=True, exist_ok=True)
+        with models.use(source.label) as (model, processor):
+            for task in tasks:
+                with counting(console, f"{source.label}: {task.title}") as progress:
+                    answers[task.name][source.label] = evaluate(
+                        model,
+                        processor,
+                        task,
+                        path=folder / f"{task.name}.jsonl",
+                        origin=source.origin,
+                        batch_size=given.batch_size,
+                        progress=progress,
+                    )
+    return answers
+
+
+def _print(console: Any, found: Any) -> None:
+    """McNemar's test of every model against the first."""
+    from sightline.report.html import p_value
+
+    console.print(found.title, style="bold", highlight=False)
+    for c in found.comparisons:
+        console.print(
+            f"  {c.b} against {c.a}: {c.test.only_b} right only for {c.b}, {c.test.only_a} only for {c.a}; "
+            f"{p_value(c.test.p_value)} (exact McNemar); {c.on} could show {c.smallest:.2f} points",
+            highlight=False,
+        )

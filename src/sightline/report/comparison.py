@@ -1,0 +1,206 @@
+"""Answers side by side: one self-contained HTML page for any number of models on the same questions.
+
+On top what is significant, below every question with its picture, the models' answers in columns, words that the first
+model did not say, hallucinated words marked, and filters such as "A right, B wrong". No request leaves the page.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import SequenceMatcher
+from io import BytesIO
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+from PIL import Image
+
+from sightline.evaluation.comparison import PairedTest, compare
+from sightline.evaluation.record import Record
+from sightline.evaluation.summary import Summary, summarise
+from sightline.evaluation.task import OVERALL, Item, Task
+from sightline.report.contents import Column, Comparison, ModelRow
+from sightline.report.html import page, write_text
+
+THUMBNAIL = 320
+"""Pixels of a thumbnail's longer side; a smaller picture is kept as it is."""
+
+
+class Piece(NamedTuple):
+    """Words of an answer that are shown alike. change: what the first model has there. hallucinated: to be marked."""
+
+    text: str
+    change: str
+    hallucinated: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One model's answer to one question."""
+
+    pieces: tuple[Piece, ...]
+    right: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question with every model's answer, in the models' order."""
+
+    id: str
+    text: str
+    truth: str
+    groups: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """A picture with its questions. picture: PNG or JPEG bytes, None where it could not be read."""
+
+    picture: bytes | None
+    name: str
+    questions: tuple[Question, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One task. total: questions that the figures are of; the cards may show fewer."""
+
+    title: str
+    notes: tuple[str, ...]
+    columns: tuple[Column, ...]
+    rows: tuple[ModelRow, ...]
+    tests: tuple[PairedTest, ...]
+    comparisons: tuple[Comparison, ...]
+    cards: tuple[Card, ...]
+    groups: tuple[str, ...]
+    total: int
+
+    @property
+    def num_shown(self) -> int:
+        return sum(len(card.questions) for card in self.cards)
+
+
+def section(task: Task, answers: dict[str, list[Record]], *, show: int = 300) -> Section:
+    """A task's section: figures over all answers, and up to `show` questions, those that models differ on first.
+
+    answers: records by the models' labels; the first is what the others are compared with.
+    """
+    labels = list(answers)
+    tests = tuple(compare(task, answers[labels[0]], answers[label]) for label in labels[1:])
+    by_id = [{r.id: r for r in records} for records in answers.values()]
+    items = [item for item in task.items if all(item.id in records for records in by_id)]
+    chosen = _most_telling(task, items, by_id, show)
+    summaries = {label: summarise(task, records) for label, records in answers.items()}
+    return Section(
+        title=task.title,
+        notes=task.notes,
+        columns=tuple(
+            Column(key=m.name, label=m.label, better=m.better, explanation=m.explanation, unit=m.unit)
+            for m in task.metrics
+            if any(m.name in s.figures[OVERALL] for s in summaries.values())
+        ),
+        rows=_rows(summaries),
+        tests=tests,
+        comparisons=tuple(
+            Comparison(a=labels[0], b=label, on=f"{t.items:,} items", test=t.mcnemar, smallest=t.smallest)
+            for label, t in zip(labels[1:], tests, strict=True)
+        ),
+        cards=_cards(task, chosen, by_id),
+        groups=tuple(dict.fromkeys(group for item in chosen for group in item.groups)),
+        total=len(items),
+    )
+
+
+def write_comparison(path: Path, sections: Sequence[Section], models: Sequence[str], title: str) -> None:
+    """Write the page; it appears whole or not at all."""
+    write_text(path, page("comparison.html.j2", sections=sections, models=list(models), title=title))
+
+
+def word_difference(text: str, base: str, hallucinated: Sequence[str] = ()) -> tuple[Piece, ...]:
+    """The words of `text`, each marked `new` where `base` has none like it, with base's words that are gone (`gone`).
+
+    Words that stand together and look alike are joined. A difference of case or of a trailing comma is none.
+    """
+    marked = _marked_places(text, hallucinated)
+    words, base_words = list(re.finditer(r"\S+", text)), base.split()
+    matcher = SequenceMatcher(None, [_plain(w) for w in base_words], [_plain(w.group()) for w in words], autojunk=False)
+    pieces: list[Piece] = []
+    for kind, base_start, base_end, start, end in matcher.get_opcodes():
+        if kind in ("delete", "replace"):
+            pieces += [Piece(word, "gone", False) for word in base_words[base_start:base_end]]
+        pieces += [
+            Piece(w.group(), "" if kind == "equal" else "new", any(w.start() < e and s < w.end() for s, e in marked))
+            for w in words[start:end]
+        ]
+    alike = groupby(pieces, key=lambda piece: piece[1:])
+    return tuple(Piece(" ".join(p.text for p in run), *look) for look, run in alike)
+
+
+def thumbnail(picture: Image.Image) -> bytes:
+    """PNG of a small picture, as it is; JPEG of at most THUMBNAIL pixels of a larger one."""
+    buffer = BytesIO()
+    if max(picture.size) <= 96:
+        picture.save(buffer, "PNG")
+    else:
+        smaller = picture.copy()
+        smaller.thumbnail((THUMBNAIL, THUMBNAIL))
+        smaller.save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
+
+
+def _plain(word: str) -> str:
+    return word.lower().rstrip(".,;:!?")
+
+
+def _marked_places(text: str, phrases: Sequence[str]) -> list[tuple[int, int]]:
+    found = (re.finditer(rf"(?<!\w){re.escape(p)}(?!\w)", text, re.IGNORECASE) for p in phrases if p)
+    return [match.span() for matches in found for match in matches]
+
+
+def _rows(summaries: dict[str, Summary]) -> tuple[ModelRow, ...]:
+    """Models, then the constant answers; their figures are of the first model's items."""
+    first = next(iter(summaries.values()))
+    models = [ModelRow(label=label, scores=dict(s.figures[OVERALL])) for label, s in summaries.items()]
+    constant = [ModelRow(label=label, scores=dict(f[OVERALL]), kind="baseline") for label, f in first.baselines.items()]
+    return (*models, *constant)
+
+
+def _most_telling(task: Task, items: list[Item], by_id: list[dict[str, Record]], show: int) -> list[Item]:
+    """At most `show` items in their order, preferring those that some model got right and another wrong."""
+
+    def dullness(item: Item) -> tuple[bool, bool]:
+        records = [records[item.id] for records in by_id]
+        alike = len({task.is_right(r.scores) for r in records}) == 1
+        return alike, len({r.answer for r in records}) == 1
+
+    if len(items) <= show:
+        return items
+    chosen = {item.id for item in sorted(items, key=dullness)[:show]}
+    return [item for item in items if item.id in chosen]
+
+
+def _cards(task: Task, items: list[Item], by_id: list[dict[str, Record]]) -> tuple[Card, ...]:
+    grouped: dict[str, list[Item]] = {}
+    for item in items:
+        grouped.setdefault(item.picture_id, []).append(item)
+    return tuple(
+        Card(
+            picture=thumbnail(members[0].pictures[0].open()) if members[0].pictures else None,
+            name=name,
+            questions=tuple(_question(task, item, by_id) for item in members),
+        )
+        for name, members in grouped.items()
+    )
+
+
+def _question(task: Task, item: Item, by_id: list[dict[str, Record]]) -> Question:
+    records = [records[item.id] for records in by_id]
+    cells = (
+        Cell(
+            pieces=word_difference(r.answer, records[0].answer, task.marks(item, r.answer)),
+            right=task.is_right(r.scores),
+        )
+        for r in records
+    )
+    return Question(id=item.id, text=item.question, truth=task.truth_text(item), groups=item.groups, cells=tuple(cells))

@@ -1,0 +1,64 @@
+"""The comparison page: what differs is marked, and what is shown is what was said."""
+
+from pathlib import Path
+
+from tests.evaluation import toy
+from tests.report.test_html import Checker
+
+from sightline.evaluation.record import Record, record
+from sightline.report.comparison import Piece, section, thumbnail, word_difference, write_comparison
+
+
+def answers(right: int) -> list[Record]:
+    task = toy.task()
+    said = {True: {"yes": "Yes", "no": "No"}, False: {"yes": "No", "no": "Yes"}}
+    return [record(task, item, said[i < right][item.truth]) for i, item in enumerate(task.items)]
+
+
+def test_words_are_compared_with_the_first_model_s() -> None:
+    base = "A red circle and a blue square."
+    assert word_difference(base, base) == (Piece(base, "", False),)
+    assert word_difference("A red circle.", base, hallucinated=("red circle",)) == (
+        Piece("A", "", False),
+        Piece("red circle.", "", True),
+        Piece("and a blue square.", "gone", False),
+    )
+    assert word_difference("a red ring", "A red circle", hallucinated=("ring",)) == (
+        Piece("a red", "", False),
+        Piece("circle", "gone", False),
+        Piece("ring", "new", True),
+    )
+    assert word_difference("", base) == (Piece(base, "gone", False),)
+
+
+def test_the_page_shows_every_picture_once_with_all_its_questions(tmp_path: Path) -> None:
+    found = section(toy.task(), {"base": answers(3), "tuned": answers(8)})
+    assert [len(card.questions) for card in found.cards] == [3, 3, 3]
+    assert found.cards[1].questions[0].cells[0].right is False
+    assert found.cards[1].questions[0].cells[1].right is True
+    path = tmp_path / "page.html"
+    write_comparison(path, [found], ["base", "tuned"], "Two & more")
+    text = path.read_text()
+    checker = Checker()
+    checker.feed(text)
+    assert checker.open == []
+    assert len(checker.addresses) == 3 and all(a.startswith("data:image/png") for a in checker.addresses)
+    assert "http" not in text and "Two &amp; more" in text
+    assert text.count('data-right="01"') == 5
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_long_list_keeps_the_questions_that_the_models_differ_on() -> None:
+    found = section(toy.task(), {"base": answers(3), "tuned": answers(8)}, show=5)
+    shown = [question for card in found.cards for question in card.questions]
+    assert (found.num_shown, found.total) == (5, 9)
+    assert all(question.cells[0].right != question.cells[1].right for question in shown)
+    assert found.comparisons[0].test.only_b == 5, "the figures are of all questions"
+
+
+def test_thumbnails_keep_small_pictures_and_shrink_large_ones() -> None:
+    small, large = toy.picture(0), toy.picture(1, size=(900, 300))
+    assert thumbnail(small).startswith(b"\x89PNG")
+    data = thumbnail(large)
+    assert data.startswith(b"\xff\xd8\xff") and len(data) < 40_000
+    assert large.size == (900, 300)
