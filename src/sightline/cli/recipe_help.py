@@ -54,7 +54,10 @@ def _entry(name: str, field: Any, description: str) -> str:
 
 
 def _description(owner: Any, name: str) -> str:
-    return owner.__pydantic_fields__[name].description or ""
+    """A field's docstring; pydantic leaves an inherited one with the class that wrote it."""
+    classes = [kind for kind in owner.__mro__ if name in getattr(kind, "__pydantic_fields__", {})]
+    found = (kind.__pydantic_fields__[name].description for kind in classes)
+    return next((description for description in found if description), "")
 
 
 def _default(field: Any) -> str:

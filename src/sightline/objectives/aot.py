@@ -1,5 +1,8 @@
 """AOT (arXiv:2406.05882): first-order stochastic dominance, by comparing sorted values over the whole batch.
 
+    paired:    L_i = −log σ(β·(sort(s)_i − sort(s_ref)_i)),   s = log π(y_w|x)/π(y_l|x)
+    unpaired:  L_i = −log σ(β·(sort(h_w)_i − sort(h_l)_i)),   h = log π(y|x)/π_ref(y|x)
+
 Both losses depend on which pairs are sorted together, so the batch must be the whole optimizer step.
 """
 

@@ -1,4 +1,7 @@
-"""The likelihood term of Iterative RPO (arXiv:2404.19733): −log π(y_w|x) / |y_w|, added to DPO with weight α."""
+"""The likelihood term of Iterative RPO (arXiv:2404.19733), added to a pair loss with weight α.
+
+L = −log π(y_w|x)/|y_w|
+"""
 
 from jaxtyping import Float
 from torch import Tensor

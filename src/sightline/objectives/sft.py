@@ -1,4 +1,7 @@
-"""Supervised fine-tuning: −log π of the target tokens. Prompt and image placeholders are never targets."""
+"""Supervised fine-tuning. Prompt and image placeholders are never targets.
+
+L_t = −log π(y_t|x, y_<t)
+"""
 
 from jaxtyping import Float
 from torch import Tensor
