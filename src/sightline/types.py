@@ -80,7 +80,9 @@ class Group:
     next_position: the position of every response's first token.
     block: [P] tokens with the same number ≥ 0 see each other in both directions (PaliGemma's prompt, Gemma 3's
         pictures); −1 is causal. None before placing.
-    extra: columns that objectives, rewards and reports read; `label` per response for unpaired preferences.
+    extra: columns that objectives, rewards and reports read. A tensor with one entry a response is what objectives
+        see: `label` for unpaired preferences, `role` for auxiliary responses.
+    companions: auxiliary groups that a method adds to this one (mDPO's corrupted picture); they share its forward.
     """
 
     id: str
@@ -92,6 +94,7 @@ class Group:
     next_position: int = 0
     block: Tensor | None = None
     extra: dict[str, Any] = field(default_factory=dict)
+    companions: tuple["Group", ...] = ()
 
     def __post_init__(self) -> None:
         assert len(self.responses) == len(self.weights)

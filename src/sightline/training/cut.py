@@ -16,6 +16,7 @@ def cut(groups: list[Group], *, groups_per_forward: int, shared_prefix: bool = T
 
 def tokens_in_grid(group: Group, *, shared_prefix: bool) -> int:
     """Tokens that a forward computes for this group: P + ΣC with a shared prefix, Σ(P + C) without."""
+    companions = sum(tokens_in_grid(companion, shared_prefix=shared_prefix) for companion in group.companions)
     if shared_prefix:
-        return group.num_tokens
-    return sum(len(group.prompt_ids) + len(response) for response in group.responses)
+        return companions + group.num_tokens
+    return companions + sum(len(group.prompt_ids) + len(response) for response in group.responses)

@@ -1,8 +1,10 @@
 """Which layout a run uses: the shared prefix where it is exact, the padded one elsewhere, and a line saying so."""
 
-from torch import nn
+from collections.abc import Sized
 
-from sightline.data.dataset import GroupDataset
+from torch import nn
+from torch.utils.data import Dataset
+
 from sightline.policy.check import compare_layouts
 from sightline.policy.families import Family
 from sightline.types import Group
@@ -11,7 +13,7 @@ NUM_CANDIDATES = 16
 """Rows looked at to find one with a picture and at least two responses."""
 
 
-def choose_layout(model: nn.Module, family: Family, dataset: GroupDataset, *, wanted: str) -> tuple[str, str]:
+def choose_layout(model: nn.Module, family: Family, dataset: Dataset, *, wanted: str) -> tuple[str, str]:
     """(layout, reason). With `auto`, one real group goes through both layouts first; on disagreement: padded."""
     if wanted != "auto":
         return wanted, f"Layout: {wanted}, as the recipe says"
@@ -33,9 +35,10 @@ def choose_layout(model: nn.Module, family: Family, dataset: GroupDataset, *, wa
     )
 
 
-def typical_group(dataset: GroupDataset) -> Group | None:
+def typical_group(dataset: Dataset) -> Group | None:
     """The first group with a picture and two responses, else the first group, of the first few rows."""
     first = None
+    assert isinstance(dataset, Sized)
     for index in range(min(NUM_CANDIDATES, len(dataset))):
         item = dataset[index]
         if isinstance(item, Group):

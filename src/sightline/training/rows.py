@@ -5,14 +5,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
+from torch.utils.data import Dataset
 
 from sightline.config import Recipe
+from sightline.data.corrupt import WithCorruptedPictures
 from sightline.data.dataset import GroupDataset, Kind
 from sightline.data.holdout import split_by_picture
 from sightline.data.render import Renderer
+from sightline.data.rows import Rows
 from sightline.data.sources import load_rows, rows_of
 from sightline.errors import DataError, RecipeError
 from sightline.objectives.objective import Objective
+from sightline.objectives.roles import CORRUPTED
 
 KINDS: dict[int, Kind] = {1: "demonstrations", 2: "pairs"}
 """What a row is to an objective, by how many responses it needs."""
@@ -22,8 +26,8 @@ KINDS: dict[int, Kind] = {1: "demonstrations", 2: "pairs"}
 class TrainingRows:
     """Data sets of groups to train on and to evaluate on, and a line that says what they are."""
 
-    train: GroupDataset
-    eval: GroupDataset | None
+    train: Dataset
+    eval: Dataset | None
     summary: str
 
 
@@ -51,18 +55,27 @@ def training_rows(
     if len(rows) == 0:
         raise DataError(f"{config.source or 'The data'} has no rows.")
     renderer = Renderer(processor, max_length=config.max_length, on_overlong=config.on_overlong)
-    kind = KINDS[objective.num_responses or 1]
-    whole = GroupDataset(rows, config, renderer, kind)
-    held_out: GroupDataset | None = None
-    trained = whole
+    kind = kind_of(objective, rows)
+
+    def dataset(rows: Rows) -> Dataset:
+        groups = GroupDataset(rows, config, renderer, kind)
+        return WithCorruptedPictures(groups) if CORRUPTED in objective.roles else groups
+
+    trained, held_out = rows, None
     if eval_data is not None or config.eval_source is not None:
-        eval_rows = rows_of(eval_data) if eval_data is not None else load_rows(config, split="eval")
-        held_out = GroupDataset(eval_rows, config, renderer, kind)
+        held_out = rows_of(eval_data) if eval_data is not None else load_rows(config, split="eval")
     elif config.val_size > 0:
         train_indices, eval_indices = split_by_picture(rows, config.val_size, config.seed)
-        trained = GroupDataset(rows.select(train_indices), config, renderer, kind)
-        held_out = GroupDataset(rows.select(eval_indices), config, renderer, kind)
+        trained, held_out = rows.select(train_indices), rows.select(eval_indices)
     summary = f"{len(rows):,} rows from {config.source or 'memory'} as {kind}"
     if held_out is not None:
         summary += f"; {len(held_out):,} held out for evaluation"
-    return TrainingRows(train=trained, eval=held_out, summary=summary)
+    return TrainingRows(train=dataset(trained), eval=None if held_out is None else dataset(held_out), summary=summary)
+
+
+def kind_of(objective: Objective, rows: Rows) -> Kind:
+    """What a row is to the objective: a pair, a demonstration, or, for unpaired preferences, what the first row has."""
+    if objective.num_responses is not None:
+        return KINDS[objective.num_responses]
+    first = rows.example(0)
+    return "pairs" if len(first.responses) > 1 else "demonstrations"

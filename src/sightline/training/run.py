@@ -105,7 +105,6 @@ def train(
         family=family,
         layout=layout,
         groups_per_forward=recipe.per_device_train_batch_size,
-        on_bad_row=recipe.data.on_bad_row,
         shuffle=recipe.shuffle,
         train_dataset=rows.train,
         eval_dataset=rows.eval,

@@ -7,7 +7,8 @@ score the whole step without gradient, are differentiated by log-prob, and are t
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,12 +42,14 @@ class StepSettings:
     autocast: Callable[[], AbstractContextManager] = nullcontext
     no_sync: Callable[[], AbstractContextManager] = nullcontext
     sum_over_processes: Callable[[Counts], Counts] = lambda counts: counts
+    gather: Callable[[Any], list[Any]] = lambda thing: [thing]
     num_processes: int = 1
+    process_index: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:
-    """Some groups of a step, laid out, with what the frozen tower makes of their pictures."""
+    """Some groups of a step, then their companions, laid out, with what the frozen tower makes of their pictures."""
 
     groups: list[Group]
     batch: Batch
@@ -60,7 +63,7 @@ def cut_step(groups: list[Group], settings: StepSettings) -> list[list[Group]]:
 
 def micro_batch(model: nn.Module, groups: list[Group], settings: StepSettings) -> MicroBatch:
     """These groups as one batch on the device."""
-    placed = [settings.family.place(group) for group in groups]
+    placed = [settings.family.place(group) for group in with_companions(groups)]
     lay_out = prefix.lay_out if settings.layout == "prefix" else padded.lay_out
     with settings.autocast():
         features = encode(model, placed)
@@ -83,7 +86,7 @@ def train_step(
     `backward` is called once a micro-batch. `state` is the objective's (BCO's shift), changed in place. The loss is
     scaled by the number of processes, since engines average gradients over them. Metrics go to `means`.
     """
-    counts = settings.sum_over_processes(as_floats(objective.counts(groups)))
+    counts = settings.sum_over_processes(counts_of(objective, groups))
     pieces = cut_step(groups, settings)
     if objective.whole_step:
         return _replay(
@@ -99,7 +102,7 @@ def train_step(
             losses = objective(policy, reference_log_probs, extras(micro.groups, settings.device))
             loss = reduce(losses, objective.weights, counts) * settings.num_processes
             backward(loss)
-        means.add(part_means(losses, as_floats(objective.counts(micro.groups))))
+        means.add(part_means(losses, counts_of(objective, piece)))
         total = total + loss.detach()
     return total
 
@@ -116,21 +119,28 @@ def score_step(
     means: Means,
 ) -> None:
     """Loss and metrics of held-out groups as sums and counts in `means`; nothing is trained."""
-    micros = [micro_batch(model, piece, settings) for piece in cut_step(groups, settings)]
+    pieces = cut_step(groups, settings)
+    micros = [micro_batch(model, piece, settings) for piece in pieces]
     policies = [_policy_log_probs(model, micro, settings) for micro in micros]
     references = [_reference_log_probs(reference, micro, settings) for micro in micros]
-    pieces = [micro.groups for micro in micros]
+    columns = [extras(micro.groups, settings.device) for micro in micros]
     if objective.whole_step:
         policies, references = [concatenate(policies)], [_concatenate_references(references)]
         pieces = [[group for piece in pieces for group in piece]]
-    for policy, ref, piece in zip(policies, references, pieces, strict=True):
-        losses = objective(policy, ref, extras(piece, settings.device), state)
-        means.add(part_means(losses, as_floats(objective.counts(piece))))
+        columns = [{name: torch.cat([one[name] for one in columns]) for name in columns[0]}]
+    for policy, ref, piece, extra in zip(policies, references, pieces, columns, strict=True):
+        losses = objective(policy, ref, extra, state)
+        means.add(part_means(losses, counts_of(objective, piece)))
 
 
-def as_floats(counts: dict[str, int]) -> Counts:
-    """Counts as numbers that can be summed over processes."""
-    return {name: float(number) for name, number in counts.items()}
+def with_companions(groups: list[Group]) -> list[Group]:
+    """The groups, and behind them all their companions in the same order."""
+    return [*groups, *(companion for group in groups for companion in group.companions)]
+
+
+def counts_of(objective: Objective, groups: list[Group]) -> Counts:
+    """What each part's sum over these groups is divided by."""
+    return {name: float(number) for name, number in objective.counts(with_companions(groups)).items()}
 
 
 def reduce(losses: dict[str, Loss], weights: dict[str, float], counts: Counts) -> Tensor:
@@ -149,13 +159,13 @@ def part_means(losses: dict[str, Loss], counts: Counts) -> dict[str, tuple[Tenso
 
 
 def extras(groups: list[Group], device: torch.device) -> dict[str, Tensor]:
-    """Columns by response that objectives read, such as `label` and `advantage`, over all responses of the groups."""
-    columns: dict[str, list[Tensor]] = {}
-    for group in groups:
-        for name, value in group.extra.items():
-            if isinstance(value, Tensor):
-                columns.setdefault(name, []).append(value)
-    return {name: torch.cat(values).to(device) for name, values in columns.items()}
+    """Columns with an entry for each response, such as `label` and `role`, that all of the groups have."""
+    names = [
+        name
+        for name, value in groups[0].extra.items()
+        if isinstance(value, Tensor) and all(isinstance(group.extra.get(name), Tensor) for group in groups)
+    ]
+    return {name: torch.cat([group.extra[name] for group in groups]).to(device) for name in names}
 
 
 def concatenate(parts: list[LogProbs]) -> LogProbs:
@@ -202,7 +212,6 @@ def _replay(
     means: Means,
 ) -> Tensor:
     """A step whose loss needs the whole step at once: score it, differentiate by log-prob, replay Σ g·logp."""
-    assert settings.num_processes == 1, "whole-step objectives over several processes gather first"
     micros = [micro_batch(model, piece, settings) for piece in pieces]
     references = [_reference_log_probs(reference, micro, settings) for micro in micros]
     states = []
@@ -211,21 +220,44 @@ def _replay(
         states.append(torch.get_rng_state())  # dropout draws the same masks when the micro-batch is replayed
         with torch.no_grad():
             scored.append(_policy_log_probs(model, micro, settings))
-    whole = concatenate(scored)
+    here = concatenate(scored)
+    whole = _everywhere(here, settings)
     logp = whole.logp.detach().requires_grad_()
-    everything = extras([group for micro in micros for group in micro.groups], settings.device)
-    whole_reference = _concatenate_references(references)
+    columns = settings.gather(extras([group for micro in micros for group in micro.groups], torch.device("cpu")))
+    everything = {name: torch.cat([one[name] for one in columns]).to(settings.device) for name in columns[0]}
+    reference_here = _concatenate_references(references)
+    whole_reference = _everywhere(reference_here, settings) if reference_here is not None else None
     state.update(objective.update_state(state, whole, whole_reference, everything))
     losses = objective(replace(whole, logp=logp), whole_reference, everything, state)
     loss = reduce(losses, objective.weights, counts)
     means.add(part_means(losses, counts))
     (gradient,) = torch.autograd.grad(loss, logp)
-    gradients = gradient.split([len(part.logp) for part in scored])
+    # engines average gradients over processes, and every process has the whole loss here
+    sizes = settings.gather(len(here.logp))
+    mine = gradient.split(sizes)[settings.process_index] * settings.num_processes
+    gradients = mine.split([len(part.logp) for part in scored])
     for index, (micro, weights) in enumerate(zip(micros, gradients, strict=True)):
         with nullcontext() if index == len(micros) - 1 else settings.no_sync():
             torch.set_rng_state(states[index])
             backward((weights * _policy_log_probs(model, micro, settings).logp).sum())
     return loss.detach()
+
+
+def _everywhere(here: LogProbs, settings: StepSettings) -> LogProbs:
+    """The log-probs of all processes as if one had scored them, in the order of processes."""
+    if settings.num_processes == 1:
+        return here
+    tensors = {f.name: getattr(here, f.name) for f in fields(here) if isinstance(getattr(here, f.name), Tensor)}
+    sent = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    received = settings.gather({**sent, "num_groups": here.num_groups})
+    parts = [
+        LogProbs(
+            num_groups=one["num_groups"],
+            **{name: one[name].to(settings.device) for name in tensors},
+        )
+        for one in received
+    ]
+    return concatenate(parts)
 
 
 def _concatenate_references(references: list[LogProbs | None]) -> LogProbs | None:

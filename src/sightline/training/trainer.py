@@ -5,21 +5,24 @@ One batch of its loader is the list of groups of this process's whole optimizer 
 
 import contextlib
 import time
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
 
-from sightline.data.dataset import BadRow, GroupDataset
+from sightline.data.dataset import BadRow
 from sightline.errors import DataError
 from sightline.objectives.objective import Objective
 from sightline.policy.families import Family
 from sightline.policy.reference import Reference
+from sightline.training.auxiliary import with_auxiliary
 from sightline.training.metrics import Means, averages, device_memory
 from sightline.training.step import StepSettings, score_step, train_step
 from sightline.types import Group
@@ -31,14 +34,19 @@ def collate(items: list[Group | BadRow]) -> dict[str, list]:
     """A Trainer batch must be a dict; nothing is padded before the step is cut."""
     return {
         "groups": [item for item in items if isinstance(item, Group)],
-        "bad_rows": [item for item in items if isinstance(item, BadRow)],
+        "bad_rows": [row for item in items for row in bad_rows(item)],
     }
+
+
+def bad_rows(item: Group | BadRow) -> tuple[BadRow, ...]:
+    """The bad rows that an item is, or that were left out of it."""
+    return (item,) if isinstance(item, BadRow) else item.extra.get("skipped", ())
 
 
 class AlignmentTrainer(Trainer):
     """Trains a policy with an objective over groups.
 
-    groups_per_forward: how many groups (of the step's longest) a forward holds. on_bad_row: error | skip.
+    groups_per_forward: how many groups (of the step's longest) a forward holds.
     shuffle: draw rows at random.
     """
 
@@ -52,10 +60,9 @@ class AlignmentTrainer(Trainer):
         family: Family,
         layout: str,
         groups_per_forward: int,
-        on_bad_row: str,
         shuffle: bool,
-        train_dataset: GroupDataset,
-        eval_dataset: GroupDataset | None,
+        train_dataset: Dataset,
+        eval_dataset: Dataset | None,
         processor: Any,
         callbacks: list,
     ) -> None:
@@ -73,7 +80,6 @@ class AlignmentTrainer(Trainer):
         self.objective_state = objective.initial_state()
         self.reference = reference
         self.processor = processor
-        self.on_bad_row = on_bad_row
         self.shuffle = shuffle
         self.means = Means()
         self.bad_rows: dict[str, str] = {}
@@ -86,12 +92,14 @@ class AlignmentTrainer(Trainer):
             autocast=self.compute_loss_context_manager,
             no_sync=self._no_sync,
             sum_over_processes=self._sum_over_processes,
+            gather=self._gather,
             num_processes=self.accelerator.num_processes,
+            process_index=self.accelerator.process_index,
         )
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
-        assert isinstance(dataset, GroupDataset)
+        assert isinstance(dataset, Sized)
         return RandomSampler(dataset) if self.shuffle else SequentialSampler(dataset)
 
     def training_step(
@@ -100,7 +108,7 @@ class AlignmentTrainer(Trainer):
         """One optimizer step's gradient."""
         model.train()
         self._take_bad_rows(inputs["bad_rows"])
-        groups = inputs["groups"]
+        groups = with_auxiliary(inputs["groups"], self.objective.roles)
         if not groups:
             raise DataError(
                 f"All rows of step {self.state.global_step + 1} are bad: nothing is left to train on. Run `sightline "
@@ -127,7 +135,7 @@ class AlignmentTrainer(Trainer):
         """Loss and metrics over held-out rows: sums over all of them, divided once."""
         dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
         model = self.model_wrapped
-        assert isinstance(dataset, GroupDataset) and model is not None
+        assert isinstance(dataset, Dataset) and model is not None
         model.eval()
         means, started = Means(), time.time()
         for inputs in self._eval_batches(dataset):
@@ -152,7 +160,7 @@ class AlignmentTrainer(Trainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _eval_batches(self, dataset: GroupDataset) -> DataLoader:
+    def _eval_batches(self, dataset: Dataset) -> DataLoader:
         loader = DataLoader(
             dataset,
             batch_size=self.args.per_device_eval_batch_size,
@@ -194,7 +202,7 @@ class AlignmentTrainer(Trainer):
 
     def _take_bad_rows(self, rows: list[BadRow]) -> None:
         for row in rows:
-            if self.on_bad_row == "error":
+            if not row.skip:
                 raise DataError(row.message)
             self.bad_rows[row.id] = row.message
 
@@ -208,9 +216,6 @@ class AlignmentTrainer(Trainer):
         total = self.accelerator.reduce(values, reduction="sum")
         return dict(zip(counts, total.tolist(), strict=True))
 
-    def _gather(self, totals: dict) -> list[dict]:
-        if self.accelerator.num_processes == 1:
-            return [totals]
-        from accelerate.utils import gather_object
-
-        return gather_object([totals])
+    def _gather(self, thing: Any) -> list[Any]:
+        """One object from each process, in their order."""
+        return gather_object([thing]) if self.accelerator.num_processes > 1 else [thing]
