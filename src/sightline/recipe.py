@@ -17,8 +17,11 @@ from pydantic import TypeAdapter, ValidationError
 from sightline.config import Recipe
 from sightline.errors import RecipeError
 
-SHORTHAND = {"model": "name", "data": "source", "objective": "type", "reference": "type"}
+SHORTHAND = {"model": "name", "data": "source", "objective": "type", "reference": "type", "sampler": "type"}
 """`model: some/folder` stands for `model: {name: some/folder}`, in YAML and as `--model some/folder`."""
+
+DEFAULT_TYPES = {"objective": "dpo", "sampler": "transformers"}
+"""The `type` of a group that names none."""
 
 RENAMED = {
     "activation_checkpointing": "gradient_checkpointing",
@@ -42,8 +45,9 @@ def load_recipe(path: str | Path | None = None, flags: list[str] | None = None) 
     tree, lines = read_yaml(Path(path)) if path is not None else ({}, {})
     changes = parse_flags(flags or [])
     merged = merge(normalise(tree), normalise(changes))
-    if isinstance(merged.get("objective"), dict):
-        merged["objective"].setdefault("type", "dpo")
+    for group, kind in DEFAULT_TYPES.items():
+        if isinstance(merged.get(group), dict):
+            merged[group].setdefault("type", kind)
     return structure(merged, path=path, lines=lines, flags=changes)
 
 
@@ -261,7 +265,7 @@ def _where(keys: tuple[str, ...], path: str | Path | None, lines: dict[tuple[str
     inside: Any = flags
     for key in keys:
         inside = inside.get(key) if isinstance(inside, dict) else None
-    if inside is not None:
+    if keys and inside is not None:
         return f"Flag --{'.'.join(keys)}"
     for length in range(len(keys), 0, -1):
         if keys[:length] in lines:

@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from sightline.errors import RewardError
-from sightline.rewards.judge import Judge, question_of
+from sightline.rewards.answers import question_of
+from sightline.rewards.judge import Judge
 
 
 class Server(ThreadingHTTPServer):

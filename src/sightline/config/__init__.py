@@ -4,14 +4,16 @@ Training fields keep transformers' own names at the top level; the rest is group
 """
 
 from dataclasses import field
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from sightline.config.data import DataConfig
 from sightline.config.model import LoraConfig, ModelConfig, ReferenceConfig
 from sightline.config.objective import DPOConfig, ObjectiveConfig, SFTConfig
+from sightline.config.online import RewardConfig, Rewards, SamplerConfig, TransformersSamplerConfig, VLLMSamplerConfig
+from sightline.config.online_objectives import OnlineConfig
 from sightline.config.strict import STRICT
 
 __all__ = [
@@ -22,7 +24,11 @@ __all__ = [
     "ObjectiveConfig",
     "Recipe",
     "ReferenceConfig",
+    "RewardConfig",
     "SFTConfig",
+    "SamplerConfig",
+    "TransformersSamplerConfig",
+    "VLLMSamplerConfig",
 ]
 
 
@@ -40,6 +46,10 @@ class Recipe:
     """What is optimised; `type` says which."""
     reference: ReferenceConfig = field(default_factory=ReferenceConfig)
     """What the policy is compared with."""
+    sampler: SamplerConfig | None = None
+    """Who answers the prompts of an online objective; the policy itself when left out."""
+    rewards: Rewards = field(default_factory=list)
+    """What judges sampled answers: names, or a map of name → weight or group."""
 
     output_dir: str = "runs/sightline"
     """Folder of the run: recipe, model, metrics, curves, report."""
@@ -105,3 +115,13 @@ class Recipe:
     """Trackers besides metrics.jsonl."""
     run_name: str | None = None
     """Name for the trackers."""
+
+    @model_validator(mode="after")
+    def _sampler_and_rewards_are_for_online_objectives(self) -> Any:
+        given = [name for name, value in (("sampler", self.sampler), ("rewards", self.rewards)) if value]
+        if given and not isinstance(self.objective, OnlineConfig):
+            raise ValueError(
+                f"`{given[0]}` is for objectives over sampled answers (grpo, gspo, …); `objective.type: "
+                f"{self.objective.type}` reads its answers from the data. Leave `{given[0]}` out."
+            )
+        return self

@@ -54,10 +54,18 @@ def text_of(completion: Completion) -> str:
     """The text of an answer, whichever way it comes: a string, or messages of text or of content parts."""
     if isinstance(completion, str):
         return completion
-    return "".join(_content(message["content"]) for message in completion if message["role"] == "assistant")
+    return "".join(_text_of_content(message["content"]) for message in completion if message["role"] == "assistant")
 
 
-def _content(content: str | list[Message]) -> str:
+def question_of(prompt: Any) -> str:
+    """The text of a prompt, a string or messages; of several turns each with its role in front."""
+    if isinstance(prompt, str):
+        return prompt
+    turns = [(m["role"], _text_of_content(m["content"])) for m in prompt]
+    return turns[0][1] if len(turns) == 1 else "\n".join(f"{role}: {text}" for role, text in turns)
+
+
+def _text_of_content(content: Any) -> str:
     if isinstance(content, str):
         return content
-    return "".join(part["text"] for part in content if part["type"] == "text")
+    return "".join(part.get("text") or "" for part in content if isinstance(part, dict))

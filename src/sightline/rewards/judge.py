@@ -15,7 +15,7 @@ from pydantic.dataclasses import dataclass
 
 from sightline.config.strict import STRICT
 from sightline.errors import RecipeError, RewardError
-from sightline.rewards.answers import Completion, text_of
+from sightline.rewards.answers import Completion, question_of, text_of
 from sightline.rewards.http import HTTPFailure, post_json
 
 INSTRUCTION = (
@@ -96,20 +96,6 @@ class Judge:
             return None
         grade = (float(found.group()) - self.lowest) / (self.highest - self.lowest)
         return min(max(grade, 0.0), 1.0)
-
-
-def question_of(prompt: Any) -> str:
-    """The text of a prompt, a string or messages; of several turns each with its role in front."""
-    if isinstance(prompt, str):
-        return prompt
-    turns = [(m["role"], _text(m["content"])) for m in prompt]
-    return turns[0][1] if len(turns) == 1 else "\n".join(f"{role}: {text}" for role, text in turns)
-
-
-def _text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(part.get("text") or "" for part in content if isinstance(part, dict))
 
 
 def data_url(picture: Image) -> str:

@@ -1,0 +1,149 @@
+"""The prompts of an online run: rows without responses, in an endless shuffled order that can be entered anywhere."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sightline.config.data import DataConfig
+from sightline.data.dataset import BadRow, GroupDataset
+from sightline.data.render import Renderer
+from sightline.errors import DataError, RecipeError
+from sightline.types import Group
+
+MESSAGE_COLUMNS = ("prompt", "messages", "conversations")
+"""A row that has one of them as a list is a conversation; its answers reach rewards as messages."""
+
+
+class PromptDataset(Dataset):
+    """Rows as prompts; an item is a `Group` without responses, or a `BadRow`.
+
+    A group's `extra` holds the row's other columns and besides them `prompt` (as the data has it: a string or
+    messages), `messages` (whether it is messages), `images` (not decoded yet) and `index` (of the item).
+    """
+
+    def __init__(self, rows: Any, config: DataConfig, renderer: Renderer) -> None:
+        if config.share_pictures:
+            raise RecipeError(
+                "`data.share_pictures` puts several prompts into one group, but answers are sampled for each prompt "
+                "apart. Leave it out."
+            )
+        self.groups = GroupDataset(rows, config, renderer, "prompts")
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> Group | BadRow:
+        group = self.groups[index]
+        if isinstance(group, BadRow):
+            return group
+        example, row = self.groups.example(index), self.groups.rows[index]
+        as_messages = any(isinstance(row.get(name), list | tuple) for name in MESSAGE_COLUMNS)
+        text = "".join(part.get("text", "") for message in example.prompt for part in message["content"])
+        about = {
+            "prompt": [dict(message) for message in example.prompt] if as_messages else text,
+            "messages": as_messages,
+            "images": example.images,
+            "index": index,
+        }
+        return replace(group, extra={**group.extra, **about})
+
+
+class Order(Sampler[int]):
+    """Row numbers without end: every pass over the data in another order, this process's share, from `start` on."""
+
+    def __init__(self, num_rows: int, *, seed: int, shuffle: bool, start: int, rank: int, world: int) -> None:
+        self.num_rows, self.seed, self.shuffle = num_rows, seed, shuffle
+        self.start, self.rank, self.world = start, rank, world
+
+    def __iter__(self) -> Iterator[int]:
+        position = self.start * self.world + self.rank
+        drawn, order = -1, []
+        while True:
+            epoch, place = divmod(position, self.num_rows)
+            if epoch != drawn:
+                drawn, order = epoch, self.epoch(epoch)
+            yield order[place]
+            position += self.world
+
+    def epoch(self, number: int) -> list[int]:
+        """The order of one pass over the data."""
+        if not self.shuffle:
+            return list(range(self.num_rows))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + number)
+        return torch.randperm(self.num_rows, generator=generator).tolist()
+
+
+class PromptStream:
+    """Takes prompts from a data set, some ahead of time in worker processes.
+
+    position: prompts taken so far in this process, bad rows included; a stream that starts there goes on alike.
+    """
+
+    def __init__(
+        self,
+        dataset: PromptDataset,
+        *,
+        seed: int,
+        shuffle: bool,
+        num_workers: int = 0,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.dataset, self.seed, self.shuffle, self.num_workers = dataset, seed, shuffle, num_workers
+        self.rank, self.world = rank, world
+        self.position = 0
+        self.bad_rows: dict[str, str] = {}
+        self._items: Iterator[Group | BadRow] | None = None
+
+    def take(self, count: int) -> list[Group]:
+        """The next prompts. Raises `DataError` for a bad row, unless bad rows are skipped."""
+        taken: list[Group] = []
+        bad_in_a_row = 0
+        while len(taken) < count:
+            if self._items is None:
+                self._items = self._start()
+            item = next(self._items)
+            self.position += 1
+            if isinstance(item, Group):
+                taken.append(item)
+                bad_in_a_row = 0
+                continue
+            if not item.skip:
+                raise DataError(item.message)
+            self.bad_rows[item.id] = item.message
+            bad_in_a_row += 1
+            if bad_in_a_row > len(self.dataset):
+                raise DataError(f"All rows are bad; the first: {next(iter(self.bad_rows.values()))}")
+        return taken
+
+    def seek(self, position: int) -> None:
+        """Go on from there."""
+        self.position = position
+        self._items = None
+
+    def close(self) -> None:
+        """End the worker processes."""
+        self._items = None
+
+    def _start(self) -> Iterator[Group | BadRow]:
+        order = Order(
+            len(self.dataset),
+            seed=self.seed,
+            shuffle=self.shuffle,
+            start=self.position,
+            rank=self.rank,
+            world=self.world,
+        )
+        # a generator of its own: the loader would otherwise draw from the global random state
+        return iter(
+            DataLoader(
+                self.dataset,
+                batch_size=None,
+                sampler=order,
+                num_workers=self.num_workers,
+                generator=torch.Generator().manual_seed(self.seed),
+            )
+        )
