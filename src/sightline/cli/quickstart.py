@@ -30,7 +30,9 @@ def run(argv: list[str]) -> int:
     torch.set_num_threads(max(1, torch.get_num_threads()))
     console = Console()
     report = quickstart(folder, seed=options.seed, console=console, num_scenes=options.num_scenes)
-    console.print(f"\nThe report is {report}; open it in a browser. Figures: {folder / 'metrics.json'}", highlight=False)
+    console.print(
+        f"\nThe report is {report}; open it in a browser. Figures: {folder / 'metrics.json'}", highlight=False
+    )
     return 0
 
 

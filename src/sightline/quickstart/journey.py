@@ -27,9 +27,6 @@ from sightline.training.progress import bar
 from sightline.training.run import train
 from sightline.training.run_folder import explain_disk_errors, write_text
 
-EVALUATION_SEED = 90_000
-"""Scenes for evaluation are drawn from here on; pairs and training from lower seeds."""
-
 
 @dataclass
 class Journey:
@@ -57,7 +54,7 @@ def quickstart(folder: Path, *, seed: int, console: Console, num_scenes: int) ->
     to evaluate on.
     """
     journey = Journey(folder, seed, console, num_scenes)
-    task = scenes_task(num_scenes, seed=EVALUATION_SEED)
+    task = scenes_task(num_scenes)
     records: dict[str, list[Record]] = {}
     with journey.step("The embedded model answers held-out questions"):
         model, processor = load_model(ModelConfig(name="embedded")), load_processor(ModelConfig(name="embedded"))
@@ -82,7 +79,9 @@ def quickstart(folder: Path, *, seed: int, console: Console, num_scenes: int) ->
             result = train(recipe_of(journey, name), console=console, description=name.replace("_", " "))
             assert result.model is not None
             records[name] = ask(journey, name, result.model, result.processor, task)
-    story = Story(task=task, records=records, runs={n: folder / n for n in records if n != "base"}, timings=journey.timings)
+    story = Story(
+        task=task, records=records, runs={n: folder / n for n in records if n != "base"}, timings=journey.timings
+    )
     write_text(folder / "metrics.json", json.dumps(metrics(story), indent=2) + "\n")
     write_report(folder / "report.html", report(story))
     return folder / "report.html"
