@@ -22,17 +22,13 @@ def run(argv: list[str]) -> int:
     options = parser.parse_args(argv)
     folder = make_folder(options.output_dir, overwrite=options.overwrite_output_dir)
     quiet()
-    import torch
     from rich.console import Console
 
     from sightline.quickstart.journey import quickstart
 
-    torch.set_num_threads(max(1, torch.get_num_threads()))
     console = Console()
     report = quickstart(folder, seed=options.seed, console=console, num_scenes=options.num_scenes)
-    console.print(
-        f"\nThe report is {report}; open it in a browser. Figures: {folder / 'metrics.json'}", highlight=False
-    )
+    console.print(f"\nOpen {report} in a browser; the figures are in {folder / 'metrics.json'}", highlight=False)
     return 0
 
 

@@ -79,9 +79,8 @@ def quickstart(folder: Path, *, seed: int, console: Console, num_scenes: int) ->
             result = train(recipe_of(journey, name), console=console, description=name.replace("_", " "))
             assert result.model is not None
             records[name] = ask(journey, name, result.model, result.processor, task)
-    story = Story(
-        task=task, records=records, runs={n: folder / n for n in records if n != "base"}, timings=journey.timings
-    )
+    runs = {name: folder / name for name in records if name != "base"}
+    story = Story(task=task, records=records, runs=runs, timings=journey.timings)
     write_text(folder / "metrics.json", json.dumps(metrics(story), indent=2) + "\n")
     write_report(folder / "report.html", report(story))
     return folder / "report.html"

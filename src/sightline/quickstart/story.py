@@ -69,14 +69,15 @@ def report(story: Story) -> Report:
         title="Sightline quickstart",
         headline=(
             "A small vision-language model learned from demonstrations that name things which are not there. "
-            "Preference pairs made of its own mistakes mend that in seconds; every score is on pictures that nobody trained on."
+            "Preference pairs made of its own mistakes mend that in seconds; all scores are on pictures that nobody "
+            "trained on."
         ),
         changes=tuple(changes),
         columns=columns(story.task),
         rows=tuple(rows),
         table_note=(
             "Percent with 95% intervals: Wilson for rates, a bootstrap over pictures for ratios. SFT on the chosen "
-            "answers of the same pairs is the control: it shows that these pairs carry the signal, not that DPO beats SFT."
+            "answers of the same pairs is the control: these pairs carry the signal; it is not shown that DPO beats SFT."
         ),
         comparisons=tuple(paired(story, "base", name) for name in ("dpo", "control")),
         samples=tuple(samples(story, ("base", "dpo", "control"), NUM_SAMPLES)),
@@ -169,10 +170,10 @@ def contrast(story: Story, found: dict[str, Summary]) -> Contrast:
         text=(
             f"The same pairs, plain DPO, too high a learning rate: reward accuracy over the last ten steps reads "
             f"{sum(last) / len(last):.2f} and margins keep growing, so the training curves look better than the good "
-            f"run's. The answers tell otherwise: Cover falls to {eager.overall('cover').value:.1f}%, yes/no accuracy is "
-            f"{eager.overall('accuracy').value:.1f}%.",
-            "Reward accuracy only says that chosen answers are ahead of rejected ones. Both can fall together, and with "
-            "them everything that neither names. Score answers while you train, not only rewards.",
+            f"run's. The answers tell otherwise: Cover falls to {eager.overall('cover').value:.1f}%, yes/no accuracy "
+            f"is {eager.overall('accuracy').value:.1f}%.",
+            "Reward accuracy only says that chosen answers are ahead of rejected ones. Both can fall together, and "
+            "with them everything that neither names. Score answers while you train, not only rewards.",
         ),
         columns=columns(story.task),
         rows=tuple(row(LABELS[name], found[name]) for name in ("dpo", "too_eager")),
