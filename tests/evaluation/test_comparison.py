@@ -42,6 +42,17 @@ def test_a_model_does_not_differ_from_itself() -> None:
     assert all(d.value == 0.0 and d.p_value == 1.0 for d in found.differences.values())
 
 
+def test_answers_that_the_rate_does_not_concern_are_left_out_of_the_test_but_have_a_verdict() -> None:
+    task = replace(toy.task(), metrics=(*CAPTIONS, *toy.task().metrics))
+    questions = answers(task, {"0-0"})
+    caption = replace(questions[0], id="caption", scores=chair.judge(chair.count_mentions(["cat"], present=["cat"])))
+    found = compare(task, [*questions, caption], [*questions, caption])
+    assert (found.items, found.judged) == (10, 9)
+    assert task.is_right(caption.scores)
+    wrong = chair.judge(chair.count_mentions(["cat", "dog"], present=["cat"]))
+    assert not task.is_right(wrong)
+
+
 def test_only_common_items_count_and_the_others_are_counted() -> None:
     task = toy.task()
     a, b = answers(task, {"0-0"}), answers(task, {"0-0"})

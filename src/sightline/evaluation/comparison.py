@@ -14,20 +14,21 @@ from sightline.evaluation.statistics import (
     smallest_detectable_difference,
 )
 from sightline.evaluation.task import Metric, Task
-from sightline.scoring.ratio import Ratio
+from sightline.scoring.ratio import EMPTY, Ratio
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairedTest:
     """b against a on the items that both answered.
 
-    differences: b minus a by metric, in points of percent (or the metric's own unit). mcnemar: on right and wrong
-    answers (`Task.is_right`). smallest: the smallest difference in the share of right answers, in points, that so many
-    items would show four times in five.
-    only_one: items that just one of the two answered; they are left out.
+    differences: b minus a by metric, in points of percent (or the metric's own unit). judged: how many of the items
+    `Task.correct` concerns; mcnemar: on right and wrong answers to those. smallest: the smallest difference in the
+    share of right answers, in points, that so many items would show four times in five. only_one: items that just one
+    of the two answered; they are left out.
     """
 
     items: int
+    judged: int
     only_one: int
     differences: dict[str, Difference]
     mcnemar: McNemar
@@ -37,6 +38,7 @@ class PairedTest:
         """Plain dicts."""
         return {
             "items": self.items,
+            "judged": self.judged,
             "only_one": self.only_one,
             "differences": {name: d._asdict() for name, d in self.differences.items()},
             "mcnemar": self.mcnemar._asdict(),
@@ -60,6 +62,7 @@ def compare(task: Task, a: Sequence[Record], b: Sequence[Record]) -> PairedTest:
     smallest = smallest_detectable_difference(len(judged), test.only_a + test.only_b)
     return PairedTest(
         items=len(common),
+        judged=len(judged),
         only_one=len(of_a.keys() ^ of_b.keys()),
         differences=differences,
         mcnemar=test,
@@ -90,4 +93,4 @@ def _concerned(metric: Metric, pair: tuple[Record, Record]) -> bool:
 
 
 def _ratio(r: Record, metric: Metric) -> Ratio:
-    return r.scores.get(metric.name, Ratio(0.0, 0.0))
+    return r.scores.get(metric.name, EMPTY)

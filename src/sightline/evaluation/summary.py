@@ -11,10 +11,7 @@ from jaxtyping import Float
 from sightline.evaluation.record import Record, record
 from sightline.evaluation.statistics import Interval, clustered_bootstrap, wilson
 from sightline.evaluation.task import OVERALL, Item, Metric, Task
-from sightline.scoring.ratio import Ratio
-
-NO_PART = Ratio(0.0, 0.0)
-"""Of an answer that a metric does not concern."""
+from sightline.scoring.ratio import EMPTY
 
 Figures = dict[str, dict[str, Interval]]
 """Intervals by group and metric, in percent (or plain numbers, as the metric's unit says)."""
@@ -76,7 +73,7 @@ def figures(metrics: Sequence[Metric], records: Sequence[Record]) -> Figures:
     pictures = np.array([r.picture_id for r in records], dtype=object)
     found: Figures = {group: {} for group in places}
     for metric in metrics:
-        parts = chain.from_iterable(r.scores.get(metric.name, NO_PART) for r in records)
+        parts = chain.from_iterable(r.scores.get(metric.name, EMPTY) for r in records)
         ratios = np.fromiter(parts, dtype=np.float64, count=2 * len(records)).reshape(-1, 2)
         for group, members in places.items():
             if ratios[members, 1].any():

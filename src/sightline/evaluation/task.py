@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sightline.scoring.ratio import Ratios
+from sightline.scoring.ratio import EMPTY, Ratios
 from sightline.types import Example, Picture
 
 OVERALL = "all"
@@ -60,10 +60,11 @@ class Task:
     """Items, prompt and scorer.
 
     metrics: in the order of the table, the first being the one to sort models by. correct: the name of the rate by
-    which an answer is right or wrong (`is_right`), for McNemar's test and filters. prompt: what the model is asked,
-    `{question}` standing for the item's question. marks: words of an answer to mark as hallucinated. truth_text: the
-    truth for readers. baselines: constant answers to score next to the model, by label. published: rows from papers.
-    official: figures as the benchmark's own script rounds them, from (item, answer) pairs.
+    which an answer is right or wrong (`is_right`), for McNemar's test and filters; `otherwise` where it has no part.
+    prompt: what the model is asked, `{question}` standing for the item's question. marks: words of an answer to mark
+    as hallucinated. truth_text: the truth for readers. baselines: constant answers to score next to the model, by
+    label. published: rows from papers. official: figures as the benchmark's own script rounds them, from (item,
+    answer) pairs.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Task:
     scorer: Scorer
     metrics: tuple[Metric, ...]
     correct: str
+    otherwise: tuple[str, ...] = ("hal",)
     max_new_tokens: int
     prompt: str = "{question}"
     marks: Callable[[Item, str], tuple[str, ...]] = lambda item, answer: ()
@@ -86,9 +88,15 @@ class Task:
         return self.prompt.replace("{question}", item.question)
 
     def is_right(self, scores: Ratios) -> bool:
-        """Whether an answer counts as right: by the rate `correct`, 1 of 1, or 0 where lower is better (`hal`)."""
-        lower = any(m.name == self.correct and m.better == "lower" for m in self.metrics)
-        return bool(scores[self.correct].numerator) != lower
+        """Whether an answer counts as right: 1 of 1 in the rate `correct`, or 0 of 1 where lower is better (`hal`).
+
+        An answer that `correct` does not concern is judged by the first of the rates `otherwise` that does.
+        """
+        judging = next((n for n in (self.correct, *self.otherwise) if scores.get(n, EMPTY).denominator), None)
+        if judging is None:
+            return False
+        lower_is_better = any(m.name == judging and m.better == "lower" for m in self.metrics)
+        return bool(scores[judging].numerator) != lower_is_better
 
     def example(self, item: Item, row: int) -> Example:
         """The item as an example without responses: its pictures, then the text."""

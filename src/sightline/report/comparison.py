@@ -103,7 +103,7 @@ def section(task: Task, answers: dict[str, list[Record]], *, show: int = 300) ->
         rows=_rows(summaries),
         tests=tests,
         comparisons=tuple(
-            Comparison(a=labels[0], b=label, on=f"{t.items:,} items", test=t.mcnemar, smallest=t.smallest)
+            Comparison(a=labels[0], b=label, on=f"{t.judged:,} answers", test=t.mcnemar, smallest=t.smallest)
             for label, t in zip(labels[1:], tests, strict=True)
         ),
         cards=_cards(task, chosen, by_id),

@@ -16,6 +16,9 @@ class Ratio(NamedTuple):
     denominator: float
 
 
+EMPTY = Ratio(0.0, 0.0)
+"""The part of an answer that a score does not concern."""
+
 Ratios = dict[str, Ratio]
 """Scores of one answer by name."""
 
