@@ -133,6 +133,21 @@ def test_dpop_punishes_a_chosen_response_that_lost_likelihood():
     assert loss.item() == pytest.approx(math.log(1 + math.exp(0.5)))
 
 
+@pytest.mark.parametrize(("tau", "margin"), [(0.05, -0.119), (0.5, 0.3)])
+def test_discopop_with_the_papers_tau_starts_by_pulling_margins_down(tau, margin):
+    """Whoever trains with it should know; TRL's is the same function (test_trl)."""
+    chosen, rest = torch.zeros(1, dtype=torch.float64, requires_grad=True), torch.zeros(1, dtype=torch.float64)
+    optimizer = torch.optim.SGD([chosen], lr=0.01)
+    for _ in range(200):
+        optimizer.zero_grad()
+        discopop_loss(chosen, rest, rest, rest, beta=1.0, tau=tau).sum().backward()
+        if chosen.item() == 0:
+            slope = (1 - LOG2) / (4 * tau) - 0.75
+            assert chosen.grad.item() == pytest.approx(slope)
+        optimizer.step()
+    assert chosen.item() == pytest.approx(margin, abs=0.002) if margin < 0 else chosen.item() > margin
+
+
 def test_aot_compares_sorted_values_not_pairs():
     chosen, rejected = torch.tensor([3.0, 0.0]), torch.tensor([0.0, 0.0])
     ref_chosen, ref_rejected = torch.tensor([0.0, 1.0]), torch.tensor([0.0, 0.0])

@@ -2,6 +2,10 @@
 
     L = (1 − σ(βΔ/τ))·(−log σ(βΔ)) + σ(βΔ/τ)·exp(−βΔ),   Δ as in DPO
 
+Not convex: at the reference its slope in βΔ is (1 − log 2)/(4τ) − 3/4, above 0 for τ < 0.102 and so for the paper's
+τ = 0.05. Training then starts by pulling chosen and rejected the *wrong* way, to a local minimum at βΔ = −0.119 that
+only noise between steps leaves (the hill's top is at +0.072). TRL's is the same function.
+
 The second product is computed as exp(−βΔ + log σ(βΔ/τ)), which is finite for every margin where τ ≤ 1.
 """
 
