@@ -76,8 +76,8 @@ def report(story: Story) -> Report:
         columns=columns(story.task),
         rows=tuple(rows),
         table_note=(
-            "Percent with 95% intervals: Wilson for rates, a bootstrap over pictures for ratios. SFT on the chosen "
-            "answers of the same pairs is the control: these pairs carry the signal; it is not shown that DPO beats SFT."
+            "Intervals are Wilson's for rates, a bootstrap over pictures for ratios. SFT on the chosen "
+            "answers of the same pairs is the control: the pairs carry the signal; that DPO beats SFT is not shown."
         ),
         comparisons=tuple(paired(story, "base", name) for name in ("dpo", "control")),
         samples=tuple(samples(story, ("base", "dpo", "control"), NUM_SAMPLES)),
