@@ -68,6 +68,14 @@ def test_what_the_page_calls_refused_is(row, tmp_path):
         load(row[0], tmp_path)
 
 
+def test_the_page_counts_the_comparisons_with_trl_that_are_run():
+    from tests.objectives.test_online import TRL_CASES
+    from tests.objectives.test_trl import CASES
+
+    assert f"{len(CASES)} pair cases" in PAGE
+    assert f"{4 * len(TRL_CASES)} GRPO cases" in PAGE  # each with and without reuse and importance weights
+
+
 def test_the_weights_of_mpo_are_the_documented_ones():
     weights = " + ".join(f"{weight}·{name}" for name, weight in build(MPOConfig()).weights.items())
     assert weights == OF_WEIGHTS[0]
