@@ -3,16 +3,19 @@
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain, groupby
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import ProcessorMixin
 
 from sightline.data.render import Renderer
+from sightline.evaluation.one_picture import Asked, Renders, answer, can_share
 from sightline.evaluation.record import Record, append, read, record
 from sightline.evaluation.summary import summarise
 from sightline.evaluation.task import Task
+from sightline.policy.families import family_of
 from sightline.policy.generate import generate
 
 Progress = Callable[[int, int], None]
@@ -52,18 +55,67 @@ def evaluate(
 def ask(
     model: nn.Module, processor: ProcessorMixin, task: Task, numbers: Sequence[int], *, batch_size: int
 ) -> Iterator[list[Record]]:
-    """Answers to the items of these numbers, some batches at a time.
+    """Answers to the items of these numbers, some at a time, picture by picture.
 
-    Raises `DataError` naming the item whose picture cannot be read.
+    Questions on one picture share it, and the part of the prompt that it stands in, where the model is causal. Raises
+    `DataError` naming the item whose picture cannot be read.
     """
     renderer = Renderer(processor)
-    at_once = batch_size * BATCHES_AT_ONCE
-    for start in range(0, len(numbers), at_once):
-        items = {i: task.items[i] for i in numbers[start : start + at_once]}
-        groups = [renderer.prompt(task.example(item, i)) for i, item in items.items()]
-        answers = generate(model, processor, groups, max_new_tokens=task.max_new_tokens, batch_size=batch_size)
-        texts = processor.tokenizer.batch_decode([a[0] for a in answers], skip_special_tokens=True)
-        yield [record(task, item, text.strip()) for item, text in zip(items.values(), texts, strict=True)]
+    renders = Renders(renderer, family_of(model)) if can_share(model) else None
+    for part in _parts(task, numbers, batch_size):
+        together, apart = _split(task, part, renders)
+        answers = _answer_together(model, processor, task, together, batch_size)
+        groups = [renderer.prompt(task.example(task.items[i], i)) for i in apart]
+        said = generate(model, processor, groups, max_new_tokens=task.max_new_tokens, batch_size=batch_size)
+        answers.update((i, one[0]) for i, one in zip(apart, said, strict=True))
+        texts = processor.tokenizer.batch_decode([answers[i] for i in part], skip_special_tokens=True)
+        yield [record(task, task.items[i], text.strip()) for i, text in zip(part, texts, strict=True)]
+
+
+def _parts(task: Task, numbers: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """The numbers picture by picture, cut into some batches each: few pictures are then in memory at a time."""
+    by_picture: dict[str, list[int]] = {}
+    for i in numbers:
+        by_picture.setdefault(task.items[i].picture_id, []).append(i)
+    part: list[int] = []
+    for members in by_picture.values():
+        part += members
+        if len(part) >= batch_size * BATCHES_AT_ONCE:
+            yield part
+            part = []
+    if part:
+        yield part
+
+
+def _split(task: Task, part: list[int], renders: Renders | None) -> tuple[dict[tuple[int, ...], Asked], list[int]]:
+    """The questions that share a picture with others, by their numbers; and those that are asked each for itself."""
+    together: dict[tuple[int, ...], Asked] = {}
+    apart: list[int] = []
+    for _, members in groupby(part, key=lambda i: task.items[i].picture_id):
+        on_picture = tuple(members)
+        examples = [task.example(task.items[i], i) for i in on_picture]
+        asked = renders.asked(examples) if renders is not None and len(on_picture) > 1 else None
+        if asked is None:
+            apart += on_picture
+        else:
+            together[on_picture] = asked
+    return together, apart
+
+
+def _answer_together(
+    model: nn.Module, processor: ProcessorMixin, task: Task, together: dict[tuple[int, ...], Asked], batch_size: int
+) -> dict[int, Tensor]:
+    """Answers by item number, about `batch_size` questions at a time, pictures of like length together."""
+    answers: dict[int, Tensor] = {}
+    batch: list[tuple[int, ...]] = []
+    ordered = sorted(together, key=lambda members: -len(together[members].shared.prompt_ids))
+    for place, members in enumerate(ordered):
+        batch.append(members)
+        if sum(map(len, batch)) >= batch_size or place == len(ordered) - 1:
+            said = answer(model, processor, [together[m] for m in batch], max_new_tokens=task.max_new_tokens)
+            answers.update(zip(chain(*batch), chain(*said), strict=True))
+            batch = []
+    return answers
 
 
 def write_summary(path: Path, task: Task, records: Sequence[Record], origin: dict[str, Any]) -> None:
