@@ -20,6 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from sightline.errors import ModelError
 from sightline.layout import visible
 from sightline.layout.grid import stack_rows
+from sightline.policy import attention
 from sightline.types import Batch, Group
 
 Pieces = dict[str, Tensor]
@@ -205,6 +206,9 @@ class Family:
 
         One tensor [rows, 1, length, length], or one for each kind of layer where only some have a sliding window.
         """
+        spans = self._spans(batch)
+        if spans is not None:
+            return attention.mask_with(spans)
         window = getattr(self.text_config, "sliding_window", None)
         kinds = set(getattr(self.text_config, "layer_types", None) or ())
         if window is None or (kinds and "sliding_attention" not in kinds):
@@ -213,12 +217,22 @@ class Family:
             return self._mask(batch, window)
         return {kind: self._mask(batch, window if kind == "sliding_attention" else None) for kind in kinds}
 
+    def _spans(self, batch: Batch) -> attention.Spans | None:
+        """Where prompts and responses stand, if the model's attention can do without a mask on this grid."""
+        on_cpu = batch.input_ids.device.type == "cpu"
+        if self.text_config._attn_implementation != attention.NAME or not on_cpu:
+            return None
+        window = getattr(self.text_config, "sliding_window", None)
+        in_reach = window is None or int(batch.rank.max()) < window
+        drops = self.model.training and getattr(self.text_config, "attention_dropout", 0.0) > 0
+        return attention.spans_of(batch) if in_reach and not drops else None
+
     def _mask(self, batch: Batch, window: int | None) -> Tensor:
         return self.mask_of(visible(batch, window)[:, None])
 
     def mask_of(self, seen: Tensor) -> Tensor:
         """What may be seen, [rows, 1, queries, keys], in the form that the attention implementation takes."""
-        if self.text_config._attn_implementation == "sdpa":
+        if self.text_config._attn_implementation in ("sdpa", attention.NAME):
             return seen
         # eager adds the mask to the scores: a mask of booleans is silently wrong there
         dtype = next(self.model.get_decoder().parameters()).dtype

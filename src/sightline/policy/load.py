@@ -10,6 +10,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
+from sightline.policy.attention import NAME as SHARED_PREFIX
 from sightline.policy.families import family_of
 from sightline.policy.processor import from_pretrained, set_options
 
@@ -22,7 +23,7 @@ def load_processor(config: ModelConfig) -> ProcessorMixin:
 
     Raises ModelError where there is none, where it knows no pictures, does not match the model, or has no such option.
     """
-    model_config = _model_config(config)
+    model_config = read_config(config)
     processor = from_pretrained(_folder(config), model_config, config.revision, config.trust_remote_code)
     if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
         raise ModelError(
@@ -41,7 +42,7 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
     `lora.add_lora` or `load.unfreeze` then makes it trainable. Raises ModelError where it is not a vision-language
     model, or files or weights are missing.
     """
-    _model_config(config)
+    read_config(config)
     attention = None if config.attn_implementation == "auto" else config.attn_implementation
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
@@ -66,6 +67,10 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
             f"{missing[0]!r}; they would start at random. Take weights and config.json from the same model."
         )
     model.requires_grad_(False)
+    decoder = model.get_decoder()
+    shares = config.attn_implementation == "auto" and decoder.config._attn_implementation == "sdpa"
+    if shares and torch.device(device).type == "cpu" and family_of(model).layout == "prefix":
+        decoder.set_attn_implementation(SHARED_PREFIX)
     return model.to(device).eval()
 
 
@@ -101,7 +106,8 @@ def _folder(config: ModelConfig) -> str:
     return str(EMBEDDED) if config.name == "embedded" else config.name
 
 
-def _model_config(config: ModelConfig) -> PretrainedConfig:
+def read_config(config: ModelConfig) -> PretrainedConfig:
+    """config.json of the model. Raises ModelError where there is none, or none of a vision-language model."""
     folder = _folder(config)
     looks_local = folder.startswith((".", "/", "~")) or Path(folder).exists()
     if looks_local and not (Path(folder) / "config.json").is_file():
