@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -52,6 +52,7 @@ class Sampled:
     log_probs: Float[Tensor, " tokens"] | None = None
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Answers prompts.
 

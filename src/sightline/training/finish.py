@@ -61,10 +61,15 @@ def finish(trainer: AlignmentTrainer, folder: Path, recipe: Recipe, seconds: flo
 def headline(steps: int, seconds: float, figures: dict[str, float]) -> str:
     """One sentence with the run's last figures."""
     said = f"{steps:,} steps in {seconds:,.0f} s"
-    for name, label in (("eval_loss", "held-out loss"), ("eval_rewards/accuracies", "held-out reward accuracy")):
+    held_out = {
+        "eval_loss": "held-out loss",
+        "eval_rewards/accuracies": "held-out reward accuracy",
+        "eval_reward": "held-out reward",
+    }
+    for name, label in held_out.items():
         if name in figures:
             said += f", {label} {figures[name]:.3f}"
-    if "eval_loss" not in figures and "loss" in figures:
+    if not held_out.keys() & figures.keys() and "loss" in figures:
         said += f", last training loss {figures['loss']:.3f}; no rows were held out"
     return said + "."
 

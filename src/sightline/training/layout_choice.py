@@ -1,7 +1,9 @@
 """Which layout a run uses: the shared prefix where it is exact, the padded one elsewhere, and a line saying so."""
 
 from collections.abc import Sized
+from dataclasses import replace
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -25,6 +27,8 @@ def choose_layout(model: nn.Module, family: Family, dataset: Dataset, *, wanted:
     group = typical_group(dataset)
     if group is None:
         return "prefix", "Layout: shared prefix (no group to compare on)"
+    if not group.responses:
+        group = with_made_up_answers(group, family)
     comparison = compare_layouts(model, [family.place(group)])
     if comparison.agrees:
         return "prefix", f"Layout: shared prefix, equal to padded within {comparison.difference:.1e} on row {group.id}"
@@ -33,6 +37,13 @@ def choose_layout(model: nn.Module, family: Family, dataset: Dataset, *, wanted:
         f"Layout: padded, because the shared prefix differs by {comparison.difference:.1e} on row {group.id} (allowed "
         f"{comparison.allowed:.1e})",
     )
+
+
+def with_made_up_answers(prompt: Group, family: Family) -> Group:
+    """A prompt with two answers out of its own words: all that a comparison of layouts needs."""
+    words = prompt.prompt_ids[~torch.isin(prompt.prompt_ids, torch.tensor(family.image_token_ids))]
+    answers = (words[:8], words[-5:])
+    return replace(prompt, responses=answers, weights=tuple(torch.ones(len(answer)) for answer in answers))
 
 
 def typical_group(dataset: Dataset) -> Group | None:

@@ -17,8 +17,9 @@ from sightline.data.sources import load_rows, rows_of
 from sightline.errors import DataError, RecipeError
 from sightline.objectives.objective import Objective
 from sightline.objectives.roles import CORRUPTED
+from sightline.rollouts.prompts import PromptDataset
 
-KINDS: dict[int, Kind] = {1: "demonstrations", 2: "pairs"}
+KINDS: dict[int, Kind] = {0: "prompts", 1: "demonstrations", 2: "pairs"}
 """What a row is to an objective, by how many responses it needs."""
 
 
@@ -58,6 +59,8 @@ def training_rows(
     kind = kind_of(objective, rows)
 
     def dataset(rows: Rows) -> Dataset:
+        if kind == "prompts":
+            return PromptDataset(rows, config, renderer)
         groups = GroupDataset(rows, config, renderer, kind)
         return WithCorruptedPictures(groups) if CORRUPTED in objective.roles else groups
 
@@ -74,7 +77,7 @@ def training_rows(
 
 
 def kind_of(objective: Objective, rows: Rows) -> Kind:
-    """What a row is to the objective: a pair, a demonstration, or, for unpaired preferences, what the first row has."""
+    """What a row is to the objective: prompt, demonstration or pair; for unpaired preferences what the first one is."""
     if objective.num_responses is not None:
         return KINDS[objective.num_responses]
     first = rows.example(0)

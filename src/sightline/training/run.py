@@ -1,10 +1,12 @@
 """`train(recipe)`: from a recipe to a run folder."""
 
+import contextlib
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from sightline.training.arguments import training_arguments
 from sightline.training.finish import finish, read_card
 from sightline.training.layout_choice import choose_layout
 from sightline.training.metrics import MetricsFile
+from sightline.training.online_setup import online_trainer, panel_of, sampling_of
 from sightline.training.progress import ProgressBar
 from sightline.training.rows import training_rows
 from sightline.training.run_folder import METRICS, last_checkpoint, open_run_folder
@@ -55,6 +58,7 @@ def train(
     eval_data: Sequence[dict[str, Any]] | None = None,
     model: PreTrainedModel | None = None,
     processor: Any = None,
+    rewards: Sequence[Callable[..., Any]] = (),
     callbacks: Sequence[TrainerCallback] = (),
     console: Console | None = None,
     description: str = "Training",
@@ -63,11 +67,13 @@ def train(
 
     data, eval_data: rows (a `datasets.Dataset` or any sequence of dicts) instead of `recipe.data.source`.
     model, processor: objects already in memory instead of `recipe.model.name`.
+    rewards: functions besides `recipe.rewards`, for objectives over sampled answers.
     Raises `UserError` and its kinds for every mistake of the user's.
     """
     console = console or Console()
-    objective = build(recipe.objective)
+    objective = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
     check_reference(recipe, objective)
+    panel = panel_of(recipe, rewards) if objective.num_responses == 0 else None
     finished = finished_run(recipe)
     if finished is not None:
         console.print(f"{finished.folder} is a finished run; nothing is left to do", highlight=False)
@@ -97,7 +103,8 @@ def train(
     metrics_file = MetricsFile(folder / METRICS, resumed_step=resumed_step)
     if processes.is_main_process:
         metrics_file.write({"event": "layout", "layout": layout, "reason": reason})
-    trainer = AlignmentTrainer(
+    make = partial(online_trainer, recipe, panel=panel) if panel is not None else AlignmentTrainer
+    trainer = make(
         model=policy,
         args=training_arguments(recipe, has_eval=rows.eval is not None),
         objective=objective,
@@ -111,11 +118,12 @@ def train(
         processor=processor,
         callbacks=[metrics_file, ProgressBar(console, description), *callbacks],
     )
-    started = time.perf_counter()
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    seconds = time.perf_counter() - started
-    if rows.eval is not None and not evaluated_at_end(trainer):
-        trainer.evaluate()
+    with contextlib.closing(trainer):
+        started = time.perf_counter()
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = time.perf_counter() - started
+        if rows.eval is not None and not evaluated_at_end(trainer):
+            trainer.evaluate()
     figures = finish(trainer, folder, recipe, seconds)
     report_skipped(trainer, console)
     console.print(f"Saved to {folder}", highlight=False)
@@ -201,7 +209,10 @@ def describe_trainable(model: nn.Module) -> str:
 
 def evaluated_at_end(trainer: AlignmentTrainer) -> bool:
     """Whether the last step was already evaluated."""
-    return any("eval_loss" in line and line["step"] == trainer.state.global_step for line in trainer.state.log_history)
+    return any(
+        line["step"] == trainer.state.global_step and any(name.startswith("eval_") for name in line)
+        for line in trainer.state.log_history
+    )
 
 
 def report_skipped(trainer: AlignmentTrainer, console: Console) -> None:

@@ -33,6 +33,7 @@ class StepSettings:
 
     autocast: context of every forward. no_sync: context of every backward but the last (DDP).
     sum_over_processes: sums counts over ranks. gather: lists an object of every rank.
+    temperature: of the distribution that log-probs are taken from (that of sampling, where answers are sampled).
     """
 
     family: Family
@@ -45,6 +46,7 @@ class StepSettings:
     gather: Callable[[Any], list[Any]] = lambda thing: [thing]
     num_processes: int = 1
     process_index: int = 0
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,14 +191,23 @@ def concatenate(parts: list[LogProbs]) -> LogProbs:
 
 def _policy_log_probs(model: nn.Module, piece: MicroBatch, settings: StepSettings) -> LogProbs:
     with settings.autocast():
-        return log_probs(model, piece.batch, groups=piece.groups, features=piece.features, statistics=True)
+        return log_probs(
+            model,
+            piece.batch,
+            groups=piece.groups,
+            features=piece.features,
+            statistics=True,
+            temperature=settings.temperature,
+        )
 
 
 def _reference_log_probs(reference: Reference | None, piece: MicroBatch, settings: StepSettings) -> LogProbs | None:
     if reference is None:
         return None
     with torch.no_grad(), settings.autocast():
-        return reference.log_probs(piece.batch, groups=piece.groups, features=piece.features)
+        return reference.log_probs(
+            piece.batch, groups=piece.groups, features=piece.features, temperature=settings.temperature
+        )
 
 
 def _replay(

@@ -181,6 +181,9 @@ class AlignmentTrainer(Trainer):
             self.means.clear()
         super().log(logs, start_time)
 
+    def close(self) -> None:
+        """Give back what training held besides the model."""
+
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
         """Model or adapter as safetensors, and the processor; no pickled training arguments."""
         folder = output_dir if output_dir is not None else self.args.output_dir

@@ -1,0 +1,319 @@
+"""The online trainer: prompts in, answers sampled inside the step, judged, and from there the offline step.
+
+The library's loader only counts steps here; prompts come from `PromptStream`, because one round of sampling may serve
+several steps, and one step may need several rounds. What was sampled depends on seed, step and weights alone, so that a
+resumed run goes on as the stopped one would have.
+"""
+
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from sightline.config.online import SamplingConfig, VLLMSamplerConfig
+from sightline.errors import UserError
+from sightline.objectives.online.importance import importance_weights
+from sightline.rollouts.prompts import PromptDataset, PromptStream
+from sightline.rollouts.sampler import SamplingSettings
+from sightline.training.completions import completion_rows, completions_path, write_completions
+from sightline.training.experience import Asker, Judged, Seconds
+from sightline.training.old_log_probs import answer_log_ratio, score_by_policy, score_by_reference
+from sightline.training.online_metrics import Tally, round_metrics, sampling_metrics
+from sightline.training.reuse import Reuse
+from sightline.training.step import train_step
+from sightline.training.trainer import AlignmentTrainer, collate
+from sightline.types import Group, LogProbs
+
+SEEDS_PER_STEP = 1024
+"""Sampling seeds that one step may use: processes × rounds of dynamic sampling."""
+
+
+class Steps(Dataset):
+    """As many items as prompts to be trained on: the library's loop counts steps and epochs by them."""
+
+    def __init__(self, num_prompts: int, num_iterations: int) -> None:
+        self.length = num_prompts * num_iterations
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> None:
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What the trainer's own models say of a group's answers: log π_old, and log π/π_ref of each answer."""
+
+    old: LogProbs | None = None
+    log_ratio_to_reference: Tensor | None = None
+
+
+class OnlineTrainer(AlignmentTrainer):
+    """Trains a policy on its own answers.
+
+    asker: sampler and rewards. sampling: the recipe's sampler. prompts: the rows to answer. folder: of the run.
+    """
+
+    def __init__(
+        self, *, asker: Asker, sampling: SamplingConfig, prompts: PromptDataset, folder: Path, **options: Any
+    ) -> None:
+        super().__init__(train_dataset=Steps(len(prompts), sampling.num_iterations), **options)
+        self.asker, self.sampling, self.folder = asker, sampling, folder
+        self.settings = replace(self.settings, temperature=sampling.temperature)
+        self.sampling_settings = SamplingSettings.of(sampling)
+        self.prompts = prompts
+        self.stream = PromptStream(
+            prompts,
+            seed=self.args.seed,
+            shuffle=self.shuffle,
+            num_workers=self.args.dataloader_num_workers,
+            rank=self.settings.process_index,
+            world=self.settings.num_processes,
+        )
+        self.bad_rows = self.stream.bad_rows
+        self.reuse = Reuse(sampling.steps_per_generation, sampling.num_iterations)
+        self.position = 0
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Counts steps; nothing is read."""
+        assert isinstance(self.train_dataset, Steps)
+        loader = DataLoader(self.train_dataset, batch_size=self.args.per_device_train_batch_size, collate_fn=_nothing)
+        return self.accelerator.prepare(loader)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, list], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """One optimizer step's gradient, with a round of sampling before it where the last one is used up.
+
+        Raises `RewardError` and `SamplerError`, after a checkpoint of the steps done so far.
+        """
+        seconds = Seconds()
+        if self.reuse.is_used_up:
+            self._new_round(model, seconds)
+        model.train()
+        groups = self.reuse.take()
+        self.num_tokens += sum(group.num_tokens for group in groups)
+        started = time.perf_counter()
+        loss = train_step(
+            model,
+            groups,
+            self.objective,
+            self.reference,
+            self.settings,
+            state=self.objective_state,
+            backward=self.accelerator.backward,
+            means=self.means,
+        )
+        if loss.is_cuda:
+            torch.cuda.synchronize()  # or the update's time would be booked to the next round of sampling
+        seconds.spent("update", started)
+        self.means.add({f"seconds/{name}": (value, 1.0) for name, value in vars(seconds).items()})
+        return loss
+
+    def _new_round(self, model: nn.Module, seconds: Seconds) -> None:
+        """Sample, judge, form advantages, and put the groups where the next steps take them."""
+        self.position = self.stream.position
+        problem, judged, tried, logged = None, [], [], {}
+        try:
+            started = time.perf_counter()
+            self.asker.sampler.sync(model)
+            seconds.spent("sync", started)
+            judged, tried, logged = self._ask(seconds)
+        except UserError as error:
+            problem = error
+        self._stop_if_any(problem)
+        groups = [each.as_group() for each in judged]
+        scored = self._score(model, groups)
+        advantages = self._advantages(judged, [one.log_ratio_to_reference for one in scored])
+        for i, (advantage, one) in enumerate(zip(advantages, scored, strict=True)):
+            columns = {"advantage": advantage}
+            if one.old is not None:
+                columns["old_logp"] = one.old.logp
+                columns |= self._correction(judged[i], one.old)
+            groups[i] = judged[i].as_group(**columns)
+        self.reuse.fill(groups, [each.prompt.extra["index"] for each in judged])
+        self._log_round(tried, logged)
+        self._write_completions(judged, advantages)
+        self.position = self.stream.position
+
+    def _ask(self, seconds: Seconds) -> tuple[list[Judged], list[Judged], dict[str, float]]:
+        """A round's prompts with judged answers, everything that was tried for it, and what rewards logged.
+
+        With dynamic sampling, prompts whose answers all have the same reward make room for others, as often as the
+        recipe allows; then they are taken after all, so that every step has its size.
+        """
+        wanted = self.args.per_device_train_batch_size * self.sampling.steps_per_generation
+        kept: list[Judged] = []
+        flat: list[Judged] = []
+        logged: dict[str, float] = {}
+        rounds = self.sampling.dynamic_sampling_rounds
+        for attempt in range(1 + rounds):
+            started = time.perf_counter()
+            prompts = self.stream.take(wanted - len(kept))
+            seconds.spent("wait", started)
+            answered, said = self.asker.ask(
+                prompts,
+                self.sampling.num_generations,
+                self.sampling_settings,
+                seed=self._seed(attempt),
+                seconds=seconds,
+                trainer_state=self.state,
+            )
+            logged |= said
+            same = Tally.of(answered, len(self.asker.panel.names)).flat.tolist() if rounds else [False] * len(answered)
+            kept += [each for each, is_flat in zip(answered, same, strict=True) if not is_flat]
+            flat += [each for each, is_flat in zip(answered, same, strict=True) if is_flat]
+            if len(kept) == wanted:
+                break
+        return [*kept, *flat][:wanted], [*kept, *flat], logged
+
+    def _seed(self, attempt: int) -> int:
+        """Of the sampler: another one for every step, process and attempt."""
+        place = attempt * self.settings.num_processes + self.settings.process_index
+        return (self.args.seed * 1_000_003 + self.state.global_step) * SEEDS_PER_STEP + place
+
+    def _score(self, model: nn.Module, groups: list[Group]) -> list[Scored]:
+        """Log-probs that only can be had before the update, where something needs them."""
+        kl_in_reward = self.objective.kl_in_reward > 0
+        needed = self.reuse.num_steps > 1 or not self.asker.sampler.exact or kl_in_reward
+        if not needed:
+            return [Scored() for _ in groups]
+        old = score_by_policy(model, groups, self.settings)
+        if not kl_in_reward:
+            return [Scored(old=one) for one in old]
+        assert self.reference is not None
+        reference = score_by_reference(model, groups, self.settings, self.reference)
+        ratios = [answer_log_ratio(*pair) for pair in zip(old, reference, strict=True)]
+        return [Scored(old=one, log_ratio_to_reference=ratio) for one, ratio in zip(old, ratios, strict=True)]
+
+    def _advantages(self, judged: list[Judged], log_ratios: list[Tensor | None]) -> list[Tensor]:
+        """Of each group's answers, from the rewards of the whole round over all processes."""
+        assert self.objective.advantages is not None
+        here = Tally.of(judged, len(self.asker.panel.names))
+        ratios = [ratio for ratio in log_ratios if ratio is not None]
+        parts: list[tuple[Tally, Tensor | None]] = self.settings.gather((here, torch.cat(ratios) if ratios else None))
+        tally = Tally.join([part for part, _ in parts])
+        with_ratio = [ratio for _, ratio in parts if ratio is not None]
+        advantages = self.objective.advantages(
+            tally.total,
+            tally.group,
+            tally.length,
+            log_ratio_to_reference=torch.cat(with_ratio) if with_ratio else None,
+        )
+        first = sum(len(part.total) for part, _ in parts[: self.settings.process_index])
+        mine = advantages[first : first + len(here.total)]
+        return list(mine.split([len(each.sampled) for each in judged]))
+
+    def _correction(self, judged: Judged, old: LogProbs) -> dict[str, Tensor]:
+        """Importance weights for a sampler that is not quite the policy."""
+        if not isinstance(self.sampling, VLLMSamplerConfig):
+            return {}
+        said = torch.cat([one.log_probs for one in judged.sampled if one.log_probs is not None])
+        mode = self.sampling.importance_sampling
+        if mode == "none":
+            weight = torch.ones_like(said)
+        else:
+            weight = importance_weights(old, said, mode=mode, cap=self.sampling.importance_sampling_cap)
+        self.means.add({name: (value, 1.0) for name, value in sampling_metrics(old.logp, said, weight).items()})
+        return {} if mode == "none" else {"importance_weight": weight}
+
+    def _log_round(self, tried: list[Judged], logged: dict[str, float]) -> None:
+        names = self.asker.panel.names
+        tally = Tally.join(self.settings.gather(Tally.of(tried, len(names))))
+        if self.is_world_process_zero():
+            figures = round_metrics(tally, names) | logged
+            self.means.add({name: (value, 1.0) for name, value in figures.items()})
+
+    def _write_completions(self, judged: list[Judged], advantages: list[Tensor]) -> None:
+        step, every = self.state.global_step + 1, self.sampling.completions_steps
+        last_step = self.state.global_step + self.reuse.num_steps
+        if every is None or last_step // every == self.state.global_step // every:
+            return
+        rows = completion_rows(judged, [one.tolist() for one in advantages], self.asker.panel.names, step)
+        everywhere = self.settings.gather(rows)
+        if self.is_world_process_zero():
+            write_completions(completions_path(self.folder, step), [row for part in everywhere for row in part])
+
+    def _stop_if_any(self, problem: UserError | None) -> None:
+        """Stop all processes when one has a problem, with a checkpoint of what is done."""
+        problems = [one for one in self.settings.gather(str(problem) if problem else None) if one]
+        if not problems:
+            return
+        if self.state.global_step > 0 and self.model is not None:
+            self._save_checkpoint(self.model, trial=None)
+        raise problem or UserError(f"Another process stopped: {problems[0]}")
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Rewards of one greedy answer to each held-out prompt."""
+        dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
+        assert isinstance(dataset, PromptDataset) and self.model_wrapped is not None
+        started, judged = time.time(), []
+        self.asker.sampler.sync(self.model_wrapped)
+        mine = range(self.settings.process_index, len(dataset), self.settings.num_processes)
+        loader = DataLoader(
+            Subset(dataset, mine),
+            batch_size=self.args.per_device_eval_batch_size * self.sampling.num_generations,
+            collate_fn=collate,
+            num_workers=self.args.dataloader_num_workers,
+        )
+        greedy = replace(self.sampling_settings, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
+        for inputs in loader:
+            self._take_bad_rows(inputs["bad_rows"])
+            answered, _ = self.asker.ask(
+                inputs["groups"], 1, greedy, seed=0, seconds=Seconds(), trainer_state=self.state
+            )
+            judged += answered
+        names = self.asker.panel.names
+        figures = round_metrics(Tally.join(self.settings.gather(Tally.of(judged, len(names)))), names)
+        # of one answer a prompt there is no spread
+        figures = {name: value for name, value in figures.items() if not name.endswith(("_std", "/std"))}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        metrics[f"{metric_key_prefix}_runtime"] = time.time() - started
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def close(self) -> None:
+        """End the workers that read prompts, and the sampler."""
+        self.stream.close()
+        self.asker.sampler.close()
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)
+        positions = self.settings.gather(self.position)
+        if self.args.should_save:
+            (Path(output_dir) / "prompts.json").write_text(json.dumps({"positions": positions}))
+        if not self.reuse.is_used_up:
+            self.reuse.save(Path(output_dir) / f"answers-{self.settings.process_index}.safetensors")
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        super()._load_rng_state(checkpoint)
+        if checkpoint is None:
+            return
+        positions = json.loads((Path(checkpoint) / "prompts.json").read_text())["positions"]
+        if len(positions) != self.settings.num_processes:
+            raise UserError(
+                f"{checkpoint} was written by {len(positions)} processes and cannot be resumed by "
+                f"{self.settings.num_processes}: prompts would be lost or repeated. Start as many as before."
+            )
+        self.position = positions[self.settings.process_index]
+        self.stream.seek(self.position)
+        answers = Path(checkpoint) / f"answers-{self.settings.process_index}.safetensors"
+        if answers.is_file():
+            self.reuse.load(answers, self.prompts)
+
+
+def _nothing(items: list[None]) -> dict[str, list]:
+    """A batch of the loader that only counts."""
+    return {}
