@@ -1,0 +1,1 @@
+"""Whole optimizer steps, each program through its own trainer. docs/benchmarks.md has the method."""
