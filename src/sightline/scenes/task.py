@@ -83,8 +83,8 @@ def _items(seed: int, index: int) -> list[Item]:
     asked = [description(scene), existence(scene, "present", random), existence(scene, "absent", random)]
     if scene.inviting:
         asked.append(existence(scene, "companion", random))
-    asked.append(counting(scene, random))
-    about = attribute(scene, random)
+    asked.append(counting(scene, "shape" if index % 2 else "colour", random))
+    about = attribute(scene, "colour" if index % 2 else "shape", random)
     if about is not None:
         asked.append(about)
     return [_item(scene, question, f"{seed}-{index}-{place}") for place, question in enumerate(asked)]

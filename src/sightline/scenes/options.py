@@ -1,0 +1,55 @@
+"""Options of the `scenes` source: the group `data.scenes` of a recipe."""
+
+from dataclasses import field, fields
+from difflib import get_close_matches
+from typing import Any, Literal
+
+from pydantic import Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from sightline.config.strict import STRICT
+from sightline.errors import RecipeError
+from sightline.scenes.world import MAX_OBJECTS
+
+RowKind = Literal["demonstrations", "pairs", "prompts"]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class SceneOptions:
+    """What is drawn and asked. Options of demonstrations do nothing to pairs and prompts, and the other way round."""
+
+    kind: RowKind | None = None
+    """demonstrations: question and answer · pairs: chosen and rejected, from the model's own mistakes ·
+    prompts: question and `solution`. Left out: what the objective needs."""
+    pictures: int = Field(default=1500, ge=1)
+    """Pictures drawn."""
+    max_objects: int = Field(default=MAX_OBJECTS, ge=1, le=MAX_OBJECTS)
+    """Most objects in a picture."""
+    curriculum: list[float] = field(default_factory=list)
+    """Demonstrations: shares of the pictures at which scenes grow by one object, starting at one; [] starts full."""
+    description_habits_from: float = Field(default=0.0, ge=0, le=1)
+    """Demonstrations: share of the pictures after which descriptions name absent companions; 1 is never."""
+    existence_habits_from: float = Field(default=0.0, ge=0, le=1)
+    """Demonstrations: the same for yes/no questions about companions."""
+    omissions: float = Field(default=0.5, ge=0)
+    """Pairs: descriptions that lack an object, as rejected answers, for each hallucinated one."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Pairs: temperature that the model's answers are sampled at."""
+
+
+def scene_options(given: dict[str, Any]) -> SceneOptions:
+    """Check `data.scenes`. Raises `RecipeError` naming the option and the nearest valid one."""
+    names = [f.name for f in fields(SceneOptions)]
+    for name in given:
+        if name not in names:
+            close = get_close_matches(name, names, n=1)
+            hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."
+            raise RecipeError(f"data.scenes.{name}: there is no such option of the scenes source. {hint}")
+    try:
+        return TypeAdapter(SceneOptions).validate_python(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecipeError(
+            f"data.scenes.{where}: {first['msg']}, got {first['input']!r}. See docs/scenes.md."
+        ) from error
