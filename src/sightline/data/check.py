@@ -1,7 +1,20 @@
 """What an example must be before it is rendered. Pictures are checked when they are opened, lengths when tokenised."""
 
+from dataclasses import replace
+
 from sightline.data.defects import RowError
 from sightline.types import Example
+
+
+def checked(example: Example, num_responses: int) -> Example:
+    """The example with its first `num_responses` responses (a pair as a demonstration is its chosen side), checked.
+
+    Raises `RowError`, see `check_example`.
+    """
+    if len(example.responses) > num_responses:
+        example = replace(example, responses=example.responses[:num_responses])
+    check_example(example, num_responses)
+    return example
 
 
 def check_example(example: Example, num_responses: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch.utils.data import Dataset
 
 from sightline.config.data import DataConfig
-from sightline.data.check import check_example
+from sightline.data.check import checked
 from sightline.data.defects import RowError
 from sightline.data.render import Renderer
 from sightline.data.rows import Rows
@@ -66,12 +66,7 @@ class GroupDataset(Dataset):
 
     def example(self, index: int) -> Example:
         """Row `index` parsed, checked and cut to the responses that `kind` needs. Raises `RowError`."""
-        example = self.rows.example(index)
-        wanted = NUM_RESPONSES[self.kind]
-        if len(example.responses) > wanted:
-            example = replace(example, responses=example.responses[:wanted])
-        check_example(example, wanted)
-        return example
+        return checked(self.rows.example(index), NUM_RESPONSES[self.kind])
 
     def _read(self, index: int) -> Group | BadRow:
         try:

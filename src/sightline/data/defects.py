@@ -19,6 +19,16 @@ FIXES = {
     "template changes the text": "Use a model whose chat template writes messages as they are.",
     "template refuses the conversation": "Change the roles or their order to what the model's chat template accepts.",
     "processor refuses the row": "Mend or remove the picture, or change the processor's options in model.processor.",
+    "near-equal pair": "Sharpen the difference, or remove the row: only case, spaces or punctuation differ.",
+    "answer in the prompt": "Remove the answer from the prompt, or the row.",
+    "two assistant turns": "Join the two turns, or put the user's turn between them.",
+    "picture too small": "Use a larger picture: it is blown up until nothing can be seen.",
+    "picture too large": "Raise the resolution in model.processor, or crop: detail is lost when it is shrunk.",
+    "duplicate row": "Remove the copies: they count more than once.",
+    "picture in two splits": "Cut by picture with `sightline data split`.",
+    "contradicting labels": "Decide which of the answers is the better one.",
+    "length bias": "Balance lengths, or use a length-normalised objective: length alone tells chosen from rejected.",
+    "one-word shortcut": "Rewrite or balance: one word alone tells chosen from rejected.",
     "overlong": "Raise data.max_length, or set data.on_overlong to truncate or skip.",
 }
 """Defect → what the user can do about it."""

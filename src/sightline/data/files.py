@@ -1,5 +1,6 @@
 """Data files, folders of them and `save_to_disk` folders → parts. Nothing is unpickled."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -82,7 +83,7 @@ def _read_folder(folder: Path, split: str) -> list[Part]:
     """A `save_to_disk` folder, or the data files in it that belong to `split`; all of them where none names a split."""
     if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
         return [_read_saved(folder, split)]
-    files = sorted(f for f in folder.rglob("*") if f.suffix in SUFFIXES and f.is_file() and not _is_hidden(f, folder))
+    files = _data_files(folder)
     if not files:
         expected = ", ".join(SUFFIXES)
         raise DataError(
@@ -109,6 +110,17 @@ def _read_saved(folder: Path, split: str) -> Part:
     return Part(table=Undecoded(saved), source=folder.name, media_dir=folder)
 
 
+def splits_in(path: Path) -> list[str]:
+    """The splits of a file or folder; one unnamed split is `train`."""
+    if (path / "dataset_dict.json").is_file():
+        return list(json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"])
+    if not path.is_dir() or (path / "state.json").is_file():
+        return ["train"]
+    names = {split_of(file.relative_to(path)) for file in _data_files(path)}
+    order = list(dict.fromkeys(SPLIT_WORDS.values()))
+    return sorted((n for n in names if n), key=order.index) or ["train"]
+
+
 def split_of(path: Path) -> str | None:
     """The split that a file's name or folders say (`data/train-00000-of-00002.parquet`), nearest name first."""
     for part in (path.stem, *(p.name for p in path.parents)):
@@ -116,6 +128,10 @@ def split_of(path: Path) -> str | None:
             if word in SPLIT_WORDS:
                 return SPLIT_WORDS[word]
     return None
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.rglob("*") if f.suffix in SUFFIXES and f.is_file() and not _is_hidden(f, folder))
 
 
 def _is_hidden(file: Path, folder: Path) -> bool:

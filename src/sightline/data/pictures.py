@@ -45,6 +45,31 @@ class LazyPicture:
         except Exception as error:
             raise self._undecodable(error) from error
 
+    def open_small(self) -> tuple[tuple[int, int], Image.Image]:
+        """Size as stored, and the picture decoded as small as the format allows above 96 pixels, RGB.
+
+        The whole file is read. Raises `RowError`.
+        """
+        raw = self._read()
+        size = raw.size
+        try:
+            if self.image is None:
+                raw.draft("RGB", (96, 96))
+            raw.load()
+            return size, to_rgb(raw)
+        except Exception as error:
+            raise self._undecodable(error) from error
+
+    def encoded(self) -> bytes:
+        """The file as it is; PNG for an open image. Raises `RowError` when there is none."""
+        if self.data is not None:
+            return self.data
+        if self.image is None:
+            return self._file().read_bytes()
+        buffer = io.BytesIO()
+        self.image.save(buffer, "PNG")
+        return buffer.getvalue()
+
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) as stored, from the header alone. Raises `RowError`."""

@@ -14,7 +14,7 @@ from datasets import ReadInstruction
 from torch.utils.data import Subset
 
 from sightline.config.data import DataConfig, SourceConfig
-from sightline.data.files import SUFFIXES, read_path
+from sightline.data.files import SUFFIXES, read_path, splits_in
 from sightline.data.hub import read_hub
 from sightline.data.registry import read_registry
 from sightline.data.rows import Entry, Part, Rows
@@ -58,6 +58,21 @@ def stream_rows(config: DataConfig, split: str | None = None) -> Iterator[Entry]
         if config.limit is not None and count >= config.limit:
             return
         yield entry
+
+
+def split_names(config: DataConfig) -> list[str]:
+    """The splits that the source has; `config.split` alone where it is a slice, a registry or a mixture."""
+    path = Path(config.source).expanduser()
+    if not config.source or "[" in config.split:
+        return [config.split]
+    if path.exists():
+        return splits_in(path)
+    if _looks_like_path(config.source):
+        return [config.split]  # reading it will say that it is not there
+    try:
+        return list(map(str, datasets.get_dataset_split_names(config.source, config.subset)))
+    except (OSError, ValueError, datasets.exceptions.DatasetsError):
+        return [config.split]
 
 
 def rows_of(rows: Any, *, media_dir: Path | None = None, format: str = "auto", source: str = "rows") -> Rows:

@@ -1,0 +1,177 @@
+"""Rows of any format → clean parquet: pictures embedded, conversational columns, every row checked.
+
+Columns: `images`, `prompt`, then `chosen` and `rejected`, or `completion`, with `label` for unpaired preferences; then
+the source's other columns, text and numbers as they are and everything else as JSON.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import datasets
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sightline.data.check import check_example
+from sightline.data.defects import RowError
+from sightline.data.pictures import LazyPicture
+from sightline.data.rows import Entry
+from sightline.errors import DataError
+from sightline.types import Example
+
+GROUP = 64
+"""Rows of a parquet row group: a few megabytes of pictures."""
+MESSAGES = [
+    {
+        "role": datasets.Value("string"),
+        "content": [{"type": datasets.Value("string"), "text": datasets.Value("string")}],
+    }
+]
+PLAIN = {bool: "bool", int: "int64", float: "float64", str: "string"}
+
+
+class Exported(NamedTuple):
+    """How many rows were written, and the errors of those that were left out."""
+
+    num_rows: int
+    skipped: list[RowError]
+
+
+class Shape(NamedTuple):
+    """Columns of the responses, and the type of each further column."""
+
+    responses: tuple[str, ...]
+    extra: dict[str, str]
+
+
+def export(entries: Iterable[Entry], again: Iterable[Entry], path: Path, *, skip: bool = False) -> Exported:
+    """Write the rows to `path`; the file appears whole or not at all.
+
+    entries, again: the same rows twice, read front to back: once to find the columns' types, once to write.
+    skip: leave bad rows out instead of raising `RowError`. Raises `DataError` when no row is left or kinds are mixed.
+    """
+    skipped: list[RowError] = []
+    shape = _shape(entry_examples(entries, skip=skip, skipped=skipped))
+    features = _features(shape)
+    schema = features.arrow_schema.with_metadata(
+        {"huggingface": json.dumps({"info": {"features": features.to_dict()}})}
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(path.name + ".unfinished")
+    count = 0
+    skipped.clear()
+    try:
+        with pq.ParquetWriter(unfinished, schema, compression="snappy") as writer:
+            for group in _groups(_written(entry_examples(again, skip=skip, skipped=skipped), shape, skip, skipped)):
+                writer.write_table(pa.Table.from_pylist(group, schema=schema))
+                count += len(group)
+        if not count:
+            raise DataError(f"{path}: no row could be written; the first says: {skipped[0] if skipped else 'none'}")
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return Exported(count, skipped)
+
+
+def entry_examples(entries: Iterable[Entry], *, skip: bool, skipped: list[RowError]) -> Iterator[Example]:
+    """The examples of rows, checked but for their pictures; bad ones are raised, or skipped and listed."""
+    for entry in entries:
+        try:
+            example = entry.example()
+            check_example(example, len(example.responses))
+        except RowError as error:
+            if not skip:
+                raise
+            skipped.append(error)
+            continue
+        yield example
+
+
+def _shape(examples: Iterable[Example]) -> Shape:
+    kinds: dict[tuple[str, ...], str] = {}
+    types: dict[str, set[str]] = {}
+    for example in examples:
+        kinds.setdefault(_response_columns(example), example.id)
+        for name, value in example.extra.items():
+            if value is not None:
+                types.setdefault(name, set()).add(PLAIN.get(type(value), "json"))
+    if len(kinds) > 1:
+        found = " and ".join(f"{', '.join(columns) or 'prompts alone'} ({row})" for columns, row in kinds.items())
+        raise DataError(f"The rows are of several kinds: {found}. Convert them apart.")
+    responses = next(iter(kinds), ())
+    taken = {"images", "prompt", *responses}
+    extra = {name: found.pop() if len(found) == 1 else "json" for name, found in types.items() if name not in taken}
+    return Shape(responses, extra)
+
+
+def _response_columns(example: Example) -> tuple[str, ...]:
+    match len(example.responses):
+        case 0:
+            return ()
+        case 1:
+            return ("completion",) if example.responses[0].label is None else ("completion", "label")
+        case _:
+            return ("chosen", "rejected")
+
+
+def _features(shape: Shape) -> datasets.Features:
+    columns: dict[str, Any] = {"images": datasets.List(datasets.Image()), "prompt": MESSAGES}
+    for name in shape.responses:
+        columns[name] = datasets.Value("bool") if name == "label" else MESSAGES
+    for name, kind in shape.extra.items():
+        columns[name] = datasets.Value("string" if kind == "json" else kind)
+    return datasets.Features(columns)
+
+
+def _written(
+    examples: Iterable[Example], shape: Shape, skip: bool, skipped: list[RowError]
+) -> Iterator[dict[str, Any]]:
+    for example in examples:
+        try:
+            yield _row(example, shape)
+        except RowError as error:
+            if not skip:
+                raise
+            skipped.append(error)
+
+
+def _row(example: Example, shape: Shape) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "images": [_embedded(picture) for picture in example.images],
+        "prompt": _messages(example.prompt),
+    }
+    for name, response in zip(shape.responses, example.responses, strict=False):
+        row[name] = _messages(response.messages)
+    if "label" in shape.responses:
+        row["label"] = example.responses[0].label
+    for name, kind in shape.extra.items():
+        value = example.extra.get(name)
+        row[name] = json.dumps(value, default=str) if kind == "json" and value is not None else value
+    return row
+
+
+def _embedded(picture: Any) -> dict[str, Any]:
+    """The picture's own bytes, after a look whether they decode."""
+    assert isinstance(picture, LazyPicture)
+    picture.open_small()
+    return {"bytes": picture.encoded(), "path": picture.path.name if picture.path else None}
+
+
+def _messages(messages: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
+    return [
+        {"role": m["role"], "content": [{"type": p["type"], "text": p.get("text")} for p in m["content"]]}
+        for m in messages
+    ]
+
+
+def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    group: list[dict[str, Any]] = []
+    for row in rows:
+        group.append(row)
+        if len(group) == GROUP:
+            yield group
+            group = []
+    if group:
+        yield group
