@@ -27,6 +27,11 @@ class ModelConfig:
     """Keep the vision tower as it is; its features are then computed once for policy and reference."""
     freeze_projector: bool = True
     """Keep the projector between tower and language model as it is."""
+    quantize: Literal["none", "nf4", "int8"] = "none"
+    """Store the language model's frozen linear layers in 4 or 8 bits (bitsandbytes) and compute in bfloat16; needs
+    `lora`. Vision tower, projector and output head stay as they are."""
+    random_weights: bool = False
+    """Start from random weights (drawn by `seed`) of the architecture in the model's config.json."""
     processor: Options = field(default_factory=dict)
     """Options of the processor (`do_image_splitting`, `max_pixels`, `longest_edge`, …); saved with the model."""
 
@@ -43,6 +48,12 @@ class LoraConfig:
     """Dropout on the adapter's input. The prompt's mask is shared by its responses."""
     target_modules: str | list[str] = "language"
     """language: the language model's linear layers · all-linear: tower and projector too · names or a regex."""
+    use_rslora: bool = False
+    """Scale by α/√r instead of α/r (arXiv:2312.03732), for high ranks."""
+    use_dora: bool = False
+    """Train magnitudes of weights apart from their directions (arXiv:2402.09353); slower."""
+    init: Literal["default", "gaussian", "pissa"] = "default"
+    """Where the adapter starts; pissa: from the largest singular values of the weights (arXiv:2404.02948)."""
     adapter: str | None = None
     """Folder of an adapter to train further."""
 

@@ -42,13 +42,26 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
     `lora.add_lora` or `load.unfreeze` then makes it trainable. Raises ModelError where it is not a vision-language
     model, or files or weights are missing.
     """
-    read_config(config)
+    architecture = read_config(config)
     attention = None if config.attn_implementation == "auto" else config.attn_implementation
+    if config.random_weights:
+        model: Any = AutoModelForImageTextToText.from_config(architecture, attn_implementation=attention)
+    else:
+        model = _pretrained(config, torch.device(device), attention)
+    model.requires_grad_(False)
+    decoder = model.get_decoder()
+    shares = config.attn_implementation == "auto" and decoder.config._attn_implementation == "sdpa"
+    if shares and torch.device(device).type == "cpu" and family_of(model).layout == "prefix":
+        decoder.set_attn_implementation(SHARED_PREFIX)
+    return model.to(device).eval()
+
+
+def _pretrained(config: ModelConfig, device: torch.device, attention: str | None) -> PreTrainedModel:
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             _folder(config),
             revision=config.revision or "main",
-            dtype=_dtype(config, torch.device(device)),
+            dtype=_dtype(config, device),
             attn_implementation=attention,
             trust_remote_code=config.trust_remote_code,
             use_safetensors=True,
@@ -66,12 +79,7 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
             f"The weights of {config.name!r} lack {len(missing)} tensors that its config.json asks for, such as "
             f"{missing[0]!r}; they would start at random. Take weights and config.json from the same model."
         )
-    model.requires_grad_(False)
-    decoder = model.get_decoder()
-    shares = config.attn_implementation == "auto" and decoder.config._attn_implementation == "sdpa"
-    if shares and torch.device(device).type == "cpu" and family_of(model).layout == "prefix":
-        decoder.set_attn_implementation(SHARED_PREFIX)
-    return model.to(device).eval()
+    return model
 
 
 def unfreeze(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
