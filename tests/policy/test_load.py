@@ -50,6 +50,17 @@ def test_a_processor_is_saved_under_its_own_name_and_loads_again(loaded: Load, n
     assert torch.equal(make_group(again).prompt_ids, make_group(family.processor).prompt_ids)
 
 
+def test_settings_for_videos_survive_a_machine_without_torchvision(tiny_model: Folder, tmp_path: Path) -> None:
+    for name, kind in {"qwen2_5_vl": "Qwen2VLVideoProcessor", "smolvlm": "SmolVLMVideoProcessor"}.items():
+        folder = _copy(tiny_model(name), tmp_path / name)
+        saved = json.loads((folder / "processor_config.json").read_text())
+        assert saved["video_processor"] == {"video_processor_type": kind}
+        _edit(folder / "processor_config.json", video_processor={"video_processor_type": kind, "fps": 3})
+        load_processor(ModelConfig(name=str(folder))).save_pretrained(tmp_path / name / "again")
+        again = json.loads((tmp_path / name / "again" / "processor_config.json").read_text())
+        assert again["video_processor"] == {"video_processor_type": kind, "fps": 3}
+
+
 def test_weights_come_in_the_precision_asked_for(loaded: Load) -> None:
     assert {p.dtype for p in loaded("llava").model.parameters()} == {torch.float32}
     assert {p.dtype for p in loaded("llava", dtype="bfloat16").model.parameters()} == {torch.bfloat16}

@@ -4,13 +4,15 @@ Some processors (Qwen-VL, InternVL, SmolVLM) insist on a video processor, and th
 is absent the same processor is loaded without its video part; pictures then go through transformers' Pillow classes.
 """
 
+import json
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from transformers import AutoProcessor, PretrainedConfig, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processor_class_from_name
-from transformers.utils import is_torchvision_available
+from transformers.utils import cached_file, is_torchvision_available
 
 from sightline.errors import ModelError
 
@@ -36,10 +38,23 @@ def from_pretrained(
         ) from error
 
 
+VIDEO_PROCESSORS = {
+    "InternVLProcessor": "InternVLVideoProcessor",
+    "Qwen2VLProcessor": "Qwen2VLVideoProcessor",
+    "Qwen2_5_VLProcessor": "Qwen2VLVideoProcessor",
+    "Qwen3VLProcessor": "Qwen3VLVideoProcessor",
+    "SmolVLMProcessor": "SmolVLMVideoProcessor",
+}
+"""The video part of each processor; transformers' own table is empty where torchvision is missing."""
+
+
 class NoVideo:
-    """Stands where a video processor would; chat templates ask it for these two numbers."""
+    """Stands where a video processor would, and keeps its settings; chat templates ask it for these two numbers."""
 
     num_frames, fps = 0, 0
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        self.settings = settings
 
     def __call__(self, *_: Any, **__: Any) -> None:
         raise ModelError("This processor takes videos only where torchvision is installed; pictures need none.")
@@ -47,30 +62,60 @@ class NoVideo:
 
 @cache
 def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
-    """The same processor class, of the same name, without its video processor (the last of its parts)."""
+    """The same processor class, of the same name, without its video processor (the last of its parts).
+
+    Its settings are saved all the same, so that the folder loads whole where torchvision is installed.
+    """
     assert kind.get_attributes()[-1] == "video_processor"
 
     def get_attributes(cls: type[ProcessorMixin]) -> list[str]:
         return [name for name in kind.get_attributes() if name != "video_processor"]
 
     def get_arguments(cls: type[ProcessorMixin], *args: Any, **options: Any) -> list[Any]:
-        found = super(without_video(kind), cls)._get_arguments_from_pretrained(*args, **options)
+        found = super(made, cls)._get_arguments_from_pretrained(*args, **options)
         # the constructor has a place for it, and `ProcessorMixin` takes no more parts than attributes
         return [*found, None]
+
+    def load(cls: type[ProcessorMixin], folder: str, **options: Any) -> ProcessorMixin:
+        processor = super(made, cls).from_pretrained(folder, **options)
+        settings = _video_settings(folder, options.get("revision", "main"))
+        if settings is not None:
+            processor.video_processor = NoVideo(settings)
+        return processor
+
+    def to_dict(self: ProcessorMixin) -> dict[str, Any]:
+        return {**super(made, self).to_dict(), "video_processor": self.video_processor.settings}
 
     def reduce(self: ProcessorMixin) -> tuple[Any, ...]:
         return (_rebuild, (kind, self.__dict__))
 
+    named = VIDEO_PROCESSORS.get(kind.__name__)
     members = {
         "__doc__": kind.__doc__,
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
-        "video_processor": NoVideo(),
+        "video_processor": NoVideo({"video_processor_type": named} if named else {}),
         "get_attributes": classmethod(get_attributes),
         "_get_arguments_from_pretrained": classmethod(get_arguments),
+        "from_pretrained": classmethod(load),
+        "to_dict": to_dict,
         "__reduce__": reduce,
     }
-    return type(kind.__name__, (kind,), members)
+    made: Any = type(kind.__name__, (kind,), members)
+    return made
+
+
+def _video_settings(folder: str, revision: str) -> dict[str, Any] | None:
+    """The video processor's settings where transformers would look for them, or None."""
+    for name in ("processor_config.json", "video_preprocessor_config.json", "preprocessor_config.json"):
+        file = cached_file(folder, name, revision=revision, _raise_exceptions_for_missing_entries=False)
+        if file is None:
+            continue
+        settings = json.loads(Path(file).read_text(encoding="utf-8"))
+        settings = settings.get("video_processor") if name == "processor_config.json" else settings
+        if settings is not None:
+            return settings
+    return None
 
 
 def _rebuild(kind: type[ProcessorMixin], state: dict[str, Any]) -> ProcessorMixin:
