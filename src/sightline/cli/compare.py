@@ -23,6 +23,8 @@ def run(argv: list[str]) -> int:
     from sightline.cli.quiet import quiet
 
     quiet()
+    if given.serve:
+        return _serve(given)
     from rich.console import Console
 
     from sightline.cli.tasks import tasks_of
@@ -60,10 +62,34 @@ def _arguments() -> Arguments:
     arguments.add_argument(
         "--show", type=positive, default=300, help="questions on the page, the telling ones first [300]"
     )
+    arguments.add_argument(
+        "--serve", action="store_true", help="instead, a page on 127.0.0.1 to upload pictures and ask"
+    )
+    arguments.add_argument("--port", type=positive, help="port of --serve [the first free one from 7860]")
     arguments.add_argument("--batch-size", type=positive, default=32, help="answers at a time [32]")
     arguments.add_argument("--json", action="store_true", help="print the tests as JSON and nothing else")
     add_model_flags(arguments)
     return arguments
+
+
+def _serve(given: argparse.Namespace) -> int:
+    """The app, until it is interrupted. All bases stay in memory."""
+    from importlib.util import find_spec
+
+    from sightline.evaluation.models import Models, source_of
+
+    if find_spec("gradio") is None:
+        raise RecipeError("`--serve` needs gradio: `pip install 'sightline[app]'`.")
+    from sightline.app.page import serve
+
+    sources = [source_of(text) for text in given.models]
+    models = Models(sources, device=given.device, dtype=given.dtype, keep=len(sources))
+    labels = [source.label for source in sources]
+    for label in labels:
+        with models.use(label):
+            pass  # a model that cannot be loaded is named before the page is there
+    serve(models, labels, port=given.port)
+    return 0
 
 
 def _answers(given: argparse.Namespace, tasks: list[Any], console: Any) -> dict[str, dict[str, list[Any]]]:

@@ -1,0 +1,60 @@
+"""Several models answer one question in turns, a token each: what the page shows while they write."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from PIL import Image
+from transformers import ProcessorMixin
+
+from sightline.data.pictures import LazyPicture
+from sightline.data.render import Renderer
+from sightline.evaluation.models import Models
+from sightline.policy.stream import stream
+from sightline.types import Example, Group
+
+
+@dataclass
+class Answer:
+    """A model's answer so far. seconds: spent on it alone. done: nothing more comes."""
+
+    label: str
+    text: str = ""
+    tokens: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    done: bool = False
+
+
+def answers(
+    models: Models, labels: Sequence[str], picture: Image.Image | None, question: str, *, max_new_tokens: int
+) -> Iterator[list[Answer]]:
+    """The answers of all models after every round of one token each. Adapters of one base are swapped between turns.
+
+    Greedy, so that a difference between columns is one of the models. The list is the same object each time.
+    """
+    said = [Answer(label) for label in labels]
+    streams: dict[str, Iterator[int]] = {}
+    while not all(answer.done for answer in said):
+        for answer in (a for a in said if not a.done):
+            started = time.perf_counter()
+            with models.use(answer.label) as (model, processor):
+                if answer.label not in streams:
+                    group = prompt(processor, picture, question)
+                    streams[answer.label] = stream(model, processor, group, max_new_tokens=max_new_tokens)
+                token = next(streams[answer.label], None)
+            answer.done = token is None
+            if token is not None:
+                answer.tokens.append(token)
+                # decoded anew as a whole: a token may be half a character
+                answer.text = processor.tokenizer.decode(answer.tokens, skip_special_tokens=True).strip()
+            answer.seconds += time.perf_counter() - started
+        yield said
+
+
+def prompt(processor: ProcessorMixin, picture: Image.Image | None, question: str) -> Group:
+    """The question about the picture as the model's own template writes it. Raises `RowError` for what it refuses."""
+    pictures = () if picture is None else (LazyPicture(where="the picture", image=picture),)
+    content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": question}]
+    message = {"role": "user", "content": content}
+    example = Example(id="question", source="the question", row=0, prompt=(message,), images=pictures)
+    return Renderer(processor).prompt(example)
