@@ -88,6 +88,23 @@ def test_a_copy_shares_what_is_never_trained(loaded: Load) -> None:
     assert not any(p.requires_grad for n, p in copied.items())
 
 
+def test_an_adapter_that_is_trained_further_is_part_of_the_start(loaded: Load) -> None:
+    llava = loaded("llava")
+    policy = policy_of(llava, lora=True)
+    move(policy)
+    policy.eval()
+    group = llava.group()
+    batch, features = prefix.lay_out([group]), encode(policy, [group])
+    start = log_probs(policy, batch, groups=[group], features=features).logp.detach()
+    reference = build_reference(policy, ReferenceConfig(), has_lora=True, needed=True)
+    assert reference is not None and reference.mode == "frozen-copy"
+    own = {id(p) for p in policy.parameters()}
+    added = sum(p.numel() for p in reference.model.parameters() if id(p) not in own)
+    assert added == sum(p.numel() for p in policy.parameters() if p.requires_grad), "a copy of the adapter alone"
+    move(policy)
+    torch.testing.assert_close(reference.log_probs(batch, groups=[group], features=features).logp, start)
+
+
 def test_what_means_nothing_is_refused(loaded: Load) -> None:
     model = loaded("llava").model
     assert build_reference(model, ReferenceConfig(), has_lora=False, needed=False) is None

@@ -55,8 +55,9 @@ class Reference:
 def build_reference(model: nn.Module, config: ReferenceConfig, has_lora: bool, needed: bool) -> Reference | None:
     """The reference that a recipe asks for; None where the objective needs none.
 
-    model: the policy before its first step (and before FSDP shards it). auto is adapter-off with LoRA, frozen-copy
-    without. A copy shares the weights that are never trained. Raises RecipeError where the choice means nothing.
+    model: the policy before its first step (and before FSDP shards it). auto is adapter-off with a new adapter,
+    frozen-copy otherwise. A copy shares the weights that are never trained: of an adapted model it holds the adapter
+    alone. Raises RecipeError where the choice means nothing.
     """
     if not needed:
         if config.type in ("auto", "none"):
@@ -64,7 +65,8 @@ def build_reference(model: nn.Module, config: ReferenceConfig, has_lora: bool, n
         raise RecipeError(
             f"`reference.type` is {config.type!r}, but this objective compares with no reference. Leave it out."
         )
-    mode = config.type if config.type != "auto" else "adapter-off" if has_lora else "frozen-copy"
+    can_switch_off = has_lora and config.update_every is None and _is_neutral(model)
+    mode = config.type if config.type != "auto" else "adapter-off" if can_switch_off else "frozen-copy"
     if mode == "none":
         raise RecipeError("`reference.type` is 'none', but this objective needs a reference. Leave it out for `auto`.")
     if mode == "adapter-off":
@@ -74,6 +76,12 @@ def build_reference(model: nn.Module, config: ReferenceConfig, has_lora: bool, n
             )
         return Reference(mode=mode, model=without_engine(model))
     return Reference(mode=mode, model=_frozen_copy(without_engine(model)))
+
+
+def _is_neutral(model: nn.Module) -> bool:
+    """Whether the adapter adds nothing yet; one that is trained further is part of where the policy starts."""
+    outer = [p for name, p in model.named_parameters() if "lora_B" in name]
+    return not any(bool(p.any()) for p in outer)
 
 
 def _frozen_copy(model: nn.Module) -> nn.Module:
