@@ -65,3 +65,17 @@ def test_the_objective_decides_what_a_full_run_does(tmp_path, tiny_model, rows):
     full = run(tmp_path / "full", tiny_model("llava"), rows, lora=None, learning_rate=1e-4)
     assert curve(full.folder)[0] == pytest.approx(0.6931, abs=1e-4)
     assert curve(full.folder)[3] < 0.69
+
+
+def test_a_moving_reference_changes_the_curve_and_survives_a_resume(tmp_path, tiny_model, rows):
+    fixed = run(tmp_path / "fixed", tiny_model("llava"), rows, max_steps=4)
+    options = {"reference": {"update_every": 1, "update_weight": 0.5}, "save_steps": 2, "max_steps": 4}
+    moving = run(tmp_path / "moving", tiny_model("llava"), rows, **options)
+    assert curve(moving.folder)[0] == pytest.approx(curve(fixed.folder)[0], abs=1e-6)
+    assert curve(moving.folder)[3] != pytest.approx(curve(fixed.folder)[3], abs=1e-5)
+    (moving.folder / "sightline.json").unlink()
+    for file in (moving.folder / "checkpoint-4").iterdir():
+        file.unlink()
+    before = curve(moving.folder)
+    run(moving.folder, tiny_model("llava"), rows, **options, resume=True)
+    assert curve(moving.folder) == before

@@ -19,6 +19,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--overwrite-output-dir", action="store_true", help="empty the folder of an earlier quickstart")
     parser.add_argument("--seed", type=int, default=0, help="seed of pairs, order and adapters [0]")
     parser.add_argument("--num-scenes", type=int, default=1000, help="pictures to evaluate on [1000]")
+    parser.add_argument("--max-steps", type=int, help="fewer optimizer steps than the recipes say, to try the path")
     options = parser.parse_args(argv)
     folder = make_folder(options.output_dir, overwrite=options.overwrite_output_dir)
     quiet()
@@ -27,7 +28,9 @@ def run(argv: list[str]) -> int:
     from sightline.quickstart.journey import quickstart
 
     console = Console()
-    report = quickstart(folder, seed=options.seed, console=console, num_scenes=options.num_scenes)
+    report = quickstart(
+        folder, seed=options.seed, console=console, num_scenes=options.num_scenes, max_steps=options.max_steps
+    )
     console.print(f"\nOpen {report} in a browser; the figures are in {folder / 'metrics.json'}", highlight=False)
     return 0
 

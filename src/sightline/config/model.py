@@ -64,3 +64,8 @@ class ReferenceConfig:
 
     type: Literal["auto", "adapter-off", "frozen-copy", "none"] = "auto"
     """auto takes what objective and model need: none, adapter-off with LoRA, frozen-copy without."""
+    update_every: int | None = Field(default=None, ge=1)
+    """TR-DPO (arXiv:2404.09656): move the reference towards the policy after every so many steps; left out: never."""
+    update_weight: float = Field(default=0.6, gt=0, le=1)
+    """How far it moves: W_ref ← (1 − w)·W_ref + w·W. 1 copies the policy; below 1 with LoRA the reference keeps dense
+    copies of the adapted weights."""

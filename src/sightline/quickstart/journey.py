@@ -36,6 +36,7 @@ class Journey:
     seed: int
     console: Console
     num_scenes: int
+    max_steps: int | None = None
     timings: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -47,13 +48,13 @@ class Journey:
         self.timings[name] = time.perf_counter() - started
 
 
-def quickstart(folder: Path, *, seed: int, console: Console, num_scenes: int) -> Path:
+def quickstart(folder: Path, *, seed: int, console: Console, num_scenes: int, max_steps: int | None = None) -> Path:
     """Run the journey into `folder` and return the report's path.
 
     seed: of pairs, sampling, order and adapters; the held-out scenes are the same for every seed. num_scenes: pictures
-    to evaluate on.
+    to evaluate on. max_steps: fewer optimizer steps than the recipes say, to try the path.
     """
-    journey = Journey(folder, seed, console, num_scenes)
+    journey = Journey(folder, seed, console, num_scenes, max_steps)
     task = scenes_task(num_scenes)
     records: dict[str, list[Record]] = {}
     with journey.step("The embedded model answers held-out questions"):
@@ -94,6 +95,7 @@ def recipe_of(journey: Journey, name: str) -> Recipe:
             *("--data.source", str(journey.folder / "pairs")),
             *("--output-dir", str(journey.folder / name)),
             *("--seed", str(journey.seed)),
+            *(("--max-steps", str(journey.max_steps)) if journey.max_steps else ()),
         ],
     )
 

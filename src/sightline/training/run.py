@@ -23,13 +23,14 @@ from sightline.objectives.objective import Objective, build
 from sightline.policy.families import family_of
 from sightline.policy.load import load_model, load_processor, trainable_summary, unfreeze
 from sightline.policy.lora import add_lora
-from sightline.policy.reference import build_reference
+from sightline.policy.reference import Reference, build_reference
 from sightline.training.arguments import training_arguments
 from sightline.training.finish import finish, read_card
 from sightline.training.layout_choice import choose_layout
 from sightline.training.metrics import MetricsFile
 from sightline.training.online_setup import online_trainer, panel_of, sampling_of
 from sightline.training.progress import ProgressBar
+from sightline.training.reference_updates import ReferenceUpdates
 from sightline.training.rows import training_rows
 from sightline.training.run_folder import METRICS, last_checkpoint, open_run_folder
 from sightline.training.trainer import AlignmentTrainer
@@ -99,6 +100,7 @@ def train(
     reference = build_reference(
         policy, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
     )
+    updates = reference_updates(recipe, reference, policy, checkpoint)
     resumed_step = _step_of(checkpoint) if processes.is_main_process else None
     metrics_file = MetricsFile(folder / METRICS, resumed_step=resumed_step)
     if processes.is_main_process:
@@ -116,7 +118,7 @@ def train(
         train_dataset=rows.train,
         eval_dataset=rows.eval,
         processor=processor,
-        callbacks=[metrics_file, ProgressBar(console, description), *callbacks],
+        callbacks=[metrics_file, ProgressBar(console, description), *updates, *callbacks],
     )
     with contextlib.closing(trainer):
         started = time.perf_counter()
@@ -142,6 +144,13 @@ def check_reference(recipe: Recipe, objective: Objective) -> None:
             f"`objective.type: {recipe.objective.type}` has no reference, but `reference.type` is "
             f"{recipe.reference.type}. Leave `reference` out."
         )
+    if recipe.reference.update_every is not None and (
+        not objective.needs_reference or recipe.reference.type == "adapter-off"
+    ):
+        raise RecipeError(
+            "`reference.update_every` moves a copy of the model: it needs an objective with a reference, and "
+            "`reference.type` auto or frozen-copy."
+        )
     if recipe.reference.type == "adapter-off" and recipe.lora is None:
         raise RecipeError(
             "`reference.type: adapter-off` turns the adapter off, but the recipe trains all weights. "
@@ -156,6 +165,19 @@ def finished_run(recipe: Recipe) -> RunResult | None:
     if card is None or recipe.max_steps > card["steps"]:
         return None
     return RunResult(folder=folder, model=None, processor=None, metrics=card["metrics"], seconds=card["seconds"])
+
+
+def reference_updates(
+    recipe: Recipe, reference: Reference | None, policy: nn.Module, checkpoint: Path | None
+) -> list[ReferenceUpdates]:
+    """TR-DPO's callback where the recipe asks for it, with the reference of the checkpoint."""
+    if reference is None or recipe.reference.update_every is None:
+        return []
+    config = recipe.reference
+    updates = ReferenceUpdates(reference, policy, every=recipe.reference.update_every, weight=config.update_weight)
+    if checkpoint is not None:
+        updates.resume(checkpoint)
+    return [updates]
 
 
 def find_checkpoint(recipe: Recipe, folder: Path) -> Path | None:
