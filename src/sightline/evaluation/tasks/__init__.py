@@ -7,7 +7,9 @@ from pathlib import Path
 from sightline.errors import RecipeError
 from sightline.evaluation.task import Task
 from sightline.evaluation.tasks.amber import discriminative, generative
+from sightline.evaluation.tasks.captions import chair_task
 from sightline.evaluation.tasks.pope import SETTINGS, pope
+from sightline.evaluation.tasks.short_answers import anls_task, chartqa, choice, mathvista, vqa
 
 Builder = Callable[[Path], list[Task]]
 
@@ -19,6 +21,12 @@ BENCHMARKS: dict[str, Builder] = {
     "pope-random": lambda folder: [pope(folder, "random")],
     "pope-popular": lambda folder: [pope(folder, "popular")],
     "pope-adversarial": lambda folder: [pope(folder, "adversarial")],
+    "chair": lambda folder: [chair_task(folder)],
+    "vqa": lambda data: [vqa(data)],
+    "anls": lambda data: [anls_task(data)],
+    "chartqa": lambda data: [chartqa(data)],
+    "choice": lambda data: [choice(data)],
+    "mathvista": lambda data: [mathvista(data)],
 }
 """Name on the command line → its tasks. `amber` and `pope` stand for all of theirs."""
 
