@@ -34,12 +34,24 @@ class MllamaFamily(Family):
         return True
 
     def concatenate(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        # the mask runs along tokens and pictures at once, and is made anew for a grid
-        return super().concatenate([{k: v for k, v in one.items() if k in self.SHELVED} for one in inputs])
+        """As `Family.concatenate`; the mask along tokens is filled on the left, as prompts are for generation."""
+        masks = [one["cross_attention_mask"] for one in inputs if "cross_attention_mask" in one]
+        longest = max((mask.shape[1] for mask in masks), default=0)
+
+        def filled(one: dict[str, Any]) -> dict[str, Any]:
+            kept = {name: one[name] for name in self.SHELVED if name in one}
+            if "cross_attention_mask" in one:
+                mask = one["cross_attention_mask"]
+                missing = mask.new_zeros(1, longest - mask.shape[1], *mask.shape[2:])
+                kept["cross_attention_mask"] = torch.cat([missing, mask], 1)
+            return kept
+
+        return super().concatenate([filled(one) for one in inputs])
 
     def encode(self, groups: list[Group]) -> list[Pieces]:
         device = self.model.device
-        inputs = {k: v.to(device) for k, v in self.concatenate([g.model_inputs for g in groups]).items()}
+        joined = self.concatenate([group.model_inputs for group in groups])
+        inputs = {name: joined[name].to(device) for name in self.SHELVED}
         seen = self.model.model.vision_model(**inputs).last_hidden_state
         states = self.model.model.multi_modal_projector(seen)
         return [{"states": row[: _num_pictures(g)]} for row, g in zip(states, groups, strict=True)]
