@@ -16,11 +16,13 @@ import torch
 from torch.utils.data import dataloader
 from transformers import TrainerCallback
 
-from benchmarks.step import shapes, sightline_program
+from benchmarks.step import sightline_program
 from benchmarks.step.case import Case
 from benchmarks.step.operator_clock import ELSEWHERE, OperatorClock
 from benchmarks.step.plan import SETTINGS, case_of
 from benchmarks.step.rows import write_rows
+from benchmarks.step.shapes import build
+from benchmarks.step.smolvlm import SMOLVLM_36M
 from sightline.policy import forward
 from sightline.training import step, trainer
 
@@ -73,7 +75,7 @@ def book_parts(clock: OperatorClock) -> None:
 def gemm_rate(case: Case) -> float:
     """FLOP/s of float32 matrix products of the language model's sizes."""
     tokens = case.prompt_tokens + case.responses * case.response_tokens
-    sizes = shapes.SMOLVLM_36M
+    sizes = SMOLVLM_36M
     a, b = torch.randn(tokens, sizes.hidden), torch.randn(sizes.hidden, sizes.intermediate)
     best = float("inf")
     for _ in range(50):
@@ -117,14 +119,18 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     case = case_of(options.task, "sightline", steps=options.steps)
-    built = shapes.build(case.shape, case.grid)
-    data = Path(tempfile.mkdtemp()) / "rows.parquet"
-    write_rows(case, built.processor, data)
+    folder = Path(tempfile.mkdtemp())
+    built = build(case.shape, case.grid)
+    built.model.save_pretrained(folder / "model")
+    built.processor.save_pretrained(folder / "model")
+    write_rows(case, built.processor, folder / "rows.parquet")
+    sightline_program.prepare(case)
+    model, processor = sightline_program.load(case, folder / "model")
     rate = gemm_rate(case)
     clock = OperatorClock()
     steps = ClockedSteps(clock)
     book_parts(clock)
-    sightline_program.train(case, built.model, built.processor, data, [steps])
+    sightline_program.train(case, model, processor, folder / "rows.parquet", [steps])
     show(clock, steps.cpu, max(rate, gemm_rate(case)), options.steps - 2, options.operators)
 
 

@@ -12,10 +12,10 @@ from typing import Any
 import datasets
 import numpy as np
 from PIL import Image
-from transformers import AutoProcessor
 
-from benchmarks.step import shapes
 from benchmarks.step.case import Case, read_case
+from benchmarks.step.random_model import CORPUS
+from benchmarks.step.shapes import build, read_processor
 
 
 def write_rows(case: Case, processor: Any, path: Path) -> None:
@@ -55,7 +55,7 @@ def response_lengths(random: np.random.Generator, case: Case) -> list[int]:
 
 def single_token_words(tokenizer: Any) -> list[str]:
     """Words that are one token with a space in front and one without."""
-    words = sorted({word for line in shapes.CORPUS for word in line.split() if word.isalpha()})
+    words = sorted({word for line in CORPUS for word in line.split() if word.isalpha()})
     return [word for word in words if num_tokens(tokenizer, word) == 1 == num_tokens(tokenizer, " " + word)]
 
 
@@ -101,8 +101,9 @@ def as_jpeg(picture: Image.Image) -> bytes:
 
 if __name__ == "__main__":
     wanted, model_folder, data = read_case(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3])
-    if not model_folder.exists():
-        built = shapes.build(wanted.shape, wanted.grid)
-        built.model.save_pretrained(model_folder)
+    if not (model_folder / "processor_config.json").exists():
+        built = build(wanted.shape, wanted.grid, "meta" if wanted.in_memory else "cpu")
+        if not wanted.in_memory:
+            built.model.save_pretrained(model_folder)
         built.processor.save_pretrained(model_folder)
-    write_rows(wanted, AutoProcessor.from_pretrained(model_folder), data)
+    write_rows(wanted, read_processor(model_folder), data)

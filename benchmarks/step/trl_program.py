@@ -10,7 +10,6 @@ from datasets import Dataset, load_dataset
 from peft import LoraConfig
 from transformers import (
     AutoModelForImageTextToText,
-    AutoProcessor,
     PreTrainedModel,
     ProcessorMixin,
     Trainer,
@@ -20,6 +19,7 @@ from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTr
 
 from benchmarks.step.case import Case
 from benchmarks.step.rollouts import recorded_reward
+from benchmarks.step.shapes import read_processor
 
 
 def prepare(case: Case) -> None:
@@ -34,7 +34,7 @@ def load(case: Case, folder: Path) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Model and processor, by transformers."""
     dtype = torch.bfloat16 if case.device == "cuda" else torch.float32
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(case.device)
-    return model, AutoProcessor.from_pretrained(folder)
+    return model, read_processor(folder)
 
 
 def train(

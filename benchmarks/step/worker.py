@@ -12,6 +12,7 @@ from torch import nn
 
 from benchmarks.step.case import Case, Measured, read_case
 from benchmarks.step.meter import FlopsOfLastStep, Memory, Meter, timed_loading
+from benchmarks.step.shapes import build, read_processor, tiles_a_picture
 
 
 def run(case: Case, folder: Path, data: Path) -> Measured:
@@ -24,7 +25,10 @@ def run(case: Case, folder: Path, data: Path) -> Measured:
     else:
         from benchmarks.step import trl_program as program
     program.prepare(case)
-    model, processor = program.load(case, folder)
+    if case.in_memory:
+        model, processor = build(case.shape, case.grid, case.device).model.requires_grad_(False), read_processor(folder)
+    else:
+        model, processor = program.load(case, folder)
     touch(model)
     load = os.getloadavg()[0]
     meter = Meter(model, Memory(case.device))
@@ -41,7 +45,7 @@ def run(case: Case, folder: Path, data: Path) -> Measured:
         gradient_norms=[row["grad_norm"] for row in meter.rows],
         memory=meter.highest,
         model_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
-        tiles_a_picture=case.grid[0] * case.grid[1] + (case.grid != (1, 1)),
+        tiles_a_picture=tiles_a_picture(case),
         prompt_tokens=case.prompt_tokens,
         flops=flops.counted,
         weights=(weights.before, lora_weight(trained.model)),

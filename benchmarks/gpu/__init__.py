@@ -1,0 +1,1 @@
+"""The same comparison on one GPU, with models of real size."""
