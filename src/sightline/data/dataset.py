@@ -10,7 +10,7 @@ from sightline.config.data import DataConfig
 from sightline.data.check import checked
 from sightline.data.defects import RowError
 from sightline.data.render import Renderer
-from sightline.data.rows import Rows
+from sightline.data.rows import Entry, Rows
 from sightline.data.sources import rows_of
 from sightline.errors import RecipeError
 from sightline.layout.share import share_prefix
@@ -42,7 +42,8 @@ class GroupDataset(Dataset):
     def __init__(self, rows: Any, config: DataConfig, renderer: Renderer, kind: Kind) -> None:
         media_dir = Path(config.media_dir) if config.media_dir else None
         self.rows = rows_of(rows, media_dir=media_dir, format=config.format)
-        self.config, self.renderer, self.kind = config, renderer, kind
+        self.config, self.renderer = config, renderer
+        self.kind: Kind = kind
         self.items = _runs_on_one_picture(self.rows) if config.share_pictures else None
 
     def __len__(self) -> int:
@@ -68,18 +69,34 @@ class GroupDataset(Dataset):
         """Row `index` parsed, checked and cut to the responses that `kind` needs. Raises `RowError`."""
         return checked(self.rows.example(index), NUM_RESPONSES[self.kind])
 
+    def bad_row(self, index: int, error: RowError) -> BadRow:
+        """What stands for a row that gives no group."""
+        return bad_row(self.rows.name(index), error, self.config)
+
     def _read(self, index: int) -> Group | BadRow:
         try:
-            example = self.example(index)
-            return self.renderer.prompt(example) if self.kind == "prompts" else self.renderer.group(example)
+            return render(self.example(index), self.renderer, self.kind)
         except RowError as error:
             return self.bad_row(index, error)
 
-    def bad_row(self, index: int, error: RowError) -> BadRow:
-        """What stands for a row that gives no group."""
-        overlong = error.defect == "overlong" and self.config.on_overlong == "skip"
-        skip = overlong or self.config.on_bad_row == "skip"
-        return BadRow(self.rows.name(index), str(error), error.defect, skip)
+
+def render(example: Example, renderer: Renderer, kind: Kind) -> Group:
+    """The group of a checked example. Raises `RowError`."""
+    return renderer.prompt(example) if kind == "prompts" else renderer.group(example)
+
+
+def read_entry(entry: Entry, renderer: Renderer, kind: Kind, config: DataConfig) -> Group | BadRow:
+    """A row as it comes from a source, parsed, checked and rendered."""
+    try:
+        return render(checked(entry.example(), NUM_RESPONSES[kind]), renderer, kind)
+    except RowError as error:
+        return bad_row(entry.name, error, config)
+
+
+def bad_row(name: str, error: RowError, config: DataConfig) -> BadRow:
+    """What stands for a row that gives no group."""
+    overlong = error.defect == "overlong" and config.on_overlong == "skip"
+    return BadRow(name, str(error), error.defect, overlong or config.on_bad_row == "skip")
 
 
 def _runs_on_one_picture(rows: Rows) -> list[list[int]]:
