@@ -21,7 +21,7 @@ class SceneOptions:
     kind: RowKind | None = None
     """demonstrations: question and answer · pairs: chosen and rejected, from the model's own mistakes ·
     prompts: question and `solution`. Left out: what the objective needs."""
-    pictures: int = Field(default=1500, ge=1)
+    pictures: int = Field(default=2500, ge=1)
     """Pictures drawn."""
     max_objects: int = Field(default=MAX_OBJECTS, ge=1, le=MAX_OBJECTS)
     """Most objects in a picture."""
@@ -31,7 +31,7 @@ class SceneOptions:
     """Demonstrations: share of the pictures after which descriptions name absent companions; 1 is never."""
     existence_habits_from: float = Field(default=0.0, ge=0, le=1)
     """Demonstrations: the same for yes/no questions about companions."""
-    omissions: float = Field(default=0.5, ge=0)
+    omissions: float = Field(default=1.2, ge=0)
     """Pairs: descriptions that lack an object, as rejected answers, for each hallucinated one."""
     temperature: float = Field(default=1.0, gt=0)
     """Pairs: temperature that the model's answers are sampled at."""
