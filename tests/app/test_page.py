@@ -1,6 +1,9 @@
 """The comparison app: answers in turns, and the page in a real browser that talks to this machine only."""
 
+import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -55,11 +58,17 @@ def test_models_that_take_turns_say_what_each_says_alone(models: Models) -> None
 
 @pytest.fixture(scope="module")
 def address(models: Models) -> Iterator[str]:
-    gradio = pytest.importorskip("gradio")
-    from sightline.app.page import serve
-
-    yield serve(models, ["base", "tuned"], port=None, block=False)
-    gradio.close_all()
+    """The app as a user starts it, in a process of its own."""
+    pytest.importorskip("gradio")
+    base, tuned = models.sources["base"], models.sources["tuned"]
+    command = [sys.executable, "-m", "sightline.cli.main", "compare", f"base={base.base}", f"tuned={tuned.adapter}"]
+    server = subprocess.Popen([*command, "--serve", "--device", "cpu"], stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    found = re.search(r"Open (http://127\.0\.0\.1:\d+/)", server.stdout.readline())
+    assert found is not None
+    yield found.group(1)
+    server.terminate()
+    server.wait(timeout=60)
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
@@ -74,6 +83,7 @@ def test_a_picture_is_uploaded_and_both_models_answer_in_a_browser(address: str,
         page.goto(address)
         page.set_input_files("input[type=file]", str(tmp_path / "picture.png"))
         page.wait_for_selector("img[alt]", timeout=60_000)
+        page.fill("#longest input[type=number]", "8")
         page.fill("#question textarea", "<b>What</b> is this?")
         page.click("#ask")
         page.wait_for_function(

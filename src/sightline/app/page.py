@@ -37,7 +37,7 @@ def build(models: Models, labels: Sequence[str]) -> gr.Blocks:
             picture = gr.Image(type="pil", label="Picture", height=320, sources=["upload", "clipboard"], scale=1)
             with gr.Column(scale=2):
                 question = gr.Textbox(label="Question", value="Describe this image.", elem_id="question")
-                longest = gr.Slider(8, 512, value=128, step=8, label="Longest answer, tokens")
+                longest = gr.Slider(8, 512, value=128, step=8, label="Longest answer, tokens", elem_id="longest")
                 ask = gr.Button("Ask", variant="primary", elem_id="ask")
         shown = gr.HTML(columns([Answer(label, done=True) for label in labels]), elem_id="answers")
 

@@ -1,5 +1,6 @@
 """Models by name for evaluation: a hub id, a folder, a run of ours, or an adapter on one loaded base."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,12 @@ from transformers import ProcessorMixin
 
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
-from sightline.policy.load import load_model, load_processor
+from sightline.policy.load import EMBEDDED, load_model, load_processor
 
 RUN_CARD = "sightline.json"
 ADAPTER = "adapter_config.json"
+SMALL = 2**24
+"""Bytes up to which a file of weights is hashed whole."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,11 @@ class Source:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What tells this model's answers from another's: names as they were given, and versions."""
+        """What tells this model's answers from another's: names as they were given, weights, and versions."""
         versions = {name: version(name) for name in ("sightline", "transformers", "torch", "peft")}
-        return {"model": self.base, "adapter": self.adapter, "versions": versions}
+        folders = [EMBEDDED if self.base == "embedded" else Path(self.base), Path(self.adapter or "")]
+        weights = [fingerprint(folder) for folder in folders[: 1 if self.adapter is None else 2] if folder.is_dir()]
+        return {"model": self.base, "adapter": self.adapter, "weights": weights, "versions": versions}
 
 
 class Loaded(NamedTuple):
@@ -55,6 +60,19 @@ def source_of(text: str, adapter: str | None = None) -> Source:
     if adapter is None and (folder / ADAPTER).is_file():
         name, adapter = _base_of(folder), str(folder)
     return Source(label or _short(adapter or name), name, adapter)
+
+
+def fingerprint(folder: Path) -> str:
+    """Tells a folder's weights from those of another training: a hash of its safetensors, of 64 samples of each large one."""
+    found = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        size = path.stat().st_size
+        found.update(f"{path.name} {size}".encode())
+        with path.open("rb") as file:
+            for place in range(64) if size > SMALL else (0,):
+                file.seek(place * size // 64)
+                found.update(file.read(SMALL if size <= SMALL else 4096))
+    return found.hexdigest()[:16]
 
 
 def _base_of(folder: Path) -> str:
