@@ -79,6 +79,12 @@ class DataConfig:
     """Longest prompt + response in tokens; None is no limit. Pictures are never cut."""
     on_overlong: Literal["error", "skip", "truncate"] = "error"
     """What to do with a longer one: stop, skip the row, or trim the response."""
+    cache_tokens: bool = False
+    """Tokenise all rows before training and keep the result, without pixels: bad rows show before the first step."""
+    cache_dir: str | None = None
+    """Folder of that result; in the user's cache folder when left out."""
+    dataset_num_proc: int = Field(1, ge=1)
+    """Processes that tokenise."""
     share_pictures: bool = False
     """Make neighbouring rows on one picture one group: picture and common prompt are computed once."""
     seed: int = 0

@@ -9,9 +9,11 @@ from torch.utils.data import Dataset
 from sightline.config.data import DataConfig
 from sightline.data.check import checked
 from sightline.data.defects import RowError
+from sightline.data.download import cache_folder
 from sightline.data.render import Renderer
 from sightline.data.rows import Entry, Rows
 from sightline.data.sources import rows_of
+from sightline.data.token_cache import tokenised
 from sightline.errors import RecipeError
 from sightline.layout.share import share_prefix
 from sightline.types import Example, Group
@@ -35,6 +37,7 @@ class GroupDataset(Dataset):
 
     rows: `Rows`, or what `rows_of` takes. kind: pairs (chosen, rejected), demonstrations (the answer, or the chosen
     side of a pair), prompts (no response).
+    With `config.cache_tokens` all rows are tokenised here, once for all runs on the same rows and processor.
     With `config.share_pictures` consecutive rows on one picture are one item; its bad rows are left out of the group
     when they are to be skipped, and listed in `extra["skipped"]`.
     """
@@ -44,6 +47,11 @@ class GroupDataset(Dataset):
         self.rows = rows_of(rows, media_dir=media_dir, format=config.format)
         self.config, self.renderer = config, renderer
         self.kind: Kind = kind
+        self.cache = None
+        if config.cache_tokens:
+            folder = Path(config.cache_dir).expanduser() if config.cache_dir else cache_folder() / "tokens"
+            number = NUM_RESPONSES[kind]
+            self.cache = tokenised(self.rows, renderer, number, folder, num_processes=config.dataset_num_proc)
         self.items = _runs_on_one_picture(self.rows) if config.share_pictures else None
 
     def __len__(self) -> int:
@@ -75,7 +83,11 @@ class GroupDataset(Dataset):
 
     def _read(self, index: int) -> Group | BadRow:
         try:
-            return render(self.example(index), self.renderer, self.kind)
+            if self.cache is not None:
+                self.cache.raise_if_bad(index)
+            example = self.example(index)
+            cached = None if self.cache is None else self.cache.group(index, example, self.renderer)
+            return render(example, self.renderer, self.kind) if cached is None else cached
         except RowError as error:
             return self.bad_row(index, error)
 

@@ -41,7 +41,9 @@ def read_file(path: Path) -> list[Part]:
 
 
 def _part(path: Path, table: Any) -> Part:
-    return Part(table=table, source=path.name, media_dir=path.parent)
+    status = path.stat()
+    stamp = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    return Part(table=table, source=path.name, media_dir=path.parent, stamp=stamp)
 
 
 def _read_table(path: Path) -> Any:
@@ -107,7 +109,7 @@ def _read_saved(folder: Path, split: str) -> Part:
         if split not in saved:
             raise DataError(f"data.split: {str(folder)!r} has no split {split!r}. It has {', '.join(map(str, saved))}.")
         saved = saved[split]
-    return Part(table=Undecoded(saved), source=folder.name, media_dir=folder)
+    return Part(table=Undecoded(saved), source=folder.name, media_dir=folder, stamp=saved._fingerprint)
 
 
 def splits_in(path: Path) -> list[str]:

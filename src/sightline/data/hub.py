@@ -30,5 +30,6 @@ def read_hub(
             f"data.source: {name!r} is no file or folder here, and the hub gave no split {split!r} of it: "
             f"{str(error).splitlines()[0]} Check the spelling and the network."
         ) from error
-    table = Streamed(rows) if isinstance(rows, datasets.IterableDataset) else Undecoded(rows)
-    return Part(table=table, source=name, media_dir=Path(HF_HOME))
+    if isinstance(rows, datasets.IterableDataset):
+        return Part(table=Streamed(rows), source=name, media_dir=Path(HF_HOME))
+    return Part(table=Undecoded(rows), source=name, media_dir=Path(HF_HOME), stamp=rows._fingerprint)

@@ -32,7 +32,9 @@ def read_meta(path: Path, content: Mapping[str, Any]) -> list[Part]:
             )
         root = _find(path, str(entry["root"])) or path.parent / str(entry["root"])
         weight = float(entry.get("repeat_time", 1))
-        parts.append(Part(table=JsonLines(annotation), source=name, media_dir=root, weight=weight))
+        status = annotation.stat()
+        stamp = f"{annotation.resolve()} {status.st_size} {status.st_mtime_ns}"
+        parts.append(Part(table=JsonLines(annotation), source=name, media_dir=root, weight=weight, stamp=stamp))
     return parts
 
 

@@ -75,7 +75,7 @@ def _read_entry(path: Path, name: str, entry: Mapping[str, Any], media_dir: Path
     format = "alpaca" if formatting == "alpaca" else "sharegpt"
     limit = entry.get("num_samples")
     return [
-        replace(part, table=table, source=name, format=format, limit=limit)
+        replace(part, table=table, source=name, format=format, limit=limit, stamp=f"{part.stamp} {json.dumps(entry)}")
         for part, table in zip(parts, tables, strict=True)
     ]
 

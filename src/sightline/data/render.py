@@ -4,10 +4,12 @@ Prompt and responses are tokenised apart: the prompt exactly as in generation, a
 A response ends with the end-of-turn token, which is a target. Truncation trims responses only; pictures are never cut.
 """
 
+from hashlib import sha256
 from typing import Any, Literal
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 from transformers import ProcessorMixin
 
@@ -51,6 +53,26 @@ class Renderer:
         names = {self.template.picture_mark, getattr(self.processor, "image_token", self.template.picture_mark)}
         return frozenset(self.tokenizer.convert_tokens_to_ids(sorted(names)))
 
+    @property
+    def fingerprint(self) -> str:
+        """Changes with everything that decides how a row is tokenised."""
+        tokenizer = self.tokenizer
+        vocabulary = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab()))
+        templates = (self.processor.chat_template, tokenizer.chat_template)
+        options = {k: v for k, v in vars(self.processor).items() if isinstance(v, str | int | float | bool | None)}
+        limits = (self.max_length, self.on_overlong, transformers.__version__, type(self.processor).__name__)
+        parts = (vocabulary, templates, options, self.processor.image_processor.to_json_string(), limits)
+        return sha256(repr(parts).encode()).hexdigest()
+
+    def extra(self, example: Example, num_truncated: int = 0) -> dict[str, Any]:
+        """What the group carries besides tensors of the row: other columns, labels, the count of trimmed responses."""
+        extra = dict(example.extra)
+        if num_truncated:
+            extra["num_truncated"] = num_truncated
+        if any(r.label is not None for r in example.responses):
+            extra["label"] = torch.tensor([bool(r.label) for r in example.responses])
+        return extra
+
     def prompt(self, example: Example) -> Group:
         """The prompt alone, for generation. Raises `RowError`."""
         text = self._prompt_text(example)
@@ -84,19 +106,14 @@ class Renderer:
     def _group(self, example: Example, text: str, responses: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> Group:
         inputs = self._process(text, example)
         prompt_ids = inputs["input_ids"][0]
-        extra = dict(example.extra)
         responses, weights, num_truncated = self._fit(len(prompt_ids), responses, weights, _where(example))
-        if num_truncated:
-            extra["num_truncated"] = num_truncated
-        if any(r.label is not None for r in example.responses):
-            extra["label"] = torch.tensor([bool(r.label) for r in example.responses])
         return Group(
             id=example.id,
             prompt_ids=prompt_ids,
             responses=responses,
             weights=weights,
             model_inputs={k: v for k, v in inputs.items() if k not in NOT_FOR_THE_MODEL},
-            extra=extra,
+            extra=self.extra(example, num_truncated),
         )
 
     def _process(self, text: str, example: Example) -> dict[str, Any]:

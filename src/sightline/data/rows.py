@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +21,7 @@ class Part:
     table: gives the row for an integer, and iterates over all rows in order, an unreadable row being its `RowError`;
     one without a length can only be iterated over. media_dir: folder that its picture paths are relative to and cannot
     leave; None takes any path (rows made in Python). allow_urls, format: see `formats.parse`. weight, limit: see
-    `sources.mixed`.
+    `sources.mixed`. stamp: changes when the file does; None where nothing tells.
     """
 
     table: Any
@@ -30,6 +31,7 @@ class Part:
     format: str = "auto"
     weight: float = 1.0
     limit: int | None = None
+    stamp: str | None = None
 
     def recognised(self) -> "Part":
         """The same with its format recognised from its first rows, where that is left to us."""
@@ -130,6 +132,18 @@ class Rows(Sequence):
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """For each row the index of its part, and its number there."""
         return self._part, self._number
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Equal for equal rows of unchanged files; None for rows made in Python."""
+        if any(part.stamp is None for part in self.parts):
+            return None
+        digest = sha256()
+        for part in self.parts:
+            digest.update(repr((part.stamp, part.source, part.format, part.media_dir, part.allow_urls)).encode())
+        for places in self.places:
+            digest.update(places.tobytes())
+        return digest.hexdigest()
 
     @property
     def formats(self) -> dict[str, str]:

@@ -143,6 +143,7 @@ def _parts(config: DataConfig | SourceConfig, split: str, *, streaming: bool = F
             format=config.format,
             media_dir=media_dir or part.media_dir,
             allow_urls=config.allow_urls,
+            stamp=f"{part.stamp} {config.columns}" if part.stamp and config.columns else part.stamp,
         )
         for part in parts
     ]
