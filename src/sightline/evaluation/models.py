@@ -63,7 +63,7 @@ def source_of(text: str, adapter: str | None = None) -> Source:
 
 
 def fingerprint(folder: Path) -> str:
-    """Tells a folder's weights from those of another training: a hash of its safetensors, of 64 samples of each large one."""
+    """Tells weights from those of another training: a hash of the safetensors, of 64 samples of each large one."""
     found = hashlib.sha256()
     for path in sorted(folder.glob("*.safetensors")):
         size = path.stat().st_size
