@@ -12,9 +12,7 @@ def run(folder: Path, source: str) -> subprocess.CompletedProcess:
     package = folder / "torchvision"
     package.mkdir()
     (package / "__init__.py").write_text(source)
-    program = (
-        "from sightline import torchvision_ops as ops; import torchvision; print(torchvision.works, ops.LIBRARY)"
-    )
+    program = "from sightline import torchvision_ops as ops; import torchvision; print(torchvision.works, ops.LIBRARY)"
     environment = {**os.environ, "PYTHONPATH": str(folder), "OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
 

@@ -17,7 +17,7 @@ class DataError(UserError):
 
 
 class ModelError(UserError):
-    """A model or processor that cannot be loaded or trained: not a VLM, missing files, a processor that does not match."""
+    """A model or processor that cannot be loaded or trained: not a VLM, missing files, a wrong processor."""
 
 
 class RewardError(UserError):

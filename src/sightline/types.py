@@ -150,8 +150,8 @@ class LogProbs:
     """What a model says of the responses of a batch, token by token.
 
     logp[t] is in nats; response[t] in 0…R−1; response_group[r] in 0…num_groups−1, responses of a group adjacent and in
-    the group's order. weight 0 marks tokens that are not targets. Optional per token: entropy (nats), top1 (the target was the
-    most likely token), mean_logit (mean over the vocabulary), log_sum_sq = log Σ p² (WPO, arXiv:2406.11827).
+    the group's order. weight 0 marks tokens that are not targets. Optional per token: entropy (nats), top1 (the target
+    was the most likely token), mean_logit (mean over the vocabulary), log_sum_sq = log Σ p² (WPO, arXiv:2406.11827).
     """
 
     logp: Float[Tensor, " targets"]
