@@ -58,36 +58,36 @@ class Recipe:
     seed: int = 42
     """Seed of everything random in training."""
 
-    per_device_train_batch_size: int = Field(2, ge=1)
+    per_device_train_batch_size: int = Field(default=2, ge=1)
     """Groups (prompt + responses) that one forward sees at most, on each device."""
-    gradient_accumulation_steps: int = Field(1, ge=1)
+    gradient_accumulation_steps: int = Field(default=1, ge=1)
     """Forwards a step. A step sees this × batch size × devices groups; how it is cut changes no curve."""
-    per_device_eval_batch_size: int | None = Field(None, ge=1)
+    per_device_eval_batch_size: int | None = Field(default=None, ge=1)
     """The same for evaluation; the training value when left out."""
     layout: Literal["auto", "prefix", "padded"] = "auto"
     """prefix: prompt and pictures once a group · padded: once a response · auto: prefix where exact."""
-    num_train_epochs: float = Field(1.0, gt=0)
+    num_train_epochs: float = Field(default=1.0, gt=0)
     """Passes over the data."""
-    max_steps: int = Field(-1, ge=-1)
+    max_steps: int = Field(default=-1, ge=-1)
     """Optimizer steps; above 0 it overrides the epochs."""
     shuffle: bool = True
     """Draw rows in random order; off keeps the source's order (a curriculum)."""
 
-    learning_rate: float = Field(1e-6, ge=0)
+    learning_rate: float = Field(default=1e-6, ge=0)
     """Peak learning rate."""
     lr_scheduler_type: str = "linear"
     """Schedule, by transformers' names."""
-    warmup_steps: float = Field(0, ge=0)
+    warmup_steps: float = Field(default=0, ge=0)
     """Steps of linear warm-up; below 1 a share of all steps."""
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's weight decay."""
-    adam_beta1: float = Field(0.9, ge=0, lt=1)
+    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
     """AdamW's β1."""
-    adam_beta2: float = Field(0.999, ge=0, lt=1)
+    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
     """AdamW's β2."""
-    adam_epsilon: float = Field(1e-8, gt=0)
+    adam_epsilon: float = Field(default=1e-8, gt=0)
     """AdamW's ε."""
-    max_grad_norm: float = Field(1.0, ge=0)
+    max_grad_norm: float = Field(default=1.0, ge=0)
     """Gradient norm above which gradients are scaled down."""
     optim: str = "adamw_torch"
     """Optimizer, by transformers' names."""
@@ -98,16 +98,16 @@ class Recipe:
     """Train on the CPU although a GPU is there."""
     gradient_checkpointing: bool = False
     """Recompute activations in backward: less memory, about a third more time, the same curve."""
-    dataloader_num_workers: int = Field(2, ge=0)
+    dataloader_num_workers: int = Field(default=2, ge=0)
     """Processes that read rows and run the processor."""
 
-    logging_steps: int = Field(1, ge=1)
+    logging_steps: int = Field(default=1, ge=1)
     """Steps between lines of metrics."""
-    eval_steps: int | None = Field(None, ge=1)
+    eval_steps: int | None = Field(default=None, ge=1)
     """Steps between evaluations on held-out rows; left out: at the end only, where rows are held out."""
-    save_steps: int | None = Field(None, ge=1)
+    save_steps: int | None = Field(default=None, ge=1)
     """Steps between checkpoints; left out: at the end only."""
-    save_total_limit: int | None = Field(None, ge=1)
+    save_total_limit: int | None = Field(default=None, ge=1)
     """Checkpoints to keep."""
     resume: bool | str = False
     """Go on from the last checkpoint of `output_dir`, or from a named one."""

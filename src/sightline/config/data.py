@@ -31,9 +31,9 @@ class SourceConfig:
     """Folder that picture paths are relative to; next to the file when left out."""
     allow_urls: bool = False
     """Fetch pictures that are given as http(s) addresses; otherwise they are bad rows."""
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     """Read at most this many of its rows."""
-    weight: float = Field(1.0, gt=0)
+    weight: float = Field(default=1.0, gt=0)
     """How often its rows are seen in a pass: 0.5 a random half of them, 2 each twice."""
 
 
@@ -67,15 +67,15 @@ class DataConfig:
     """Several sources instead of one, with weights and limits."""
     streaming: bool = False
     """Read the source from front to back while training, without an index or a copy; needs `max_steps`."""
-    shuffle_buffer: int = Field(1000, ge=1)
+    shuffle_buffer: int = Field(default=1000, ge=1)
     """Rows that a streaming run shuffles among."""
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     """Read at most this many rows."""
-    val_size: float = Field(0.0, ge=0)
+    val_size: float = Field(default=0.0, ge=0)
     """Rows held out for evaluation: a share below 1, a count from 1 on. Cut by picture, never by row."""
     on_bad_row: Literal["error", "skip"] = "error"
     """error stops at the first bad row; skip leaves bad rows out, counts and reports them."""
-    max_length: int | None = Field(None, ge=1)
+    max_length: int | None = Field(default=None, ge=1)
     """Longest prompt + response in tokens; None is no limit. Pictures are never cut."""
     on_overlong: Literal["error", "skip", "truncate"] = "error"
     """What to do with a longer one: stop, skip the row, or trim the response."""
@@ -83,7 +83,7 @@ class DataConfig:
     """Tokenise all rows before training and keep the result, without pixels: bad rows show before the first step."""
     cache_dir: str | None = None
     """Folder of that result; in the user's cache folder when left out."""
-    dataset_num_proc: int = Field(1, ge=1)
+    dataset_num_proc: int = Field(default=1, ge=1)
     """Processes that tokenise."""
     share_pictures: bool = False
     """Make neighbouring rows on one picture one group: picture and common prompt are computed once."""

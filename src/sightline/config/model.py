@@ -40,11 +40,11 @@ class ModelConfig:
 class LoraConfig:
     """Low-rank adapters (arXiv:2106.09685), through peft. Leave `lora` out of a recipe to train all weights."""
 
-    r: int = Field(16, ge=1)
+    r: int = Field(default=16, ge=1)
     """Rank."""
     alpha: float | None = None
     """Scale; twice the rank when left out."""
-    dropout: float = Field(0.0, ge=0, lt=1)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the adapter's input. The prompt's mask is shared by its responses."""
     target_modules: str | list[str] = "language"
     """language: the language model's linear layers · all-linear: tower and projector too · names or a regex."""

@@ -15,27 +15,27 @@ from sightline.config.strict import STRICT, Options
 class SamplingConfig:
     """What every sampler is asked for, by TRL's names."""
 
-    num_generations: int = Field(8, ge=1)
+    num_generations: int = Field(default=8, ge=1)
     """Answers sampled for each prompt: the size G of a group."""
-    max_completion_length: int = Field(512, ge=1)
+    max_completion_length: int = Field(default=512, ge=1)
     """Longest answer in tokens."""
-    temperature: float = Field(1.0, gt=0)
+    temperature: float = Field(default=1.0, gt=0)
     """Sampling temperature; log-probs in training are taken at the same one."""
-    top_p: float = Field(1.0, gt=0, le=1)
+    top_p: float = Field(default=1.0, gt=0, le=1)
     """Sample from the fewest tokens whose probabilities add up to this."""
-    top_k: int = Field(0, ge=0)
+    top_k: int = Field(default=0, ge=0)
     """Sample from so many most likely tokens; 0 is all."""
-    min_p: float = Field(0.0, ge=0, le=1)
+    min_p: float = Field(default=0.0, ge=0, le=1)
     """Sample from tokens at least this fraction as likely as the most likely one."""
     stop: list[str] = field(default_factory=list)
     """Texts behind which an answer ends, besides the model's end token."""
-    steps_per_generation: int = Field(1, ge=1)
+    steps_per_generation: int = Field(default=1, ge=1)
     """Optimizer steps that one round of sampling is split over."""
-    num_iterations: int = Field(1, ge=1)
+    num_iterations: int = Field(default=1, ge=1)
     """Times that each answer is trained on (GRPO's μ)."""
-    dynamic_sampling_rounds: int = Field(0, ge=0)
+    dynamic_sampling_rounds: int = Field(default=0, ge=0)
     """Rounds of further prompts drawn in place of groups whose rewards are all equal (DAPO); 0 keeps such groups."""
-    completions_steps: int | None = Field(None, ge=1)
+    completions_steps: int | None = Field(default=None, ge=1)
     """Steps between tables of answers and rewards, `OUTPUT/completions/*.parquet`; left out: none."""
 
 
@@ -44,7 +44,7 @@ class TransformersSamplerConfig(SamplingConfig):
     """The policy itself answers. A prompt is read once for all its answers."""
 
     type: Literal["transformers"] = "transformers"
-    batch_size: int = Field(256, ge=1)
+    batch_size: int = Field(default=256, ge=1)
     """Answers sampled at a time."""
 
 
@@ -60,13 +60,13 @@ class VLLMSamplerConfig(SamplingConfig):
     """colocate: in the training process, on the same device · server: elsewhere, over HTTP."""
     url: str = "http://127.0.0.1:8000"
     """Address of the server."""
-    server_timeout: float = Field(300.0, gt=0)
+    server_timeout: float = Field(default=300.0, gt=0)
     """Seconds that a server may be gone before the run stops with a checkpoint."""
-    gpu_memory_utilization: float = Field(0.3, gt=0, le=1)
+    gpu_memory_utilization: float = Field(default=0.3, gt=0, le=1)
     """Share of the GPU that vLLM takes (colocate)."""
-    tensor_parallel_size: int = Field(1, ge=1)
+    tensor_parallel_size: int = Field(default=1, ge=1)
     """GPUs that one vLLM spans (colocate)."""
-    max_model_len: int | None = Field(None, ge=1)
+    max_model_len: int | None = Field(default=None, ge=1)
     """Longest prompt + answer that vLLM makes room for (colocate); the model's own limit when left out."""
     sleep: bool = True
     """Give vLLM's memory back while the policy is updated (colocate, on a GPU)."""
@@ -74,7 +74,7 @@ class VLLMSamplerConfig(SamplingConfig):
     """vLLM's implementation of the model, or its transformers back end (colocate)."""
     importance_sampling: ImportanceSampling = "token_truncate"
     """Correction for vLLM's log-probs being not quite the trainer's: π_old / π_vllm, truncated at a cap or masked."""
-    importance_sampling_cap: float = Field(3.0, gt=0)
+    importance_sampling_cap: float = Field(default=3.0, gt=0)
     """The cap."""
 
     @model_validator(mode="after")
@@ -104,7 +104,7 @@ class RewardConfig:
     """Built-in name, dotted path (`package.module.function`), or `file.py:function`."""
     weight: float = 1.0
     """Factor in the sum of rewards."""
-    timeout: float = Field(120.0, gt=0)
+    timeout: float = Field(default=120.0, gt=0)
     """Seconds that one call, over all answers of a step, may take."""
     completions: Literal["as_data", "text", "messages"] = "as_data"
     """What the function gets: message lists for conversational rows and strings for others, or always one of them."""
