@@ -13,8 +13,9 @@ from torch.utils.data import DataLoader
 from sightline.config.data import DataConfig
 from sightline.data.dataset import BadRow, GroupDataset
 from sightline.data.holdout import split_by_picture
+from sightline.data.picture_keys import picture_keys
 from sightline.data.render import Renderer
-from sightline.data.sources import rows_of
+from sightline.data.sources import load_rows, rows_of
 from sightline.data.stream import GroupStream
 from sightline.errors import DataError, RecipeError
 from sightline.types import Group
@@ -169,3 +170,18 @@ def test_ranks_and_workers_share_a_stream_without_overlap(renderer, tmp_path):
         stream = GroupStream(config, renderer, "pairs", rank=rank, num_ranks=2)
         seen += [item.id for item in DataLoader(stream, batch_size=None, num_workers=2)]
     assert sorted(seen) == sorted(f"rows.jsonl:{i}" for i in range(11))
+
+
+def test_picture_keys_are_kept_for_unchanged_files(tmp_path, monkeypatch):
+    monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("sightline.data.picture_keys.KEPT_FROM", 3)
+    rows = [{"image": f"{i // 2}.png", "question": f"{i % 3}?", "answer": "x"} for i in range(6)] + [{"image": 3}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    config = DataConfig(source=str(tmp_path / "rows.jsonl"))
+    first = picture_keys(load_rows(config))
+    assert first.keys[6] is None and first.openings[0] == first.openings[1] != first.openings[2]
+    (kept,) = (tmp_path / "cache").rglob("*.parquet")
+    written = kept.stat().st_mtime_ns
+    assert picture_keys(load_rows(config)) == first and kept.stat().st_mtime_ns == written
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows[::-1])))
+    assert picture_keys(load_rows(config)).keys == first.keys[::-1]

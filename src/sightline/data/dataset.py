@@ -10,6 +10,7 @@ from sightline.config.data import DataConfig
 from sightline.data.check import checked
 from sightline.data.defects import RowError
 from sightline.data.download import cache_folder
+from sightline.data.picture_keys import picture_keys
 from sightline.data.render import Renderer
 from sightline.data.rows import Entry, Rows
 from sightline.data.sources import rows_of
@@ -115,22 +116,10 @@ def _runs_on_one_picture(rows: Rows) -> list[list[int]]:
     """Indices of consecutive rows that read the same up to their last picture; rows without one stay alone."""
     runs: list[list[int]] = []
     previous = None
-    for index in range(len(rows)):
-        opening = _opening(rows, index)
+    for index, opening in enumerate(picture_keys(rows).openings):
         if opening is not None and opening == previous:
             runs[-1].append(index)
         else:
             runs.append([index])
         previous = opening
     return runs
-
-
-def _opening(rows: Rows, index: int) -> tuple | None:
-    """The row's pictures and its prompt up to the last of them; None without a picture or for a bad row."""
-    try:
-        example = rows.example(index)
-    except RowError:
-        return None
-    parts = [(m["role"], p.get("text")) for m in example.prompt for p in m["content"]]
-    last = max((i for i, (_, text) in enumerate(parts) if text is None), default=None)
-    return None if last is None else (parts[: last + 1], [picture.key for picture in example.images])

@@ -3,7 +3,7 @@
 import random
 from typing import Any
 
-from sightline.data.defects import RowError
+from sightline.data.picture_keys import picture_keys
 from sightline.data.rows import Rows
 from sightline.data.sources import rows_of
 from sightline.errors import DataError
@@ -46,14 +46,12 @@ def clusters_by_picture(rows: Rows) -> list[list[int]]:
         return i
 
     first_with: dict[str, int] = {}
-    for index in range(len(rows)):
-        try:
-            pictures = rows.example(index).images
-        except RowError:
+    for index, keys in enumerate(picture_keys(rows).keys):
+        if keys is None:
             continue
         parent[index] = index
-        for picture in pictures:
-            parent[root(index)] = root(first_with.setdefault(picture.key, index))
+        for key in keys:
+            parent[root(index)] = root(first_with.setdefault(key, index))
     clusters: dict[int, list[int]] = {}
     for index in parent:
         clusters.setdefault(root(index), []).append(index)
