@@ -1,0 +1,129 @@
+"""Which of two answers is better, by a judge behind an OpenAI-compatible endpoint (arXiv:2306.05685, pairwise).
+
+Every pair is asked in both orders. Only a verdict that survives the swap counts as a win; one that flips with the order
+is a tie, and how often verdicts survive is reported as position consistency. Left out: grades of single answers, which
+are the reward `judge`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from sightline.errors import UserError
+from sightline.evaluation.record import Record
+from sightline.evaluation.statistics import Interval, clustered_bootstrap, wilson
+from sightline.evaluation.task import Item, Task
+from sightline.http import HTTPFailure, post_json
+from sightline.rewards.judge import data_url
+
+Verdict = Literal["first", "second", "tie"]
+Ask = Callable[[Item, str, str], Verdict | None]
+"""(item, first answer, second answer) → the better one; None where the judge's reply says nothing of the kind."""
+
+INSTRUCTION = (
+    "Two assistants answered a question about the picture. Which answer is better: right, without anything that is not "
+    "in the picture, and to the point? The order means nothing. Reply with one word: first, second or tie."
+)
+READING = re.compile(r"\b(first|second|tie)\b", re.IGNORECASE)
+
+
+class WinRate(NamedTuple):
+    """b against a. win_rate: wins of b and half the ties, of all judged. consistency: verdicts that survive the swap.
+
+    unread: pairs with a reply that was no verdict; they are left out.
+    """
+
+    win_rate: Interval
+    consistency: Interval
+    wins: int
+    losses: int
+    ties: int
+    unread: int
+
+
+def win_rate(task: Task, a: Sequence[Record], b: Sequence[Record], ask: Ask, *, num_parallel: int = 8) -> WinRate:
+    """Ask about every item that both answered, in both orders. Equal answers are ties without asking."""
+    of_b = {r.id: r for r in b}
+    items = {item.id: item for item in task.items}
+    pairs = [(items[r.id], r, of_b[r.id]) for r in a if r.id in of_b and r.id in items]
+    with ThreadPoolExecutor(num_parallel) as pool:
+        verdicts = list(pool.map(lambda pair: _both_orders(ask, *pair), pairs))
+    read = [(pair, v) for pair, v in zip(pairs, verdicts, strict=True) if v is not None]
+    points = [{"b": 1.0, "a": 0.0}.get(v, 0.5) for _, v in read]
+    pictures = [item.picture_id for (item, _, _), _ in read]
+    return WinRate(
+        win_rate=clustered_bootstrap(points, [1.0] * len(points), pictures).percent(),
+        consistency=wilson(sum(v != "flipped" for _, v in read), len(read)).percent(),
+        wins=sum(v == "b" for _, v in read),
+        losses=sum(v == "a" for _, v in read),
+        ties=sum(v in ("tie", "flipped") for _, v in read),
+        unread=len(pairs) - len(read),
+    )
+
+
+def _both_orders(ask: Ask, item: Item, a: Record, b: Record) -> Literal["a", "b", "tie", "flipped"] | None:
+    if a.answer == b.answer:
+        return "tie"
+    forward, backward = ask(item, a.answer, b.answer), ask(item, b.answer, a.answer)
+    if forward is None or backward is None:
+        return None
+    match forward, backward:
+        case "first", "second":
+            return "a"
+        case "second", "first":
+            return "b"
+        case "tie", "tie":
+            return "tie"
+    return "flipped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairJudge:
+    """Asks a server. url: up to `/v1`. key_variable: environment variable that holds the key. seconds: for one try.
+    patience: seconds in which a busy server is asked again."""
+
+    url: str
+    model: str
+    key_variable: str = "OPENAI_API_KEY"
+    seconds: float = 60.0
+    patience: float = 120.0
+
+    def __call__(self, item: Item, first: str, second: str) -> Verdict | None:
+        """One verdict. Raises `UserError` when the server cannot be reached or refuses."""
+        text = f"Question:\n{item.question}\n\nFirst answer:\n{first}\n\nSecond answer:\n{second}"
+        pictures = [{"type": "image_url", "image_url": {"url": data_url(p.open())}} for p in item.pictures]
+        body: dict[str, Any] = {
+            "model": self.model,
+            "temperature": 0,
+            "max_tokens": 8,
+            "messages": [
+                {"role": "system", "content": INSTRUCTION},
+                {"role": "user", "content": [*pictures, {"type": "text", "text": text}]},
+            ],
+        }
+        try:
+            reply = post_json(
+                f"{self.url.rstrip('/')}/chat/completions",
+                body,
+                key=os.environ.get(self.key_variable),
+                seconds=self.seconds,
+                patience=self.patience,
+            )
+        except HTTPFailure as error:
+            raise UserError(
+                f"The judge cannot be asked: {error}. Start the server, or correct --judge, --judge-model or the key "
+                f"in ${self.key_variable}."
+            ) from None
+        found = READING.findall(_content(reply))
+        return found[-1].lower() if found else None
+
+
+def _content(reply: Any) -> str:
+    """The text of a reply; empty where it has another form than OpenAI's."""
+    match reply:
+        case {"choices": [{"message": {"content": str(text)}}, *_]}:
+            return text
+    return ""

@@ -1,0 +1,94 @@
+"""Win rates: both orders, flips are ties. The server is a stub: what is tested is the protocol."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from tests.evaluation import toy
+
+from sightline.errors import UserError
+from sightline.evaluation.record import Record, record
+from sightline.evaluation.task import Item, Task
+from sightline.evaluation.win_rate import PairJudge, Verdict, win_rate
+
+
+def said(task: Task, text: str) -> list[Record]:
+    return [record(task, item, text) for item in task.items]
+
+
+def longer(item: Item, first: str, second: str) -> Verdict:
+    return "first" if len(first) > len(second) else "second"
+
+
+def test_a_judge_who_likes_long_answers_finds_them_in_either_order() -> None:
+    task = toy.task()
+    found = win_rate(task, said(task, "No"), said(task, "No, there is none."), longer)
+    assert (found.wins, found.losses, found.ties, found.unread) == (9, 0, 0, 0)
+    assert found.win_rate.value == found.consistency.value == 100.0
+    assert win_rate(task, said(task, "No, there is none."), said(task, "No"), longer).win_rate.value == 0.0
+
+
+def test_a_judge_who_likes_the_first_answer_decides_nothing() -> None:
+    task = toy.task()
+    found = win_rate(task, said(task, "No"), said(task, "Yes"), lambda item, first, second: "first")
+    assert (found.wins, found.losses, found.ties) == (0, 0, 9)
+    assert (found.win_rate.value, found.consistency.value) == (50.0, 0.0)
+
+
+def test_equal_answers_are_ties_without_asking_and_other_replies_are_counted() -> None:
+    task = toy.task()
+    same = win_rate(task, said(task, "No"), said(task, "No"), lambda *pair: pytest.fail("asked"))
+    assert (same.ties, same.consistency.value) == (9, 100.0)
+    mute = win_rate(task, said(task, "No"), said(task, "Yes"), lambda *pair: None)
+    assert (mute.unread, mute.ties) == (9, 0)
+
+
+@pytest.fixture
+def server() -> Iterator[tuple[str, list[dict], Callable[[list], None]]]:
+    """A server that answers from a script of statuses and texts, and keeps what it was asked."""
+    asked: list[dict] = []
+    script: list = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            status, text = script.pop(0) if script else (200, "second")
+            body = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=running.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{running.server_port}/v1", asked, script.extend
+    running.shutdown()
+    running.server_close()
+
+
+def test_the_judge_sees_picture_question_and_both_answers_and_is_asked_again_when_busy(server) -> None:
+    url, asked, answers = server
+    judge = PairJudge(url=url, model="stub")
+    item = toy.task().items[0]
+    answers([(503, ""), (200, "The **Second** one."), (200, "hm")])
+    assert judge(item, "Yes", "No") == "second"
+    assert judge(item, "Yes", "No") is None
+    picture, text = asked[1]["messages"][1]["content"]
+    assert picture["image_url"]["url"].startswith("data:image/png;base64,")
+    assert (
+        "First answer:\nYes" in text["text"] and "Second answer:\nNo" in text["text"] and item.question in text["text"]
+    )
+    assert (asked[1]["model"], asked[1]["temperature"], len(asked)) == ("stub", 0, 3)
+
+
+def test_a_server_that_refuses_is_the_user_s_to_mend(server) -> None:
+    url, _, answers = server
+    answers([(401, "")])
+    with pytest.raises(UserError, match=r"answered 401.*--judge-model"):
+        PairJudge(url=url, model="stub")(toy.task().items[0], "Yes", "No")
