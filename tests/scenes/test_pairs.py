@@ -41,11 +41,11 @@ def test_what_is_chosen_is_true(pairs: list[Row]):
         assert row["rejected"].lower() != row["chosen"].lower()
 
 
-def test_hallucinations_are_the_models_own_and_omissions_are_half_as_many(pairs: list[Row]):
+def test_hallucinations_are_the_models_own_and_omissions_are_as_many_as_asked_for(pairs: list[Row]):
     hallucinated, omitted = of_group(pairs, "hallucination"), of_group(pairs, "omission")
     assert len(hallucinated) > 30
     assert all(set(mentions(row["rejected"])) - set(there(row)) for row in hallucinated)
-    assert len(omitted) == round(len(hallucinated) / 2)
+    assert len(omitted) == round(SceneOptions().omissions * len(hallucinated))
     for row in omitted:
         assert set(mentions(row["rejected"])) < set(there(row))
         assert len(mentions(row["rejected"])) == len(row["objects"]) - 1

@@ -95,7 +95,7 @@ def recipe_of(journey: Journey, name: str) -> Recipe:
             *("--data.source", str(journey.folder / "pairs")),
             *("--output-dir", str(journey.folder / name)),
             *("--seed", str(journey.seed)),
-            *(("--max-steps", str(journey.max_steps)) if journey.max_steps else ()),
+            *(("--max-steps", str(journey.max_steps), "--logging-steps", "1") if journey.max_steps else ()),
         ],
     )
 

@@ -2,7 +2,7 @@
 
 Three sorts, in the proportions that held on three seeds (docs/scenes.md has the figures):
 - *hallucinations*: a sampled description that names an absent object, against the true one;
-- *omissions*: the true description less one object, against the whole one, half as many. Every hallucinated
+- *omissions*: the true description less one object, against the whole one, 1.2 for each. Every hallucinated
   description is too long, so without them the model learns to stop early;
 - *yes/no*: sampled wrong answers about present, absent and companion objects, with as many that are right to say yes as
   no: wrong yeses outnumber wrong noes, and pairs of them alone teach the model to deny everything.
