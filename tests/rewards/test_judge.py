@@ -84,7 +84,7 @@ def test_grades_are_read_from_the_reply(server, reply, score):
 
 def test_a_busy_server_is_asked_again(server):
     server.refuse = [503]
-    assert grade(server, retries=1) == [1.0]
+    assert grade(server, patience=5.0) == [1.0]
     assert len(server.requests) == 2
 
 
@@ -95,7 +95,7 @@ def test_a_refusal_is_an_error_with_what_the_server_said(server):
 
 
 def test_a_server_that_is_not_there_is_an_error():
-    judge = Judge(url="http://127.0.0.1:9/v1", model="judge-1", retries=0)
+    judge = Judge(url="http://127.0.0.1:9/v1", model="judge-1", patience=0.0)
     with pytest.raises(RewardError, match="cannot be reached"):
         judge(["a"], prompts=["b"])
 

@@ -15,8 +15,8 @@ from pydantic.dataclasses import dataclass
 
 from sightline.config.strict import STRICT
 from sightline.errors import RecipeError, RewardError
+from sightline.http import HTTPFailure, post_json
 from sightline.rewards.answers import Completion, question_of, text_of
-from sightline.rewards.http import HTTPFailure, post_json
 
 INSTRUCTION = (
     "You grade an assistant's answer to a question about the picture. Judge whether what it says is correct, whether "
@@ -50,8 +50,8 @@ class Judge:
     """Requests at a time."""
     request_seconds: float = Field(60.0, gt=0)
     """Seconds for one request."""
-    retries: int = Field(3, ge=0)
-    """Further tries when the server is busy or away."""
+    patience: float = Field(30.0, ge=0)
+    """Seconds that the server may be busy or away before the run stops."""
 
     def __call__(
         self,
@@ -85,7 +85,7 @@ class Judge:
         key = os.environ.get(self.key_variable)
         try:
             url = f"{self.url.rstrip('/')}/chat/completions"
-            reply = post_json(url, body, key=key, seconds=self.request_seconds, retries=self.retries)
+            reply = post_json(url, body, key=key, seconds=self.request_seconds, patience=self.patience)
         except HTTPFailure as error:
             raise RewardError(
                 f"Reward `judge`: {error}. Start the server, or correct `url`, `model` or the key in "

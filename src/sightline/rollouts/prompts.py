@@ -21,7 +21,8 @@ class PromptDataset(Dataset):
     """Rows as prompts; an item is a `Group` without responses, or a `BadRow`.
 
     A group's `extra` holds the row's other columns and besides them `prompt` (as the data has it: a string or
-    messages), `messages` (whether it is messages), `images` (not decoded yet) and `index` (of the item).
+    messages), `messages` (whether it is messages), `turns` (messages in any case), `text` (as the chat template writes
+    it, a picture one token), `images` (not decoded yet) and `index` (of the item).
     """
 
     def __init__(self, rows: Any, config: DataConfig, renderer: Renderer) -> None:
@@ -45,6 +46,8 @@ class PromptDataset(Dataset):
         about = {
             "prompt": [dict(message) for message in example.prompt] if as_messages else text,
             "messages": as_messages,
+            "turns": [dict(message) for message in example.prompt],
+            "text": self.groups.renderer.template.prompt(example.prompt, example.id),
             "images": example.images,
             "index": index,
         }
