@@ -17,7 +17,7 @@ LONGEST_PAUSE = 30.0
 
 
 class HTTPFailure(Exception):
-    """The server could not be reached, or refused; the message says what it answered. status: None without an answer."""
+    """The server could not be reached, or refused; the message says what it said. status: None without an answer."""
 
     def __init__(self, message: str, status: int | None = None) -> None:
         super().__init__(message)
