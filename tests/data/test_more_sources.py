@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import tarfile
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from PIL import Image
 
 from sightline.config.data import DataConfig, SourceConfig
 from sightline.data.defects import RowError
-from sightline.data.sources import load_rows, stream_rows
+from sightline.data.sources import load_rows, rows_of, stream_rows
 from sightline.errors import DataError, RecipeError
 
 PICTURE = Image.fromarray(np.full((8, 8, 3), 77, np.uint8))
@@ -257,3 +258,9 @@ def test_rows_in_order_are_read_front_to_back_and_bad_ones_are_errors(folder):
         entries = list(selected.entries())
         assert [e.name for e in entries] == [selected.name(i) for i in range(len(selected))]
         assert [isinstance(e.row, RowError) for e in entries] == [e.number == 1 for e in entries]
+
+
+def test_an_entry_is_small_enough_to_send(folder):
+    rows = rows_of([{"question": f"{i}?", "answer": "x" * 100} for i in range(1000)])
+    assert all(len(pickle.dumps(entry)) < 1000 for entry in rows.entries())
+    assert [e.example().row for e in pickle.loads(pickle.dumps(list(rows.entries())))] == list(range(1000))

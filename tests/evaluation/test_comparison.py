@@ -45,6 +45,7 @@ def test_a_model_does_not_differ_from_itself() -> None:
 def test_answers_that_the_rate_does_not_concern_are_left_out_of_the_test_but_have_a_verdict() -> None:
     task = replace(toy.task(), metrics=(*CAPTIONS, *toy.task().metrics))
     questions = answers(task, {"0-0"})
+    task = replace(task, items=[*task.items, replace(task.items[0], id="caption")])
     caption = replace(questions[0], id="caption", scores=chair.judge(chair.count_mentions(["cat"], present=["cat"])))
     found = compare(task, [*questions, caption], [*questions, caption])
     assert (found.items, found.judged) == (10, 9)

@@ -106,3 +106,15 @@ def test_a_summary_of_some_items_counts_the_others() -> None:
     assert summary.unanswered == 3
     assert summary.overall("recall").value == 100.0
     assert summary.overall("words").value == 1.0
+
+
+def test_answers_to_items_beyond_a_limit_do_not_count() -> None:
+    from sightline.evaluation.comparison import compare
+    from sightline.evaluation.record import record
+
+    task = toy.task()
+    records = [record(task, item, item.truth.capitalize() if i < 3 else "?") for i, item in enumerate(task.items)]
+    limited = replace(task, items=task.items[:3])
+    assert summarise(limited, records).counts["all"] == 3
+    assert summarise(limited, records).overall("accuracy").value == 100.0
+    assert compare(limited, records, records).items == 3

@@ -96,14 +96,19 @@ class Rows(Sequence):
         return Entry(part, number, part.table[number])
 
     def entries(self) -> Iterator[Entry]:
-        """Every row in order, read from front to back where the selection allows it; an unreadable row is its error."""
+        """Every row in order, read from front to back where the selection allows it; an unreadable row is its error.
+
+        Entries carry their part without its table, so that they can be sent to other processes.
+        """
+        bare = [replace(part, table=None) for part in self.parts]
         place = self._part.astype(np.int64) * 2**40 + self._number
         if not (np.diff(place) > 0).all():
             for index in range(len(self)):
+                part, number = bare[self._part[index]], int(self._number[index])
                 try:
-                    yield self.entry(index)
+                    yield Entry(part, number, self[index])
                 except RowError as error:
-                    yield Entry(self.parts[self._part[index]], int(self._number[index]), error)
+                    yield Entry(part, number, error)
             return
         for which, part in enumerate(self.parts):
             wanted = self._number[self._part == which].tolist()
@@ -112,7 +117,7 @@ class Rows(Sequence):
             following = next(pending, None)
             for number, row in rows:
                 if number == following:
-                    yield Entry(part, number, row)
+                    yield Entry(bare[which], number, row)
                     following = next(pending, None)
 
     def example(self, index: int) -> Example:

@@ -53,7 +53,7 @@ def stream_rows(config: DataConfig, split: str | None = None) -> Iterator[Entry]
     if "[" in spec or not config.source:
         raise RecipeError("data.streaming reads one source from front to back: no slices, no registry, no mixture.")
     parts = (part.recognised() for part in _parts(config, spec, streaming=True))
-    entries = (Entry(part, number, row) for part in parts for number, row in enumerate(part.table))
+    entries = (Entry(replace(part, table=None), number, row) for part in parts for number, row in enumerate(part.table))
     for count, entry in enumerate(entries):
         if config.limit is not None and count >= config.limit:
             return

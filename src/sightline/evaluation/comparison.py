@@ -48,7 +48,8 @@ class PairedTest:
 
 def compare(task: Task, a: Sequence[Record], b: Sequence[Record]) -> PairedTest:
     """Compare b with a, item by item. Raises `DataError` when no item was answered by both."""
-    of_a, of_b = {r.id: r for r in a}, {r.id: r for r in b}
+    asked = {item.id for item in task.items}
+    of_a, of_b = ({r.id: r for r in side if r.id in asked} for side in (a, b))
     common = [identity for identity in of_a if identity in of_b]
     if not common:
         raise DataError(

@@ -52,9 +52,13 @@ class Summary:
 
 
 def summarise(task: Task, records: Sequence[Record]) -> Summary:
-    """Figures of all records, of each group, and of the task's baselines on the items that were answered."""
-    answered = {r.id for r in records}
-    items = [item for item in task.items if item.id in answered]
+    """Figures of all answered items of the task, of each group, and of the task's baselines on the same items.
+
+    Records of other items (a file of answers to more than a limited task asks) are left out.
+    """
+    by_id = {r.id: r for r in records}
+    items = [item for item in task.items if item.id in by_id]
+    records = [by_id[item.id] for item in items]
     answers = {r.id: r.answer for r in records}
     pairs = [(item, answers[item.id]) for item in items]
     return Summary(

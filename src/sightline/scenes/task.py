@@ -46,6 +46,7 @@ def scenes_task(num_scenes: int, *, seed: int = HELD_OUT) -> Task:
         otherwise=("hal", "counting", "attribute"),
         max_new_tokens=40,
         marks=marks,
+        truth_text=lambda item: item.truth["answer"],
         baselines={"always “No”": "No"},
         notes=("Positive class of F1: no. Accuracy and F1 are of existence questions alone, read tolerantly.",),
     )

@@ -1,0 +1,124 @@
+"""`sightline plan RECIPE.yaml [--gpu 80GB] [--gpus 8] [--flags]`: what memory a recipe takes, and what would fit."""
+
+import argparse
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sightline.cli.arguments import Arguments, positive
+from sightline.config import Recipe
+from sightline.errors import RecipeError, UserError
+from sightline.recipe import dump_recipe, load_recipe
+
+DESCRIPTION = """How much memory a recipe takes, line by line, and the cheapest change that fits a GPU. No weights are
+loaded and no GPU is needed. Every other flag is one of the recipe's (`sightline train --help`)."""
+TYPICAL = {"picture": (1024, 768), "text_tokens": 64, "response_tokens": 256}
+NUM_ROWS = 64
+"""Rows of the data that are looked at; the longest is planned for."""
+
+
+def run(argv: list[str]) -> int:
+    """Print the page, or JSON with `--json`; write the recipe that fits with `--apply`."""
+    path = argv[0] if argv and not argv[0].startswith("-") else None
+    given, flags = _arguments().parse_known_args(argv[1:] if path else argv)
+    recipe = load_recipe(path, flags)
+    if given.apply is not None and (given.gpu is None or Path(given.apply).exists()):
+        raise UserError(
+            f"`--apply {given.apply}` writes the recipe that fits into a new file: "
+            + ("give --gpu, so that there is something to fit." if given.gpu is None else "that file exists already.")
+        )
+
+    from sightline.cli.quiet import quiet
+
+    quiet()
+    from sightline.memory.gpu import memory_here, read_size
+    from sightline.memory.plan import make_plan
+    from sightline.memory.planned import Planned
+    from sightline.memory.shapes import find_config
+    from sightline.memory.table import plan_page
+
+    gpu = memory_here() if given.gpu is None else read_size(given.gpu)
+    config = find_config(recipe.model)
+    planned = Planned(config, _sizes(given, recipe), _row(given, recipe, config))
+    plan = make_plan(planned, recipe, gpu=gpu, gpus=given.gpus)
+    kept = flags if plan.fit is None else without(flags, plan.fit.fields)
+    command = " ".join([path or "", *kept]).strip()
+    print(json.dumps(plan.as_json(), indent=2) if given.json else plan_page(plan, command))
+    if given.apply is not None:
+        if plan.fit is None:
+            raise UserError(f"Nothing known here makes the recipe fit, so {given.apply} was not written.")
+        Path(given.apply).write_text(dump_recipe(plan.fit.recipe), encoding="utf-8")
+    return 0
+
+
+def without(flags: list[str], keys: Iterable[str]) -> list[str]:
+    """The flags but those that set one of these recipe keys, values included."""
+    kept, dropping = [], False
+    for word in flags:
+        if word.startswith("--"):
+            dropping = word[2:].partition("=")[0].replace("-", "_") in keys
+        if not dropping:
+            kept.append(word)
+    return kept
+
+
+def _arguments() -> Arguments:
+    arguments = Arguments("plan", DESCRIPTION, "sightline plan RECIPE.yaml [--gpu 80GB] [--gpus N] [--flags]")
+    arguments.add_argument("--gpu", help="memory of a GPU, as 80GB or 24GiB [this machine's]")
+    arguments.add_argument("--gpus", type=positive, default=1, help="how many of them [1]")
+    arguments.add_argument("--json", action="store_true", help="print JSON, everything in bytes")
+    arguments.add_argument("--apply", metavar="NEW.yaml", help="write the recipe that fits")
+    arguments.add_argument("--picture", type=_picture, help="pixels of a picture [1024x768, or the data's]")
+    arguments.add_argument("--text-tokens", type=positive, help="of the prompt, without its picture [64]")
+    arguments.add_argument("--response-tokens", type=positive, help="of each response [256]")
+    return arguments
+
+
+def _picture(text: str) -> tuple[int, int]:
+    width, by, height = text.lower().partition("x")
+    if not (by and width.isdigit() and height.isdigit() and int(width) and int(height)):
+        raise argparse.ArgumentTypeError(f"{text} is no size of a picture, such as 1024x768")
+    return int(width), int(height)
+
+
+def _sizes(given: argparse.Namespace, recipe: Recipe) -> Any:
+    from sightline.memory.pictures import Picture
+    from sightline.memory.sample import Sizes
+    from sightline.objectives.objective import build
+
+    chosen = {name: getattr(given, name) or usual for name, usual in TYPICAL.items()}
+    chosen["picture"] = Picture(*chosen["picture"])
+    return Sizes(**chosen, num_responses=build(recipe.objective).num_responses or 2)
+
+
+def _row(given: argparse.Namespace, recipe: Recipe, config: Any) -> Any:
+    """A row through the model's processor where that is at hand: the longest of the first rows of the data, or one of
+    the sizes asked for. None where a row has to be made up."""
+    from sightline.memory.sample import has_processor, rendered_group
+    from sightline.memory.skeleton import build_skeleton
+    from sightline.policy.families import family_of
+    from sightline.policy.load import load_processor
+
+    if not has_processor(recipe.model):
+        return None
+    processor, skeleton = load_processor(recipe.model), build_skeleton(config, recipe)
+    asked = any(getattr(given, name) for name in TYPICAL)
+    if asked or recipe.data.source == "scenes" or not recipe.data.is_given:
+        return rendered_group(family_of(skeleton), processor, _sizes(given, recipe))
+    return _longest_row(recipe, processor, skeleton)
+
+
+def _longest_row(recipe: Recipe, processor: Any, skeleton: Any) -> Any:
+    from sightline.objectives.objective import build
+    from sightline.policy.families import family_of
+    from sightline.training.rows import training_rows
+    from sightline.types import Group
+
+    rows: Any = training_rows(recipe, build(recipe.objective), processor, skeleton).train
+    groups = [row for row in (rows[i] for i in range(min(NUM_ROWS, len(rows)))) if isinstance(row, Group)]
+    if not groups:
+        raise RecipeError(
+            f"None of the first {NUM_ROWS} rows of {recipe.data.source} can be used: see `sightline data`."
+        )
+    return family_of(skeleton).place(max(groups, key=lambda group: group.num_tokens))

@@ -1,0 +1,129 @@
+"""A recipe's memory, line by line: what, of which part, by which formula, how many bytes. Pure arithmetic.
+
+Counted as Sightline trains: frozen weights in the recipe's precision; trained ones, their gradients and AdamW's states
+in float32; a reference that is the adapter switched off needs no weights of its own.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from sightline.config import Recipe
+from sightline.memory.activations import Activations
+from sightline.memory.skeleton import Weights
+
+What = Literal["weights", "reference", "gradients", "optimiser", "activations"]
+
+BITS: dict[str, float] = {"nf4": 4 + 8 / 64 + 32 / (64 * 256), "int8": 8}
+"""Bits a quantised weight: NF4 has an 8-bit scale for every 64 weights and a 32-bit one for every 256 of those."""
+
+STATES: dict[str, float] = {
+    "adamw_torch": 8,
+    "adamw_torch_fused": 8,
+    "adamw_8bit": 2 + 8 / 256,
+    "adamw_bnb_8bit": 2 + 8 / 256,
+    "paged_adamw_8bit": 2 + 8 / 256,
+    "paged_adamw_32bit": 8,
+    "lion_32bit": 4,
+    "lion_8bit": 1 + 4 / 256,
+    "sgd": 0,
+}
+"""Bytes of optimiser states a trained weight. Paged states may move to the host's memory; they are counted here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """Some bytes, and where they come from."""
+
+    what: What
+    part: str
+    formula: str
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """All lines of a recipe on one GPU. They add up to the peak."""
+
+    lines: tuple[Line, ...]
+
+    @property
+    def peak(self) -> int:
+        return sum(line.bytes for line in self.lines)
+
+    def of(self, what: What) -> int:
+        """Bytes of one kind."""
+        return sum(line.bytes for line in self.lines if line.what == what)
+
+
+def static_lines(weights: tuple[Weights, ...], recipe: Recipe, *, needs_reference: bool) -> list[Line]:
+    """What lives from the first step to the last: weights, reference, gradients, optimiser states."""
+    lines = [_weight_line(w, recipe) for w in weights]
+    if needs_reference:
+        lines.append(_reference_line(weights, recipe))
+    per_weight = STATES.get(recipe.optim, STATES["adamw_torch"])
+    for w in (w for w in weights if w.trained):
+        lines += [
+            Line(what="gradients", part=w.part, formula=f"{w.number:,} × 4", bytes=w.number * 4),
+            Line(
+                what="optimiser",
+                part=w.part,
+                formula=f"{w.number:,} × {per_weight:g} ({recipe.optim})",
+                bytes=round(w.number * per_weight),
+            ),
+        ]
+    return lines
+
+
+def _weight_line(weights: Weights, recipe: Recipe) -> Line:
+    quantised = recipe.model.quantize != "none" and weights.quantisable
+    per_weight = BITS[recipe.model.quantize] / 8 if quantised else weights.dtype.itemsize
+    name = recipe.model.quantize if quantised else spelled_dtype(weights.dtype)
+    state = "trained" if weights.trained else "frozen"
+    return Line(
+        what="weights",
+        part=weights.part,
+        formula=f"{weights.number:,} × {per_weight:.4g} ({name}, {state})",
+        bytes=round(weights.number * per_weight),
+    )
+
+
+def _reference_line(weights: tuple[Weights, ...], recipe: Recipe) -> Line:
+    mode = reference_mode(recipe)
+    if mode == "adapter-off":
+        return Line(what="reference", part="", formula="the policy with its adapter switched off", bytes=0)
+    if mode == "precomputed":
+        return Line(what="reference", part="", formula="log-probs on disk, computed before training", bytes=0)
+    trained = sum(w.number for w in weights if w.trained)
+    return Line(
+        what="reference",
+        part="",
+        formula=f"{trained:,} × 4 (a copy of what is trained; the rest is shared)",
+        bytes=trained * 4,
+    )
+
+
+def reference_mode(recipe: Recipe) -> str:
+    """How the reference is kept, `auto` resolved."""
+    if recipe.reference.type != "auto":
+        return recipe.reference.type
+    return "frozen-copy" if recipe.lora is None else "adapter-off"
+
+
+def activation_lines(activations: Activations, *, num_layers: int, num_tokens: int, whole_step: int) -> list[Line]:
+    """What a micro-batch adds. num_tokens: in its grid. whole_step: micro-batches whose features are kept at once."""
+    each = round(activations.layers / (num_layers * num_tokens))
+    lines = [
+        ("pictures' features", "of frozen tower and projector", activations.features * whole_step),
+        ("copies", "of trained weights in autocast's precision", activations.copies),
+        ("layers", f"{num_layers} layers × {num_tokens:,} tokens × {each:,}", activations.layers),
+        ("log-prob head", "one row a target, no logits", activations.head),
+        ("working space", "of one layer, the head or the tower", activations.working),
+    ]
+    return [Line(what="activations", part=p, formula=f, bytes=b) for p, f, b in lines if b > 0]
+
+
+def spelled_dtype(dtype: torch.dtype) -> str:
+    """`bfloat16`."""
+    return str(dtype).removeprefix("torch.")
