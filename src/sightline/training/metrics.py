@@ -1,6 +1,7 @@
 """Metrics of a step: sums and counts until the step is whole, then one number each; and the file they go to."""
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState, TrainingArguments
+
+from sightline.training.checkpoints import InCheckpoint
+from sightline.training.state_file import to_disk
+
+LENGTH = "metrics_length.json"
 
 
 class Means:
@@ -32,6 +38,16 @@ class Means:
             for name in self.sums
         }  # fmt: skip
 
+    def state(self) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
+        """Everything taken in, to go on from."""
+        return {name: (list(self.sums[name]), list(self.counts[name])) for name in self.sums}
+
+    def load_state(self, state: dict[str, tuple[list[Tensor], list[Tensor]]]) -> None:
+        """Put back what `state` gave."""
+        self.clear()
+        for name, (sums, counts) in state.items():
+            self.sums[name], self.counts[name] = sums, counts
+
     def clear(self) -> None:
         """Start anew."""
         self.sums.clear()
@@ -50,13 +66,23 @@ def averages(totals: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
     return result
 
 
-class MetricsFile(TrainerCallback):
-    """Appends every logged step to `OUTPUT/metrics.jsonl`, one JSON object a line."""
+class MetricsFile(InCheckpoint):
+    """Appends every logged step to `OUTPUT/metrics.jsonl`, one JSON object a line.
 
-    def __init__(self, path: Path, resumed_step: int | None = None) -> None:
+    checkpoint: what the run goes on from; lines behind it are removed, since their steps are done again.
+    """
+
+    def __init__(self, path: Path, checkpoint: Path | None = None) -> None:
         self.path = path
-        if resumed_step is not None and path.exists():
-            drop_lines_after(path, resumed_step)
+        if checkpoint is not None and path.exists():
+            cut_back(path, checkpoint)
+
+    def save_into(self, checkpoint: Path) -> None:
+        """How long the file is now, and that this much of it is on the disk."""
+        length = self.path.stat().st_size if self.path.exists() else 0
+        (checkpoint / LENGTH).write_text(json.dumps({"bytes": length}), encoding="utf-8")
+        if length:
+            to_disk(self.path)
 
     def on_log(
         self,
@@ -75,10 +101,17 @@ class MetricsFile(TrainerCallback):
             file.write(json.dumps(row) + "\n")
 
 
-def drop_lines_after(path: Path, step: int) -> None:
-    """Remove the lines of steps that a resumed run will do again, and a last line cut short by a crash."""
+def cut_back(path: Path, checkpoint: Path) -> None:
+    """Make the file of metrics what it was when the checkpoint was written."""
+    content = path.read_bytes()
+    length = json.loads((checkpoint / LENGTH).read_text(encoding="utf-8"))["bytes"]
+    if checkpoint.resolve().parent == path.resolve().parent and length <= len(content):
+        os.truncate(path, length)
+        return
+    # a checkpoint of another folder, or a file that a power cut shortened: whole lines up to the checkpoint's step
+    step = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
     kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in content.decode("utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

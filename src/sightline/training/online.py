@@ -5,7 +5,6 @@ several steps, and one step may need several rounds. What was sampled depends on
 resumed run goes on as the stopped one would have.
 """
 
-import json
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -246,7 +245,7 @@ class OnlineTrainer(AlignmentTrainer):
         if not problems:
             return
         if self.state.global_step > 0 and self.model is not None:
-            self._save_checkpoint(self.model, trial=None)
+            self.save_checkpoint()
         raise problem or UserError(f"Another process stopped: {problems[0]}")
 
     def evaluate(
@@ -289,29 +288,18 @@ class OnlineTrainer(AlignmentTrainer):
         self.stream.close()
         self.asker.sampler.close()
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)
-        positions = self.settings.gather(self.position)
-        if self.args.should_save:
-            (Path(output_dir) / "prompts.json").write_text(json.dumps({"positions": positions}))
-        if not self.reuse.is_used_up:
-            self.reuse.save(Path(output_dir) / f"answers-{self.settings.process_index}.safetensors")
+    def process_state(self) -> dict[str, Any]:
+        """With the place among the prompts, and answers that steps to come will use."""
+        answers = None if self.reuse.is_used_up else self.reuse.state()
+        return super().process_state() | {"position": self.position, "answers": answers}
 
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        super()._load_rng_state(checkpoint)
-        if checkpoint is None:
-            return
-        positions = json.loads((Path(checkpoint) / "prompts.json").read_text())["positions"]
-        if len(positions) != self.settings.num_processes:
-            raise UserError(
-                f"{checkpoint} was written by {len(positions)} processes and cannot be resumed by "
-                f"{self.settings.num_processes}: prompts would be lost or repeated. Start as many as before."
-            )
-        self.position = positions[self.settings.process_index]
+    def load_process_state(self, state: dict[str, Any]) -> None:
+        """Put back what `process_state` gave."""
+        super().load_process_state(state)
+        self.position = state["position"]
         self.stream.seek(self.position)
-        answers = Path(checkpoint) / f"answers-{self.settings.process_index}.safetensors"
-        if answers.is_file():
-            self.reuse.load(answers, self.prompts)
+        if state["answers"] is not None:
+            self.reuse.load_state(state["answers"], self.prompts)
 
 
 def _nothing(items: list[None]) -> dict[str, list]:

@@ -5,15 +5,16 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from sightline.policy.moving_reference import load_moved_state, move_reference, moved_state
 from sightline.policy.reference import Reference
+from sightline.training.checkpoints import InCheckpoint
 
 FILE = "reference.safetensors"
 
 
-class ReferenceUpdates(TrainerCallback):
+class ReferenceUpdates(InCheckpoint):
     """Moves the reference towards the policy by `weight` after every `every` optimizer steps."""
 
     def __init__(self, reference: Reference, policy: nn.Module, *, every: int, weight: float) -> None:
@@ -24,10 +25,9 @@ class ReferenceUpdates(TrainerCallback):
         if state.global_step % self.every == 0:
             move_reference(self.reference, self.policy, weight=self.weight)
 
-    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.is_world_process_zero and args.output_dir is not None:
-            folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-            save_file(moved_state(self.reference, self.policy), folder / FILE)
+    def save_into(self, checkpoint: Path) -> None:
+        """The reference as it is now."""
+        save_file(moved_state(self.reference, self.policy), checkpoint / FILE)
 
     def resume(self, checkpoint: Path) -> None:
         """Put back the reference of a checkpoint."""

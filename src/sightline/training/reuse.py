@@ -1,11 +1,9 @@
 """Answers that are trained on in several steps, and how they survive a stop between two of them."""
 
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from sightline.types import Group
@@ -46,31 +44,17 @@ class Reuse:
         self.next_step += 1
         return self.groups[start : start + size]
 
-    def save(self, path: Path) -> None:
-        """Everything but the prompts."""
-        tensors: dict[str, Tensor] = {
-            "indices": torch.tensor(self.indices, dtype=torch.long),
-            "next_step": torch.tensor(self.next_step),
-        }
-        for i, group in enumerate(self.groups):
-            tensors[f"{i}.responses"] = torch.cat(group.responses)
-            tensors[f"{i}.lengths"] = torch.tensor([len(response) for response in group.responses])
-            tensors |= {f"{i}.extra.{name}": value for name, value in group.extra.items()}
-        save_file(tensors, path)
+    def state(self) -> dict[str, Any]:
+        """Everything but the prompts, to go on from."""
+        answers = [{"responses": group.responses, "extra": group.extra} for group in self.groups]
+        return {"indices": self.indices, "next_step": self.next_step, "answers": answers}
 
-    def load(self, path: Path, prompts: Dataset[Group]) -> None:
-        """What `save` wrote, with the prompts from the data set."""
-        tensors = load_file(path)
-        self.indices, self.next_step = tensors["indices"].tolist(), int(tensors["next_step"])
+    def load_state(self, state: dict[str, Any], prompts: Dataset[Group]) -> None:
+        """Put back what `state` gave, with the prompts from the data set."""
+        self.indices, self.next_step = state["indices"], state["next_step"]
         self.groups = []
-        for i, index in enumerate(self.indices):
-            responses = tensors[f"{i}.responses"].split(tensors[f"{i}.lengths"].tolist())
-            extra = {
-                name.removeprefix(f"{i}.extra."): value
-                for name, value in tensors.items()
-                if name.startswith(f"{i}.extra.")
-            }
+        for index, answer in zip(self.indices, state["answers"], strict=True):
             prompt = prompts[index]
             assert isinstance(prompt, Group)
-            weights = tuple(torch.ones(len(response)) for response in responses)
-            self.groups.append(replace(prompt, responses=tuple(responses), weights=weights, extra=extra))
+            weights = tuple(torch.ones(len(response)) for response in answer["responses"])
+            self.groups.append(replace(prompt, responses=answer["responses"], weights=weights, extra=answer["extra"]))

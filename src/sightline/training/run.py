@@ -1,7 +1,6 @@
 """`train(recipe)`: from a recipe to a run folder."""
 
 import contextlib
-import json
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -18,13 +17,14 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from sightline.config import Recipe
-from sightline.errors import RecipeError, UserError
+from sightline.errors import RecipeError
 from sightline.objectives.objective import Objective, build
 from sightline.policy.families import family_of
 from sightline.policy.load import load_model, load_processor, trainable_summary, unfreeze
 from sightline.policy.lora import add_lora
 from sightline.policy.reference import Reference, build_reference
 from sightline.training.arguments import training_arguments
+from sightline.training.checkpoints import last_checkpoint, named_checkpoint
 from sightline.training.finish import finish, read_card
 from sightline.training.layout_choice import choose_layout
 from sightline.training.metrics import MetricsFile
@@ -32,7 +32,7 @@ from sightline.training.online_setup import online_trainer, panel_of, sampling_o
 from sightline.training.progress import ProgressBar
 from sightline.training.reference_updates import ReferenceUpdates
 from sightline.training.rows import training_rows
-from sightline.training.run_folder import METRICS, last_checkpoint, open_run_folder
+from sightline.training.run_folder import METRICS, open_run_folder
 from sightline.training.trainer import AlignmentTrainer
 
 
@@ -84,9 +84,7 @@ def train(
     if processes.is_main_process:
         open_run_folder(recipe)
     processes.wait_for_everyone()
-    checkpoint = find_checkpoint(recipe, folder)
-    if recipe.resume:
-        console.print(f"Resuming from {checkpoint}" if checkpoint else "No checkpoint yet: starting at step 0")
+    checkpoint = find_checkpoint(recipe, console)
     set_seed(recipe.seed)
     processor = processor if processor is not None else load_processor(recipe.model)
     model = model if model is not None else load_model(recipe.model, device(recipe))
@@ -101,9 +99,8 @@ def train(
         policy, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
     )
     updates = reference_updates(recipe, reference, policy, checkpoint)
-    resumed_step = _step_of(checkpoint) if processes.is_main_process else None
-    metrics_file = MetricsFile(folder / METRICS, resumed_step=resumed_step)
-    if processes.is_main_process:
+    metrics_file = MetricsFile(folder / METRICS, checkpoint if processes.is_main_process else None)
+    if processes.is_main_process and checkpoint is None:
         metrics_file.write({"event": "layout", "layout": layout, "reason": reason})
     make = partial(online_trainer, recipe, panel=panel) if panel is not None else AlignmentTrainer
     trainer = make(
@@ -180,22 +177,18 @@ def reference_updates(
     return [updates]
 
 
-def find_checkpoint(recipe: Recipe, folder: Path) -> Path | None:
-    """The checkpoint to resume from, or None to start at step 0. Raises `UserError` when a named one is missing."""
+def find_checkpoint(recipe: Recipe, console: Console) -> Path | None:
+    """The checkpoint to resume from, or None to start at step 0. Raises `UserError` when none of several is whole."""
     if not recipe.resume:
         return None
     if isinstance(recipe.resume, str):
-        named = Path(recipe.resume)
-        if not (named / "trainer_state.json").is_file():
-            raise UserError(f"`resume: {named}` is not a checkpoint folder (no trainer_state.json in it).")
-        return named
-    return last_checkpoint(folder)
-
-
-def _step_of(checkpoint: Path | None) -> int | None:
-    if checkpoint is None:
-        return None
-    return int(json.loads((checkpoint / "trainer_state.json").read_text())["global_step"])
+        found, damaged = named_checkpoint(Path(recipe.resume)), []
+    else:
+        found, damaged = last_checkpoint(Path(recipe.output_dir))
+    for sentence in damaged:
+        console.print(sentence, highlight=False)
+    console.print(f"Resuming from {found}" if found else "No checkpoint yet: starting at step 0", highlight=False)
+    return found
 
 
 def device(recipe: Recipe) -> torch.device:

@@ -92,13 +92,3 @@ def explain_disk_errors(folder: Path) -> Iterator[None]:
                 f"The folder {folder} cannot be written: {error.strerror}. Choose another with --output-dir."
             ) from None
         raise
-
-
-def last_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint (one whose trainer state was written, which comes last)."""
-    found = [
-        (int(path.name.removeprefix("checkpoint-")), path)
-        for path in folder.glob("checkpoint-*")
-        if path.name.removeprefix("checkpoint-").isdigit() and (path / "trainer_state.json").is_file()
-    ]
-    return max(found)[1] if found else None

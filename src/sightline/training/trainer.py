@@ -6,16 +6,14 @@ One batch of its loader is the list of groups of this process's whole optimizer 
 import contextlib
 import time
 from collections.abc import Sized
-from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate.utils import gather_object
 from peft import PeftModel
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
-from transformers import PreTrainedModel, PrinterCallback, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 
 from sightline.data.dataset import BadRow
 from sightline.errors import DataError
@@ -23,11 +21,10 @@ from sightline.objectives.objective import Objective
 from sightline.policy.families import Family
 from sightline.policy.reference import Reference
 from sightline.training.auxiliary import with_auxiliary
+from sightline.training.checkpointing import CheckpointingTrainer
 from sightline.training.metrics import Means, averages, device_memory
 from sightline.training.step import StepSettings, score_step, train_step
 from sightline.types import Group
-
-OBJECTIVE_STATE = "objective_state.safetensors"
 
 
 def collate(items: list[Group | BadRow]) -> dict[str, list]:
@@ -43,7 +40,7 @@ def bad_rows(item: Group | BadRow) -> tuple[BadRow, ...]:
     return (item,) if isinstance(item, BadRow) else item.extra.get("skipped", ())
 
 
-class AlignmentTrainer(Trainer):
+class AlignmentTrainer(CheckpointingTrainer):
     """Trains a policy with an objective over groups.
 
     groups_per_forward: how many groups (of the step's longest) a forward holds.
@@ -192,16 +189,24 @@ class AlignmentTrainer(Trainer):
             self.model.save_pretrained(folder, state_dict=state_dict)
             self.processor.save_pretrained(folder)
 
-    def _save_rng_state(self, output_dir: str) -> None:
-        """Random states, and the objective's state beside them."""
-        super()._save_rng_state(output_dir)
-        if self.objective_state and self.args.should_save:
-            save_file(self.objective_state, Path(output_dir) / OBJECTIVE_STATE)
+    def process_state(self) -> dict[str, Any]:
+        """With the objective's state, and the figures since the last log."""
+        own = {
+            "objective": self.objective_state,
+            "means": self.means.state(),
+            "num_tokens": self.num_tokens,
+            "bad_rows": self.bad_rows,
+        }
+        return super().process_state() | own
 
-    def _load_rng_state(self, checkpoint: str | None) -> None:
-        super()._load_rng_state(checkpoint)
-        if checkpoint is not None and self.objective_state:
-            self.objective_state = load_file(Path(checkpoint) / OBJECTIVE_STATE)
+    def load_process_state(self, state: dict[str, Any]) -> None:
+        """Put back what `process_state` gave."""
+        super().load_process_state(state)
+        # in place: others hold these objects too
+        self.objective_state.update(state["objective"])
+        self.means.load_state(state["means"])
+        self.num_tokens = state["num_tokens"]
+        self.bad_rows.update(state["bad_rows"])
 
     def _take_bad_rows(self, rows: list[BadRow]) -> None:
         for row in rows:
