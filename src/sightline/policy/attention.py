@@ -37,7 +37,8 @@ class Spans:
 
     prompts: (start, end) of each. responses: (start, end) of the run of responses behind each prompt, possibly empty.
     own: [R, C] token indices of every response, filled with its first; own_valid tells which are real.
-    two_way: whether a prompt sees itself in both directions.
+    two_way: whether a prompt sees itself in both directions. last_layer: the layer in which of a prompt only the last
+    token asks, since the head reads no other; None for no such layer.
     """
 
     prompts: tuple[tuple[int, int], ...]
@@ -45,9 +46,10 @@ class Spans:
     own: Int[Tensor, "responses longest"]
     own_valid: Bool[Tensor, "responses longest"]
     two_way: bool
+    last_layer: int | None = None
 
 
-def spans_of(batch: Batch) -> Spans | None:
+def spans_of(batch: Batch, last_layer: int | None = None) -> Spans | None:
     """The spans of a grid; None where a dense mask is needed (blocks within prompts) or faster (short groups)."""
     prompt = batch.segment == 0
     two_way = bool((batch.block >= 0).any())
@@ -80,6 +82,7 @@ def spans_of(batch: Batch) -> Spans | None:
         own=torch.where(valid, first + offsets, first),
         own_valid=valid,
         two_way=two_way,
+        last_layer=last_layer,
     )
 
 
@@ -110,7 +113,8 @@ def attend(
     assert dropout == 0.0 and others.get("softcap") is None
     rows, _, length, _ = query.shape
     flat = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
-    output = _SharedPrefixAttention.apply(*flat, spans, scaling)
+    is_last = spans.last_layer is not None and getattr(module, "layer_idx", None) == spans.last_layer
+    output = _SharedPrefixAttention.apply(*flat, spans, scaling, is_last)
     return output.unflatten(0, (rows, length)), None
 
 
@@ -122,13 +126,18 @@ class _SharedPrefixAttention(torch.autograd.Function):
     """On flat tokens: query [N, heads, size], key and value [N, key heads, size]."""
 
     @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor, spans: Spans, scale: float | None) -> Tensor:
+    def forward(
+        ctx: Any, query: Tensor, key: Tensor, value: Tensor, spans: Spans, scale: float | None, is_last: bool
+    ) -> Tensor:
         output = torch.zeros(query.shape, dtype=query.dtype)
         # as the kernel has it: float32 for half precision
         lse = torch.zeros(query.shape[:2], dtype=torch.promote_types(query.dtype, torch.float32))
         for start, end in spans.prompts:
-            found = _flash(*_heads(start, end, query, key, value), 0.0, not spans.two_way, scale=scale)
-            output[start:end], lse[start:end] = _tokens(*found)
+            # the last token sees all of its prompt: alone it needs no causal mask
+            asking = slice(end - 1, end) if is_last else slice(start, end)
+            (q,), (k, v) = _heads(asking.start, end, query), _heads(start, end, key, value)
+            found = _flash(q, k, v, 0.0, not (spans.two_way or is_last), scale=scale)
+            output[asking], lse[asking] = _tokens(*found)
         if spans.own_valid.any():
             picked = (states[spans.own].transpose(1, 2) for states in (query, key, value))
             found = _flash(*picked, 0.0, True, scale=scale)
@@ -145,21 +154,24 @@ class _SharedPrefixAttention(torch.autograd.Function):
                 from_prompt, from_own = (seen_lse - merged).exp(), (own_lse[own] - merged).exp()
                 output[first:last] = from_prompt[..., None] * seen_output + from_own[..., None] * own_output[own]
         ctx.save_for_backward(query, key, value, output, lse)
-        ctx.spans, ctx.scale = spans, scale
+        ctx.spans, ctx.scale, ctx.is_last = spans, scale, is_last
         return output
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         query, key, value, output, lse = ctx.saved_tensors
-        spans, scale = ctx.spans, ctx.scale
+        spans, scale, is_last = ctx.spans, ctx.scale, ctx.is_last
         grads = tuple(torch.zeros_like(states) for states in (query, key, value))
         grad_query, grad_key, grad_value = grads
         for (start, end), (first, last) in zip(spans.prompts, spans.responses, strict=True):
-            g, q, k, v, out, total = _heads(start, end, grad, query, key, value, output, lse)
-            found = _flash_backward(g, q, k, v, out, total, 0.0, not spans.two_way, scale=scale)
-            for into, part in zip(grads, _tokens(*found), strict=True):
-                into[start:end] += part
+            asking = slice(end - 1, end) if is_last else slice(start, end)
+            g, q, out, total = _heads(asking.start, end, grad, query, output, lse)
+            k, v = _heads(start, end, key, value)
+            found = _tokens(*_flash_backward(g, q, k, v, out, total, 0.0, not (spans.two_way or is_last), scale=scale))
+            grad_query[asking] += found[0]
+            grad_key[start:end] += found[1]
+            grad_value[start:end] += found[2]
             if first == last:
                 continue
             g, q, out, total = _heads(first, last, grad, query, output, lse)
@@ -175,7 +187,7 @@ class _SharedPrefixAttention(torch.autograd.Function):
             where = spans.own[spans.own_valid]
             for into, part in zip(grads, found, strict=True):
                 into[where] += part.transpose(1, 2)[spans.own_valid]
-        return (*grads, None, None)
+        return (*grads, None, None, None)
 
 
 def _heads(start: int, end: int, *states: Tensor) -> tuple[Tensor, ...]:

@@ -225,7 +225,8 @@ class Family:
         window = getattr(self.text_config, "sliding_window", None)
         in_reach = window is None or int(batch.rank.max()) < window
         drops = self.model.training and getattr(self.text_config, "attention_dropout", 0.0) > 0
-        return attention.spans_of(batch) if in_reach and not drops else None
+        last_layer = self.text_config.num_hidden_layers - 1
+        return attention.spans_of(batch, last_layer) if in_reach and not drops else None
 
     def _mask(self, batch: Batch, window: int | None) -> Tensor:
         return self.mask_of(visible(batch, window)[:, None])

@@ -6,7 +6,7 @@ exist, and DDP, FSDP and peft see one ordinary forward, so that gradients are sy
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,8 @@ from sightline.policy.families import family_of
 from sightline.policy.family import Family
 from sightline.policy.features import Features
 from sightline.policy.head import token_log_probs
+from sightline.policy.last_layer import only_what_is_read, replaced_forward
+from sightline.policy.unwrap import is_compiled
 from sightline.types import Batch, Group, LogProbs
 
 
@@ -45,7 +47,12 @@ def log_probs(
         pictures = features.family.join([features.pieces[g] for g in prompts], batch)
     # pixel inputs may repeat a grid that counts positions
     inputs = {**family.grid_inputs(batch, in_grid), **pictures}
-    with family.calling(batch, in_grid), _scoring(family, batch, statistics, temperature) as scored:
+    with ExitStack() as stack:
+        stack.enter_context(family.calling(batch, in_grid))
+        if batch.position_ids is not None and not is_compiled(model):
+            # the padded layout stays as plain as it can be: it is what others are compared with
+            stack.enter_context(only_what_is_read(family, batch))
+        scored = stack.enter_context(_scoring(family, batch, statistics, temperature))
         output = model(input_ids=family.embedded_ids(batch), use_cache=False, **inputs)
     return _log_probs(batch, _unaltered(output.logits, scored, family), statistics)
 
@@ -72,14 +79,13 @@ def _scoring(family: Family, batch: Batch, statistics: bool, temperature: float)
         return scored[-1]
 
     config, cap = family.text_config, getattr(family.text_config, "final_logit_softcapping", None)
-    head.forward = score
     if cap is not None:
         # the head has applied the cap already; the model must not do so to log-probs
         config.final_logit_softcapping = None
     try:
-        yield scored
+        with replaced_forward(head, score):
+            yield scored
     finally:
-        del head.forward
         if cap is not None:
             config.final_logit_softcapping = cap
 

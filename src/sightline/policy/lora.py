@@ -13,6 +13,7 @@ from sightline.errors import ModelError
 from sightline.policy.families import family_of
 from sightline.policy.family import Family
 from sightline.policy.load import trainable_summary
+from sightline.policy.lora_linear import fuse
 
 __all__ = ["add_lora", "language_targets", "trainable_summary"]
 
@@ -49,6 +50,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
             "`lora.target_modules` adapts the output embedding (`lm_head`), whose weight log-probs are computed from. "
             "Leave it out; `language` adapts all linear layers below it."
         )
+    fuse(adapted)
     return adapted
 
 

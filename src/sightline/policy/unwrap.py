@@ -18,6 +18,12 @@ def without_engine(model: nn.Module) -> nn.Module:
             return model
 
 
+def is_compiled(model: nn.Module) -> bool:
+    """Whether torch.compile is around the model."""
+    inner = model.module if isinstance(model, DistributedDataParallel) else model
+    return isinstance(inner, OptimizedModule) or isinstance(model, OptimizedModule)
+
+
 def unwrap(model: nn.Module) -> PreTrainedModel:
     """The bare transformers model, its adapters inside its layers."""
     model = without_engine(model)
