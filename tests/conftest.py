@@ -20,7 +20,7 @@ def _one_thread() -> None:
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """`tiny_model("llava")`: the folder of a tiny random model with its processor, written once a session."""
-    from tests import tiny_models
+    from sightline.rehearsal import tiny_models
 
     saved: dict[str, Path] = {}
 

@@ -17,7 +17,7 @@ from sightline.policy.families import family_of
 from sightline.policy.load import load_model, load_processor, trainable_summary, unfreeze
 from tests.groups import make_group
 from tests.policy.conftest import Loaded
-from tests.tiny_models import BUILDERS
+from sightline.rehearsal.tiny_models import BUILDERS
 
 Load = Callable[..., Loaded]
 Folder = Callable[[str], Path]

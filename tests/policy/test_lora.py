@@ -17,7 +17,7 @@ from sightline.policy.features import encode
 from sightline.policy.forward import log_probs
 from sightline.policy.lora import add_lora, trainable_summary
 from tests.policy.conftest import Loaded
-from tests.tiny_models import BUILDERS
+from sightline.rehearsal.tiny_models import BUILDERS
 
 Load = Callable[..., Loaded]
 

@@ -12,7 +12,7 @@ import torch
 import transformers as hf
 
 from sightline.policy.processor import without_video
-from tests.tiny_parts import (
+from sightline.rehearsal.tiny_parts import (
     HIDDEN,
     IMAGE,
     LAYERS,

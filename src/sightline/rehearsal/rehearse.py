@@ -1,0 +1,62 @@
+"""`rehearse(recipe)`: the whole way of a run in about a minute, before a GPU is rented for it.
+
+Three real steps with a checkpoint behind the second, evaluation where the recipe holds rows out, curves and report, and
+then the folder is loaded as a user would load it and asked a question.
+"""
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from sightline.config import Recipe
+from sightline.data.render import Renderer
+from sightline.evaluation.models import Models, source_of
+from sightline.memory.planned import Planned
+from sightline.memory.sample import Sizes
+from sightline.memory.shapes import find_config
+from sightline.objectives.objective import build
+from sightline.policy.generate import generate
+from sightline.rehearsal.shrink import STEPS, shrink
+from sightline.scenes.picture import picture_of
+from sightline.scenes.world import draw_scene
+from sightline.training.run import RunResult, train
+from sightline.types import Example
+
+LIMITS = "It says nothing of speed, nor whether the real model learns; `sightline plan` says what fits a GPU."
+
+
+def rehearse(recipe: Recipe, folder: Path, *, console: Console | None = None) -> RunResult:
+    """Run the recipe small in `folder`. Raises what training raises: every mistake of the user's that shows here."""
+    console = console or Console()
+    started = time.perf_counter()
+    peak = planned_peak(recipe) / 2**30
+    console.print(f"Real run: {peak:.1f} GiB on a GPU planned (a row of usual size)", highlight=False)
+    small = shrink(recipe, folder)
+    console.print("Rehearsal, with", highlight=False)
+    for change in small.changes:
+        console.print(f"  {change}", highlight=False)
+    result = train(small.recipe, console=console, description="Rehearsing")
+    answer = ask(result.folder)
+    console.print(f"Loaded again from its folder, it answers {answer[:40]!r}", highlight=False)
+    seconds = time.perf_counter() - started
+    console.print(f"Rehearsed in {seconds:.0f} s: {STEPS} steps, checkpoint, report, answer. {LIMITS}", highlight=False)
+    return result
+
+
+def planned_peak(recipe: Recipe) -> int:
+    """Bytes that the real recipe is planned to take on each GPU, with a row of usual size; no weights are needed."""
+    config = find_config(recipe.model)
+    sizes = Sizes(num_responses=build(recipe.objective).num_responses or 2)
+    return Planned(config, sizes).estimate(recipe).peak
+
+
+def ask(run: Path) -> str:
+    """One greedy answer of the model in a run folder to a question about a picture."""
+    message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is shown?"}]}
+    picture = picture_of(draw_scene(0, 0))
+    example = Example(id="asked", source="rehearsal", row=0, prompt=(message,), images=(picture,))
+    source = source_of(str(run))
+    with Models([source]).use(source.label) as (model, processor):
+        (answers,) = generate(model, processor, [Renderer(processor).prompt(example)], max_new_tokens=8)
+    return processor.tokenizer.batch_decode(answers, skip_special_tokens=True)[0]

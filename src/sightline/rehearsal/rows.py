@@ -1,0 +1,167 @@
+"""A few rows in any format that data may have, with drawn pictures in them: what a rehearsal reads in place of a hub's.
+
+The columns are those of the data sets that made each format known (docs/data.md). Rows for objectives that sample their
+own answers carry the truth as `solution`.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sightline.scenes.picture import picture_of
+from sightline.scenes.questions import description, describe, existence
+from sightline.scenes.world import draw_scene
+
+Row = dict[str, Any]
+Kind = Literal["pairs", "demonstrations", "prompts", "labelled"]
+
+
+def write_rows(
+    path: Path, format: str, kind: Kind, count: int, *, columns: Mapping[str, str] | None = None, seed: int = 0
+) -> Path:
+    """A parquet file of `count` rows. columns: what the format calls a column → what the file is to call it."""
+    made = [WRITERS[format](about, kind) for about in _scenes(count, seed)]
+    named = [{(columns or {}).get(name, name): value for name, value in row.items()} for row in made]
+    pq.write_table(pa.Table.from_pylist(named), path)
+    return path
+
+
+def _scenes(count: int, seed: int) -> list[Row]:
+    """What rows are made of: a picture as `{bytes, path}`, a question, a true answer and a false one, a label."""
+    random = np.random.RandomState([seed, 3])
+    made = []
+    for index in range(count):
+        scene = draw_scene(seed, index)
+        asked = description(scene) if index % 2 else existence(scene, "absent", random)
+        wrong = "Yes" if asked.kind == "existence" else describe((*scene.objects, *scene.companions))
+        made.append(
+            {
+                "picture": {"bytes": picture_of(scene).png(), "path": f"{index}.png"},
+                "question": asked.text,
+                "true": asked.answer,
+                "false": wrong if wrong != asked.answer else "Nothing at all.",
+                "label": index % 4 < 2,
+                "objects": [str(thing) for thing in scene.objects],
+            }
+        )
+    return made
+
+
+def _columns(about: Row, kind: Kind, *, tag: str = "") -> Row:
+    row = {"image": about["picture"], "question": tag + about["question"]}
+    match kind:
+        case "pairs":
+            return {**row, "chosen": about["true"], "rejected": about["false"]}
+        case "demonstrations":
+            return {**row, "answer": [about["true"]]}
+        case "labelled":
+            return _kto(about, kind)
+    return {**row, "solution": about["true"], "objects": about["objects"]}
+
+
+def _mmpr(about: Row, kind: Kind) -> Row:
+    return _columns(about, kind, tag="<image>\n")
+
+
+def _conversational(about: Row, kind: Kind) -> Row:
+    """TRL: messages of content parts, pictures in a column of their own."""
+    asked = [_turn("user", [{"type": "image", "text": None}, {"type": "text", "text": about["question"]}])]
+    row = {"images": [about["picture"]]}
+    match kind:
+        case "pairs":
+            return {**row, "prompt": asked, "chosen": _parts(about["true"]), "rejected": _parts(about["false"])}
+        case "demonstrations":
+            return {**row, "messages": [*asked, *_parts(about["true"])]}
+        case "labelled":
+            return {**row, "prompt": asked, "completion": _parts(_said(about)), "label": about["label"]}
+    return {**row, "prompt": asked, "solution": about["true"], "objects": about["objects"]}
+
+
+def _openai(about: Row, kind: Kind) -> Row:
+    """Messages of plain text with a tag where the picture is."""
+    row = _conversational(about, kind)
+    asked = [_turn("user", "<image>" + about["question"])]
+    plain = {name: [_turn("assistant", row[name][0]["content"][0]["text"])] for name in ("chosen", "rejected", "completion") if name in row}  # fmt: skip
+    if "messages" in row:
+        return {**row, "messages": [*asked, _turn("assistant", about["true"])]}
+    return {**row, **plain, "prompt": asked}
+
+
+def _sharegpt(about: Row, kind: Kind) -> Row:
+    """RLHF-V as LLaMA-Factory keeps it."""
+    turns = [{"from": "human", "value": "<image>" + about["question"]}]
+    row = {"images": [about["picture"]]}
+    match kind:
+        case "pairs":
+            sides = {name: {"from": "gpt", "value": about[truth]} for name, truth in SIDES}
+            return {**row, "conversations": turns, **sides}
+        case "demonstrations":
+            return {**row, "conversations": [*turns, {"from": "gpt", "value": about["true"]}]}
+        case "labelled":
+            said = {"from": "gpt", "value": _said(about)}
+            return {**row, "conversations": [*turns, said], "kto_tag": about["label"]}
+    return {**row, "conversations": turns, "solution": about["true"], "objects": about["objects"]}
+
+
+SIDES = (("chosen", "true"), ("rejected", "false"))
+
+
+def _alpaca(about: Row, kind: Kind) -> Row:
+    row = {"instruction": "<image>" + about["question"], "input": "", "images": [about["picture"]]}
+    match kind:
+        case "pairs":
+            return {**row, **{name: about[truth] for name, truth in SIDES}}
+        case "demonstrations":
+            return {**row, "output": about["true"]}
+        case "labelled":
+            return {**row, "output": _said(about), "kto_tag": about["label"]}
+    return {**row, "solution": about["true"], "objects": about["objects"]}
+
+
+def _kto(about: Row, kind: Kind) -> Row:
+    return {"images": [about["picture"]], "prompt": about["question"], "completion": _said(about), "label": about["label"]}  # fmt: skip
+
+
+def _rendered(about: Row, kind: Kind) -> Row:
+    """Texts that a chat template has been through already, as Idefics writes them."""
+    prompt = f"User:<image>{about['question']}<end_of_utterance>\n"
+    sides = {name: f"Assistant: {about[truth]}<end_of_utterance>\n" for name, truth in SIDES}
+    row = {"images": [about["picture"]], "prompt": prompt}
+    match kind:
+        case "pairs":
+            return {**row, **sides}
+        case "demonstrations":
+            return {**row, "completion": sides["chosen"]}
+        case "labelled":
+            return {**row, "completion": sides["chosen" if about["label"] else "rejected"], "label": about["label"]}
+    return {**row, "solution": about["true"], "objects": about["objects"]}
+
+
+def _said(about: Row) -> str:
+    """The answer that a labelled row has: the true one where the label says so."""
+    return about["true"] if about["label"] else about["false"]
+
+
+def _turn(role: str, content: Any) -> Row:
+    return {"role": role, "content": content}
+
+
+def _parts(text: str) -> list[Row]:
+    return [_turn("assistant", [{"type": "text", "text": text}])]
+
+
+WRITERS: dict[str, Callable[[Row, Kind], Row]] = {
+    "columns": _columns,
+    "mmpr": _mmpr,
+    "conversational": _conversational,
+    "openai": _openai,
+    "sharegpt": _sharegpt,
+    "alpaca": _alpaca,
+    "kto": _kto,
+    "rendered": _rendered,
+}
+"""By the names of `data.format`."""

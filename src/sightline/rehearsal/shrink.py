@@ -1,0 +1,130 @@
+"""A recipe → the same recipe at the size of a rehearsal, and what was changed for it.
+
+Everything that decides whether a run works stays: objective, adapter, reference, rewards, format of the data, options'
+names. What only decides how long it takes shrinks.
+"""
+
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+
+from sightline.config import LoraConfig, ModelConfig, Recipe, SamplerConfig, TransformersSamplerConfig, VLLMSamplerConfig
+from sightline.config.online import SamplingConfig
+from sightline.config.online_objectives import OnlineConfig
+from sightline.errors import RecipeError
+from sightline.memory.shapes import find_config
+from sightline.objectives.objective import build
+from sightline.policy.load import load_processor
+from sightline.rehearsal.data import small_data
+from sightline.rehearsal.rows import Kind
+from sightline.rehearsal.tiny_models import BUILDERS, save
+
+STEPS = 3
+SIZES = ("shortest_edge", "longest_edge", "height", "width", "min_pixels", "max_pixels", "max_image_tiles",
+         "min_patches", "max_patches", "image_seq_len", "image_seq_length")  # fmt: skip
+"""Options of a processor that are sizes: a tiny model has its own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Small:
+    """The recipe to run, and one line for everything that is not as in the real one."""
+
+    recipe: Recipe
+    changes: tuple[str, ...]
+
+
+def shrink(recipe: Recipe, folder: Path) -> Small:
+    """The recipe's rehearsal; tiny model and rows are written into `folder`. Raises `RecipeError`."""
+    changes: list[str] = []
+    model = _small_model(recipe, folder, changes)
+    data = small_data(recipe.data, folder, kind_of(recipe), changes)
+    small = replace(
+        recipe,
+        model=model,
+        data=data,
+        lora=_fresh_adapter(recipe, changes),
+        sampler=_small_sampler(recipe, changes),
+        output_dir=str(folder / "run"),
+        overwrite_output_dir=False,
+        resume=False,
+        report_to=[],
+        num_train_epochs=1.0,
+        max_steps=STEPS,
+        warmup_steps=min(recipe.warmup_steps, 1),
+        logging_steps=1,
+        eval_steps=None if recipe.eval_steps is None else STEPS,
+        save_steps=STEPS - 1,
+        per_device_train_batch_size=min(recipe.per_device_train_batch_size, 2),
+        gradient_accumulation_steps=min(recipe.gradient_accumulation_steps, 2),
+        dataloader_num_workers=min(recipe.dataloader_num_workers, 1),
+    )
+    before = recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps
+    after = small.per_device_train_batch_size, small.gradient_accumulation_steps
+    changes.append(f"steps: {STEPS}, of {after[0]} × {after[1]} rows in place of {before[0]} × {before[1]}")
+    if recipe.report_to:
+        changes.append(f"trackers: none in place of {', '.join(recipe.report_to)}")
+    return Small(recipe=small, changes=tuple(changes))
+
+
+def kind_of(recipe: Recipe) -> Kind:
+    """What a row is to the recipe's objective."""
+    kinds: dict[int | None, Kind] = {0: "prompts", 1: "demonstrations", 2: "pairs", None: "labelled"}
+    return kinds[build(recipe.objective).num_responses]
+
+
+def family_named(recipe: Recipe) -> str:
+    """Which tiny model stands for the recipe's: by the type in its config.json. Raises `RecipeError`."""
+    config = find_config(recipe.model)
+    name = config.model_type
+    if name == "paligemma" and config.get_text_config().model_type == "gemma2":
+        name = "paligemma2"
+    if name not in BUILDERS:
+        raise RecipeError(
+            f"There is no tiny model of the family {name!r}, which {recipe.model.name} belongs to, so it cannot be "
+            f"rehearsed. There is one of {', '.join(BUILDERS)}. Try `--max-steps 3` on the real model instead."
+        )
+    return name
+
+
+def _small_model(recipe: Recipe, folder: Path, changes: list[str]) -> ModelConfig:
+    if recipe.model.name == "embedded":
+        return recipe.model
+    family = family_named(recipe)
+    place = save(family, folder / "model")
+    model = replace(recipe.model, name=str(place), revision=None, trust_remote_code=False)
+    processor = load_processor(model)  # refuses an option that this class of processor does not have
+    left_out = [name for name in model.processor if name in SIZES]
+    said = f"; sizes of its own for {', '.join(left_out)}" if left_out else ""
+    changes.append(f"model: a tiny random {family}, {type(processor).__name__}, for {recipe.model.name}{said}")
+    if model.attn_implementation == "flex_attention" and not torch.cuda.is_available():
+        model = replace(model, attn_implementation="auto")
+        changes.append("attention: auto, because flex_attention has no backward pass on a CPU")
+    return replace(model, processor={name: value for name, value in model.processor.items() if name not in SIZES})
+
+
+def _fresh_adapter(recipe: Recipe, changes: list[str]) -> LoraConfig | None:
+    if recipe.lora is None or recipe.lora.adapter is None:
+        return recipe.lora
+    changes.append(f"adapter: a fresh one for {recipe.lora.adapter}, which belongs to the real model")
+    return replace(recipe.lora, adapter=None)
+
+
+def _small_sampler(recipe: Recipe, changes: list[str]) -> SamplerConfig | None:
+    if not isinstance(recipe.objective, OnlineConfig):
+        return None
+    sampler = recipe.sampler or TransformersSamplerConfig()  # pyright: ignore[reportCallIssue]
+    if isinstance(sampler, VLLMSamplerConfig):
+        changes.append("sampler: transformers for vllm")
+        shared = {f.name: getattr(sampler, f.name) for f in fields(SamplingConfig)}
+        sampler = TransformersSamplerConfig(**shared)
+    small = replace(
+        sampler,
+        num_generations=min(sampler.num_generations, 4),
+        max_completion_length=min(sampler.max_completion_length, 16),
+        steps_per_generation=min(sampler.steps_per_generation, 2),
+        num_iterations=min(sampler.num_iterations, 2),
+    )
+    asked = f"{sampler.num_generations} answers of {sampler.max_completion_length} tokens"
+    changes.append(f"sampling: {small.num_generations} answers of {small.max_completion_length} tokens for {asked}")
+    return small
