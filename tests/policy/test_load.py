@@ -15,9 +15,9 @@ from sightline.config import ModelConfig
 from sightline.errors import ModelError
 from sightline.policy.families import family_of
 from sightline.policy.load import load_model, load_processor, trainable_summary, unfreeze
+from sightline.rehearsal.tiny_models import BUILDERS
 from tests.groups import make_group
 from tests.policy.conftest import Loaded
-from sightline.rehearsal.tiny_models import BUILDERS
 
 Load = Callable[..., Loaded]
 Folder = Callable[[str], Path]

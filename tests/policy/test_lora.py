@@ -16,8 +16,8 @@ from sightline.policy.families import family_of
 from sightline.policy.features import encode
 from sightline.policy.forward import log_probs
 from sightline.policy.lora import add_lora, trainable_summary
-from tests.policy.conftest import Loaded
 from sightline.rehearsal.tiny_models import BUILDERS
+from tests.policy.conftest import Loaded
 
 Load = Callable[..., Loaded]
 

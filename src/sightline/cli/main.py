@@ -17,6 +17,7 @@ COMMANDS = {
     "generate": "answer a question about a picture",
     "evaluate": "score a model, with intervals",
     "compare": "two or more models side by side on the same questions",
+    "recipe": "translate a config of TRL or LLaMA-Factory",
     "data": "look at rows, name their defects, convert, split",
     "env": "versions and devices, for bug reports",
 }

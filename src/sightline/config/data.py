@@ -55,6 +55,8 @@ class DataConfig:
     """Row format; auto recognises it and says which."""
     columns: dict[str, str] = field(default_factory=dict)
     """What the format calls a column → what this source calls it, for instance `question: prompt_en`."""
+    system: str | None = None
+    """System turn for rows that have none, for instance how to answer where a reward wants a format."""
     media_dir: str | None = None
     """Folder that picture paths are relative to; next to the file when left out. Paths cannot leave it."""
     allow_urls: bool = False

@@ -21,7 +21,7 @@ class Part:
     table: gives the row for an integer, and iterates over all rows in order, an unreadable row being its `RowError`;
     one without a length can only be iterated over. media_dir: folder that its picture paths are relative to and cannot
     leave; None takes any path (rows made in Python). allow_urls, format: see `formats.parse`. weight, limit: see
-    `sources.mixed`. stamp: changes when the file does; None where nothing tells.
+    `sources.mixed`. stamp: changes when the file does; None where nothing tells. system: turn for rows that have none.
     """
 
     table: Any
@@ -32,6 +32,7 @@ class Part:
     weight: float = 1.0
     limit: int | None = None
     stamp: str | None = None
+    system: str | None = None
 
     def recognised(self) -> "Part":
         """The same with its format recognised from its first rows, where that is left to us."""
@@ -60,7 +61,7 @@ class Entry(NamedTuple):
     def example(self) -> Example:
         """The row parsed by its format. Raises `RowError`."""
         part = self.part
-        return parse(
+        example = parse(
             self.row,
             format=part.format,
             source=part.source,
@@ -68,6 +69,10 @@ class Entry(NamedTuple):
             media_dir=part.media_dir,
             allow_urls=part.allow_urls,
         )
+        if part.system is None or any(message["role"] == "system" for message in example.prompt):
+            return example
+        turn = {"role": "system", "content": [{"type": "text", "text": part.system}]}
+        return replace(example, prompt=(turn, *example.prompt))
 
 
 class Rows(Sequence):
@@ -133,6 +138,10 @@ class Rows(Sequence):
         chosen = np.asarray(indices, dtype=np.int64)
         return Rows(self.parts, self._part[chosen], self._number[chosen])
 
+    def with_system(self, text: str | None) -> "Rows":
+        """The same rows with this system turn where they have none of their own."""
+        return self if text is None else Rows([replace(p, system=text) for p in self.parts], *self.places)
+
     @property
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """For each row the index of its part, and its number there."""
@@ -145,7 +154,8 @@ class Rows(Sequence):
             return None
         digest = sha256()
         for part in self.parts:
-            digest.update(repr((part.stamp, part.source, part.format, part.media_dir, part.allow_urls)).encode())
+            about = (part.stamp, part.source, part.format, part.media_dir, part.allow_urls, part.system)
+            digest.update(repr(about).encode())
         for places in self.places:
             digest.update(places.tobytes())
         return digest.hexdigest()

@@ -41,6 +41,7 @@ def load_rows(config: DataConfig, split: str | None = None) -> Rows:
         rows = joined([_weighted(_read(source), source, config.seed) for source in config.mixture])
     else:
         rows = _read(config, split)
+    rows = rows.with_system(config.system)
     return rows if config.limit is None else rows.select(range(min(config.limit, len(rows))))
 
 
@@ -52,7 +53,7 @@ def stream_rows(config: DataConfig, split: str | None = None) -> Iterator[Entry]
     spec = split or config.split
     if "[" in spec or not config.source:
         raise RecipeError("data.streaming reads one source from front to back: no slices, no registry, no mixture.")
-    parts = (part.recognised() for part in _parts(config, spec, streaming=True))
+    parts = (replace(p, system=config.system).recognised() for p in _parts(config, spec, streaming=True))
     entries = (Entry(replace(part, table=None), number, row) for part in parts for number, row in enumerate(part.table))
     for count, entry in enumerate(entries):
         if config.limit is not None and count >= config.limit:

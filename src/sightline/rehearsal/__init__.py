@@ -1,1 +1,1 @@
-"""The dress rehearsal of a recipe: everything but the size is real, on a tiny model of the same family and a few rows."""
+"""The dress rehearsal of a recipe: all but the size is real, on a tiny model of the same family."""

@@ -22,10 +22,10 @@ def small_data(data: DataConfig, folder: Path, kind: Kind, changes: list[str]) -
     small = replace(
         data,
         limit=min(data.limit or ROWS, ROWS),
-        val_size=min(data.val_size, HELD_OUT) if data.val_size >= 1 else max(data.val_size, HELD_OUT / ROWS) * bool(data.val_size),
+        val_size=_held_out(data.val_size),
         cache_dir=str(folder / "cache") if data.cache_tokens else None,
         dataset_num_proc=min(data.dataset_num_proc, 2),
-    )  # fmt: skip
+    )
     if data.source == "scenes":
         pictures = min(int(data.scenes.get("pictures", PICTURES)), PICTURES)
         changes.append(f"data: {pictures} drawn pictures")
@@ -40,6 +40,13 @@ def small_data(data: DataConfig, folder: Path, kind: Kind, changes: list[str]) -
     if data.mixture:
         small = replace(small, mixture=[_small_source(s, i, folder, kind, changes) for i, s in enumerate(data.mixture)])
     return _small_eval(small, data, folder, kind)
+
+
+def _held_out(val_size: float) -> float:
+    """So many rows that a few are held out where the recipe holds any out."""
+    if val_size == 0:
+        return 0.0
+    return min(val_size, HELD_OUT) if val_size >= 1 else max(val_size, HELD_OUT / ROWS)
 
 
 def _is_here(source: str) -> bool:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sightline.scenes.picture import picture_of
-from sightline.scenes.questions import description, describe, existence
+from sightline.scenes.questions import describe, description, existence
 from sightline.scenes.world import draw_scene
 
 Row = dict[str, Any]
@@ -85,7 +85,8 @@ def _openai(about: Row, kind: Kind) -> Row:
     """Messages of plain text with a tag where the picture is."""
     row = _conversational(about, kind)
     asked = [_turn("user", "<image>" + about["question"])]
-    plain = {name: [_turn("assistant", row[name][0]["content"][0]["text"])] for name in ("chosen", "rejected", "completion") if name in row}  # fmt: skip
+    sides = [name for name in ("chosen", "rejected", "completion") if name in row]
+    plain = {name: [_turn("assistant", row[name][0]["content"][0]["text"])] for name in sides}
     if "messages" in row:
         return {**row, "messages": [*asked, _turn("assistant", about["true"])]}
     return {**row, **plain, "prompt": asked}
@@ -123,7 +124,8 @@ def _alpaca(about: Row, kind: Kind) -> Row:
 
 
 def _kto(about: Row, kind: Kind) -> Row:
-    return {"images": [about["picture"]], "prompt": about["question"], "completion": _said(about), "label": about["label"]}  # fmt: skip
+    row = {"images": [about["picture"]], "prompt": about["question"]}
+    return {**row, "completion": _said(about), "label": about["label"]}
 
 
 def _rendered(about: Row, kind: Kind) -> Row:

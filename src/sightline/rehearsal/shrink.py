@@ -9,7 +9,14 @@ from pathlib import Path
 
 import torch
 
-from sightline.config import LoraConfig, ModelConfig, Recipe, SamplerConfig, TransformersSamplerConfig, VLLMSamplerConfig
+from sightline.config import (
+    LoraConfig,
+    ModelConfig,
+    Recipe,
+    SamplerConfig,
+    TransformersSamplerConfig,
+    VLLMSamplerConfig,
+)
 from sightline.config.online import SamplingConfig
 from sightline.config.online_objectives import OnlineConfig
 from sightline.errors import RecipeError

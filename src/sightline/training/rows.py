@@ -43,10 +43,10 @@ def training_rows(
 ) -> TrainingRows:
     """Read the recipe's rows, or take the given ones. Raises `DataError` when there are none."""
     config = recipe.data
-    if data is None and not config.source:
+    if data is None and not config.is_given:
         raise RecipeError("The recipe names no data. Give `data.source` (a file, folder, hub id or `scenes`).")
     if data is not None:
-        rows = rows_of(data)
+        rows = rows_of(data).with_system(config.system)
     elif config.source == "scenes":
         from sightline.scenes.rows import for_recipe
 
@@ -66,7 +66,9 @@ def training_rows(
 
     trained, held_out = rows, None
     if eval_data is not None or config.eval_source is not None:
-        held_out = rows_of(eval_data) if eval_data is not None else load_rows(config, split="eval")
+        held_out = (
+            load_rows(config, split="eval") if eval_data is None else rows_of(eval_data).with_system(config.system)
+        )
     elif config.val_size > 0:
         train_indices, eval_indices = split_by_picture(rows, config.val_size, config.seed)
         trained, held_out = rows.select(train_indices), rows.select(eval_indices)

@@ -1,0 +1,81 @@
+"""`sightline recipe from-trl CONFIG|'COMMAND LINE'` and `sightline recipe from-llamafactory YAML`."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from sightline.cli.arguments import Arguments
+from sightline.errors import RecipeError, UserError
+
+COMMANDS = {
+    "from-trl": "translate a YAML file or a command line (in quotes) of TRL",
+    "from-llamafactory": "translate a training YAML of LLaMA-Factory",
+}
+
+
+def run(argv: list[str]) -> int:
+    """Print the recipe, and on stderr what each key became. Exit code 0; 2 (a `UserError`) for what cannot be read."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print("usage: sightline recipe COMMAND CONFIG [arguments]\n")
+        for name, purpose in COMMANDS.items():
+            print(f"  {name:<18} {purpose}")
+        return 0
+    if argv[0] not in COMMANDS:
+        raise RecipeError(f"There is no `sightline recipe {argv[0]}`. Known: {', '.join(COMMANDS)}.")
+    given = _arguments(argv[0]).parse(argv[1:])
+    translation = _translated(argv[0], given)
+    text = translation.as_yaml()
+    if given.output is not None:
+        if given.output.exists():
+            raise UserError(f"`--output {given.output}`: that file exists already. Name a new one.")
+        given.output.write_text(text, encoding="utf-8")
+    if given.json:
+        print(json.dumps(translation.as_json(), ensure_ascii=False, indent=2))
+        return 0
+    if given.output is None:
+        print(text, end="")
+    _print_notes(translation, given.output)
+    return 0
+
+
+def _arguments(command: str) -> Arguments:
+    arguments = Arguments(f"recipe {command}", COMMANDS[command].capitalize() + ". What has no place here is listed.")
+    config = "YAML file, or a command line in quotes" if command == "from-trl" else "YAML file"
+    arguments.add_argument("config", metavar="CONFIG", help=config)
+    if command == "from-trl":
+        arguments.add_argument("--method", help="sft, dpo, kto, grpo or rloo [found from the config]")
+    arguments.add_argument("--output", type=Path, metavar="NEW.yaml", help="write the recipe here [stdout]")
+    arguments.add_argument("--json", action="store_true", help="print recipe and notes as JSON and nothing else")
+    return arguments
+
+
+def _translated(command: str, given: argparse.Namespace) -> Any:
+    if command == "from-trl":
+        from sightline.translate.trl import from_trl
+
+        return from_trl(given.config, given.method)
+    from sightline.translate.llamafactory import from_llamafactory
+
+    return from_llamafactory(given.config)
+
+
+def _print_notes(translation: Any, output: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(stderr=True, highlight=False)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("old", overflow="fold")
+    table.add_column("new", overflow="fold")
+    for old, new in translation.became:
+        table.add_row(old, new)
+    for old, why in translation.needless:
+        table.add_row(old, f"not needed: {why}", style="dim")
+    for old, why in translation.missing:
+        table.add_row(old, f"not carried over: {why}", style="yellow")
+    console.print(table)
+    said = f"Wrote {output}. " if output is not None else ""
+    count = len(translation.missing)
+    lost = f"{count} of them could not be carried over" if count else "all of them have a place"
+    console.print(f"{said}{len(translation.given)} keys: {lost}. Try it: `sightline train NEW.yaml --rehearse`")
