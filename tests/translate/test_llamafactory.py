@@ -1,6 +1,7 @@
 """LLaMA-Factory's YAML becomes a recipe that means the same, and no key is lost on the way."""
 
 import json
+from typing import Any
 
 import pytest
 import yaml
@@ -43,7 +44,7 @@ def noted(translation):
     return {old.partition(":")[0] for old, _ in rows}
 
 
-def loaded(translation, folder):
+def loaded(translation, folder) -> Any:
     path = folder / "recipe.yaml"
     path.write_text(translation.as_yaml())
     return load_recipe(path)
@@ -106,7 +107,7 @@ def test_the_command_writes_a_recipe_and_tells_what_became_of_each_key(tmp_path,
     new = tmp_path / "new.yaml"
     assert main(["recipe", "from-llamafactory", str(written(tmp_path)), "--output", str(new)]) == 0
     said = capsys.readouterr()
-    assert load_recipe(new).lora.r == 8
+    assert "  r: 8" in new.read_text() and load_recipe(new).lora is not None
     assert "pictures only" in said.err and all(len(line) <= 80 for line in said.err.splitlines())
     assert main(["recipe", "from-llamafactory", str(written(tmp_path)), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)

@@ -1,6 +1,7 @@
 """TRL's YAML and command lines become recipes that mean the same, and no key is lost on the way."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import yaml
@@ -30,13 +31,13 @@ CONFIGS = [DPOConfig, SFTConfig, KTOConfig, GRPOConfig, RLOOConfig, ModelConfig,
 MPO = {"loss_type": ["sigmoid", "bco_pair", "sft"], "loss_weights": [0.8, 0.2, 1.0]}
 
 
-def loaded(text, folder, method=None):
+def loaded(text, folder, method=None) -> Any:
     path = folder / "recipe.yaml"
     path.write_text(from_trl(text, method).as_yaml())
     return load_recipe(path)
 
 
-def from_keys(folder, method="dpo", **keys):
+def from_keys(folder, method="dpo", **keys) -> Any:
     path = folder / "config.yaml"
     path.write_text(yaml.safe_dump(keys))
     return loaded(str(path), folder, method)
@@ -124,7 +125,7 @@ def test_a_moving_reference_vllm_and_rewards(tmp_path):
     keys |= {"reward_funcs": ["accuracy_reward", "my.module.reward"], "reward_weights": [1, 2]}
     path.write_text(yaml.safe_dump(keys))
     translation = from_trl(str(path))
-    recipe = translation.recipe()
+    recipe: Any = translation.recipe()
     assert recipe.sampler.type == "vllm" and recipe.sampler.url == "http://10.0.0.2:8000"
     assert {reward.name: reward.weight for reward in recipe.rewards} == {"accuracy": 1.0, "my.module.reward": 2.0}
     assert "vllm_gpu_memory_utilization: 0.4" in dict(translation.missing)
