@@ -77,7 +77,7 @@ def test_plain_peft_loads_the_saved_adapter_and_scores_alike(loaded: Load, tmp_p
     group = llava.group()
     batch = prefix.lay_out([group])
     expected = log_probs(policy, batch, groups=[group], features=encode(policy, [group])).logp
-    policy.save_pretrained(tmp_path)
+    policy.save_pretrained(str(tmp_path))
     base = AutoModelForImageTextToText.from_pretrained(llava.config.name)
     again = PeftModel.from_pretrained(base, str(tmp_path))
     found = log_probs(again, batch, groups=[group], features=encode(again, [group])).logp
@@ -86,7 +86,7 @@ def test_plain_peft_loads_the_saved_adapter_and_scores_alike(loaded: Load, tmp_p
 
 def test_an_adapter_is_trained_further(loaded: Load, tmp_path: Path) -> None:
     first = add_lora(loaded("llava").model, LoraConfig(r=3, target_modules=["q_proj"]))
-    first.save_pretrained(tmp_path)
+    first.save_pretrained(str(tmp_path))
     further = add_lora(loaded("llava").model, LoraConfig(adapter=str(tmp_path)))
     assert adapted_layers(further) == adapted_layers(first)
     assert trainable_summary(further)[0] == trainable_summary(first)[0] > 0
