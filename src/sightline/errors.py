@@ -26,3 +26,14 @@ class RewardError(UserError):
 
 class SamplerError(UserError):
     """A sampler that cannot answer: a server that is gone, an option it does not know, a model it cannot load."""
+
+
+class RunFailed(RuntimeError):
+    """A run that cannot go on, through no mistake of the recipe's: NaN, collapse, a lost process. Exit code 1."""
+
+
+class Terminated(SystemExit):
+    """A run that was asked to end (SIGTERM) and has saved; the process ends with 143."""
+
+    def __init__(self) -> None:
+        super().__init__(143)

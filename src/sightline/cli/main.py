@@ -8,7 +8,7 @@ import importlib
 import sys
 
 from sightline import __version__
-from sightline.errors import UserError
+from sightline.errors import RunFailed, UserError
 
 COMMANDS = {
     "quickstart": "the whole journey on the embedded model: pairs, DPO, report",
@@ -38,6 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except RunFailed as error:
+        print(f"stopped: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

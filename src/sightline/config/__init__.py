@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from sightline.config.data import DataConfig
+from sightline.config.guard import GuardConfig
 from sightline.config.model import LoraConfig, ModelConfig, ReferenceConfig
 from sightline.config.objective import DPOConfig, ObjectiveConfig, SFTConfig
 from sightline.config.online import RewardConfig, Rewards, SamplerConfig, TransformersSamplerConfig, VLLMSamplerConfig
@@ -19,6 +20,7 @@ from sightline.config.strict import STRICT
 __all__ = [
     "DPOConfig",
     "DataConfig",
+    "GuardConfig",
     "LoraConfig",
     "ModelConfig",
     "ObjectiveConfig",
@@ -109,6 +111,8 @@ class Recipe:
     """Steps between checkpoints; left out: at the end only."""
     save_total_limit: int | None = Field(default=None, ge=1)
     """Checkpoints to keep."""
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    """What to do when loss, gradient or policy go wrong."""
     resume: bool | str = False
     """Go on from the last checkpoint of `output_dir`, or from a named one."""
     report_to: list[Literal["none", "tensorboard", "trackio", "wandb"]] = field(default_factory=list)

@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sightline.config.data import DataConfig
 from sightline.data.dataset import BadRow, GroupDataset
+from sightline.data.loader_workers import OutlivesTermination
 from sightline.data.render import Renderer
 from sightline.errors import DataError, RecipeError
 from sightline.types import Group
@@ -147,6 +148,7 @@ class PromptStream:
                 batch_size=None,
                 sampler=order,
                 num_workers=self.num_workers,
+                worker_init_fn=OutlivesTermination(),
                 generator=torch.Generator().manual_seed(self.seed),
             )
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from sightline.training.checkpoints import InCheckpoint
+from sightline.training.run_folder import explain_disk_errors
 from sightline.training.state_file import to_disk
 
 LENGTH = "metrics_length.json"
@@ -37,6 +38,18 @@ class Means:
                    float(torch.stack([t.cpu() for t in self.counts[name]]).sum()))
             for name in self.sums
         }  # fmt: skip
+
+    def mark(self) -> dict[str, int]:
+        """How much is taken in so far, by name."""
+        return {name: len(values) for name, values in self.sums.items()}
+
+    def forget_since(self, mark: dict[str, int]) -> None:
+        """Drop what was taken in since then."""
+        for name in list(self.sums):
+            for kept in (self.sums, self.counts):
+                kept[name] = kept[name][: mark.get(name, 0)]
+                if not kept[name]:
+                    del kept[name]
 
     def state(self) -> dict[str, tuple[list[Tensor], list[Tensor]]]:
         """Everything taken in, to go on from."""
@@ -97,7 +110,7 @@ class MetricsFile(InCheckpoint):
 
     def write(self, row: dict[str, Any]) -> None:
         """Append one object."""
-        with self.path.open("a", encoding="utf-8") as file:
+        with explain_disk_errors(self.path.parent), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from sightline.config.online import SamplingConfig, VLLMSamplerConfig
+from sightline.data.loader_workers import OutlivesTermination
 from sightline.errors import UserError
 from sightline.objectives.online.importance import importance_weights
 from sightline.rollouts.prompts import PromptDataset, PromptStream
@@ -98,6 +99,7 @@ class OnlineTrainer(AlignmentTrainer):
         model.train()
         groups = self.reuse.take()
         self.num_tokens += sum(group.num_tokens for group in groups)
+        self.begin_step(groups)
         started = time.perf_counter()
         loss = train_step(
             model,
@@ -265,6 +267,7 @@ class OnlineTrainer(AlignmentTrainer):
             batch_size=self.args.per_device_eval_batch_size * self.sampling.num_generations,
             collate_fn=collate,
             num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=OutlivesTermination(),
         )
         greedy = replace(self.sampling_settings, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
         for inputs in loader:
@@ -282,6 +285,10 @@ class OnlineTrainer(AlignmentTrainer):
         self.log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def rows_trained_on(self) -> PromptDataset:
+        """The prompts; the library's own data set only counts steps."""
+        return self.prompts
 
     def close(self) -> None:
         """End the workers that read prompts, and the sampler."""

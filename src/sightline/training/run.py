@@ -115,6 +115,8 @@ def train(
         train_dataset=rows.train,
         eval_dataset=rows.eval,
         processor=processor,
+        guard=recipe.guard,
+        say=lambda sentence: console.print(sentence, highlight=False),
         callbacks=[metrics_file, ProgressBar(console, description), *updates, *callbacks],
     )
     with contextlib.closing(trainer):

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from sightline.config import Recipe
 from sightline.errors import UserError
 from sightline.recipe import dump_recipe
@@ -80,15 +82,23 @@ def explain_disk_errors(folder: Path) -> Iterator[None]:
     """No space, no permission or a read-only disk as one paragraph."""
     try:
         yield
+    except SafetensorError as error:
+        if f"os error {errno.ENOSPC}" not in str(error) and f"os error {errno.EDQUOT}" not in str(error):
+            raise
+        raise _full(folder) from None
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free / 2**20
-            raise UserError(
-                f"The disk that holds {folder} is full ({free:.0f} MiB free). Nothing half-written was left under a "
-                "final name. Free some space, or choose another disk with --output-dir, and run again with --resume."
-            ) from None
+            raise _full(folder) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise UserError(
                 f"The folder {folder} cannot be written: {error.strerror}. Choose another with --output-dir."
             ) from None
         raise
+
+
+def _full(folder: Path) -> UserError:
+    free = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free / 2**20
+    return UserError(
+        f"The disk that holds {folder} is full ({free:.0f} MiB free). Nothing half-written was left under a final "
+        "name. Free some space, or choose another disk with --output-dir, and run again with --resume."
+    )

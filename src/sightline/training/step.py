@@ -48,6 +48,17 @@ class StepSettings:
     process_index: int = 0
     temperature: float = 1.0
 
+    def alone(self) -> "StepSettings":
+        """The same for a single process."""
+        return StepSettings(
+            family=self.family,
+            layout=self.layout,
+            groups_per_forward=self.groups_per_forward,
+            device=self.device,
+            autocast=self.autocast,
+            temperature=self.temperature,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class MicroBatch:

@@ -5,7 +5,7 @@ One batch of its loader is the list of groups of this process's whole optimizer 
 
 import contextlib
 import time
-from collections.abc import Sized
+from collections.abc import Callable, Sized
 from typing import Any
 
 import torch
@@ -15,13 +15,15 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 
+from sightline.config.guard import GuardConfig
 from sightline.data.dataset import BadRow
+from sightline.data.loader_workers import OutlivesTermination
 from sightline.errors import DataError
 from sightline.objectives.objective import Objective
 from sightline.policy.families import Family
 from sightline.policy.reference import Reference
 from sightline.training.auxiliary import with_auxiliary
-from sightline.training.checkpointing import CheckpointingTrainer
+from sightline.training.guarded import GuardedTrainer
 from sightline.training.metrics import Means, averages, device_memory
 from sightline.training.step import StepSettings, score_step, train_step
 from sightline.types import Group
@@ -40,11 +42,11 @@ def bad_rows(item: Group | BadRow) -> tuple[BadRow, ...]:
     return (item,) if isinstance(item, BadRow) else item.extra.get("skipped", ())
 
 
-class AlignmentTrainer(CheckpointingTrainer):
+class AlignmentTrainer(GuardedTrainer):
     """Trains a policy with an objective over groups.
 
     groups_per_forward: how many groups (of the step's longest) a forward holds.
-    shuffle: draw rows at random.
+    shuffle: draw rows at random. guard: what to do when numbers go wrong. say: shows the user a sentence.
     """
 
     def __init__(
@@ -62,6 +64,8 @@ class AlignmentTrainer(CheckpointingTrainer):
         eval_dataset: Dataset | None,
         processor: Any,
         callbacks: list,
+        guard: GuardConfig,
+        say: Callable[[str], None] = print,
     ) -> None:
         super().__init__(
             model=model,
@@ -93,11 +97,22 @@ class AlignmentTrainer(CheckpointingTrainer):
             num_processes=self.accelerator.num_processes,
             process_index=self.accelerator.process_index,
         )
+        self.start_guarding(guard, say)
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
         dataset = train_dataset if train_dataset is not None else self.train_dataset
         assert isinstance(dataset, Sized)
         return RandomSampler(dataset) if self.shuffle else SequentialSampler(dataset)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """As the library's, but it draws nothing from the global random state.
+
+        It would do so at the start of some epochs only (not with workers that persist), and a resumed run at others.
+        """
+        loader = super().get_train_dataloader()
+        loader.generator = torch.Generator().manual_seed(self.args.seed)
+        loader.worker_init_fn = OutlivesTermination(loader.worker_init_fn)
+        return loader
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, list], num_items_in_batch: Tensor | int | None = None
@@ -112,6 +127,7 @@ class AlignmentTrainer(CheckpointingTrainer):
                 "data check`, or give a larger `per_device_train_batch_size`."
             )
         self.num_tokens += sum(group.num_tokens for group in groups)
+        self.begin_step(groups)
         return train_step(
             model,
             groups,
@@ -163,6 +179,7 @@ class AlignmentTrainer(CheckpointingTrainer):
             batch_size=self.args.per_device_eval_batch_size,
             collate_fn=collate,
             num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=OutlivesTermination(),
         )
         return self.accelerator.prepare_data_loader(loader)
 
@@ -176,6 +193,7 @@ class AlignmentTrainer(CheckpointingTrainer):
             if self.bad_rows:
                 logs["rows_skipped"] = len(self.bad_rows)
             self.means.clear()
+            self.watch(logs)
         super().log(logs, start_time)
 
     def close(self) -> None:

@@ -1,0 +1,22 @@
+"""When a run stops by itself: numbers that are none, and a policy that runs away or falls apart."""
+
+from typing import Literal
+
+from pydantic import Field
+from pydantic.dataclasses import dataclass
+
+from sightline.config.strict import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class GuardConfig:
+    """What a run does when its numbers go wrong."""
+
+    skip_steps: int = Field(default=0, ge=0)
+    """Steps with NaN or Inf in loss or gradient that are left out before the run stops; their rows are written down."""
+    on_collapse: Literal["warn", "stop", "ignore"] = "warn"
+    """What to do when the policy runs away from the reference, or its chosen answers lose their probability."""
+    max_kl: float = Field(default=10.0, gt=0)
+    """KL divergence from the reference, in nats a token, above which online training counts as run away."""
+    max_logp_fall: float = Field(default=4.0, gt=1)
+    """How many times as low (as negative) as in the beginning the chosen answers' log-prob may become."""

@@ -1,0 +1,116 @@
+"""Runs that are killed at random moments and resumed: `python -m tests.faults.killed_runs SPEC.json`.
+
+One process imports everything and forks a child for each attempt. In the child every moment that counts (a part of a
+forward, a file of a checkpoint, a held-out batch, a sampled answer) is an event; at the chosen one the child sends
+itself SIGKILL. What was hit is printed as JSON, a line an attempt. Not a test: the tests start it.
+"""
+
+import json
+import os
+import random
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from sightline.recipe import normalise, structure
+from sightline.training import checkpointing, checkpoints, metrics, run, run_folder, step
+from sightline.training.experience import Asker
+from sightline.training.trainer import AlignmentTrainer
+from tests.training.runs import pairs
+from tests.training.test_online import prompts, shortness
+
+PHASES = {
+    "training": [(step, "micro_batch"), (torch.Tensor, "backward"), (torch.optim.AdamW, "step")],
+    "saving": [
+        (checkpointing, "save_state"),
+        (checkpoints, "to_disk"),
+        (metrics, "to_disk"),
+        (os, "rename"),
+        (os, "replace"),
+        (run_folder, "write_text"),
+    ],
+    "evaluating": [(AlignmentTrainer, "evaluate"), (AlignmentTrainer, "log")],
+    "rolling out": [(Asker, "ask")],
+}
+"""What is an event, by what the run is doing then."""
+
+
+def train(spec: dict[str, Any], folder: Path, *, resume: bool) -> None:
+    """The run of a specification, in this process."""
+    torch.set_num_threads(1)
+    tree = {"output_dir": str(folder), "resume": resume, **spec["recipe"]}
+    recipe = structure(normalise(tree))
+    online = recipe.objective.type == "grpo"
+    rows = prompts(spec["rows"]) if online else pairs(spec["rows"])
+    held_out = prompts(2) if online else pairs(3, seed=9)
+    rewards = [shortness] if online else []
+    run.train(recipe, data=rows, eval_data=held_out, rewards=rewards, console=Console(quiet=True))
+
+
+def killed_at(moment: int, record: Path) -> None:
+    """Make this process kill itself at its event number `moment`, whose phase goes to `record`."""
+    count = 0
+
+    def watched(call: Callable[..., Any], phase: str) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count == moment:
+                record.write_text(phase)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return call(*args, **kwargs)
+
+        return counted
+
+    for phase, places in PHASES.items():
+        for owner, name in places:
+            setattr(owner, name, watched(getattr(owner, name), phase))
+
+
+def attempt(spec: dict[str, Any], folder: Path, *, resume: bool, moment: int) -> dict[str, Any]:
+    """One child: how it ended, and in which phase it was killed."""
+    record = folder.with_name(folder.name + ".phase")
+    record.unlink(missing_ok=True)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            killed_at(moment, record)
+            train(spec, folder, resume=resume)
+            code = 0
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+    return {
+        "killed": killed,
+        "code": None if killed else os.waitstatus_to_exitcode(status),
+        "phase": record.read_text() if killed else None,
+        "moment": moment,
+        "checkpoints": sorted(path.name for path in folder.glob("checkpoint-*")),
+    }
+
+
+def main() -> None:
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    folder, draw = Path(spec["folder"]), random.Random(spec["seed"])
+    attempt(spec, folder / "whole", resume=False, moment=0)
+    kills = 0
+    while True:
+        # beyond the last of its kills the run is left in peace
+        moment = draw.randint(1, spec["events"]) if kills < spec["kills"] else 0
+        result = attempt(spec, folder / "killed", resume=kills > 0, moment=moment)
+        print(json.dumps(result), flush=True)
+        if not result["killed"]:
+            return
+        kills += 1
+
+
+if __name__ == "__main__":
+    main()
