@@ -92,9 +92,9 @@ def test_divergence_is_measured_where_it_is_per_token():
 
 
 def test_a_collapse_stops_the_run_with_a_checkpoint_where_asked(tmp_path, tiny_model):
-    options = {"max_steps": 40, "num_train_epochs": 10, "learning_rate": 1.0, "objective": {"type": "dpo"}}
-    guard = {"on_collapse": "stop", "max_logp_fall": 1.05}
+    options = {"max_steps": 40, "num_train_epochs": 40, "learning_rate": 0.03, "lora": None}
+    guard = {"on_collapse": "stop", "max_logp_fall": 1.3}
     with pytest.raises(RunFailed, match="lost their probability"):
-        run(tmp_path / "run", tiny_model("llava"), pairs(16), **options, guard=guard)
+        run(tmp_path / "run", tiny_model("llava"), pairs(4), **options, guard=guard)
     last = len(curve(tmp_path / "run"))
     assert WINDOW <= last < 40 and (tmp_path / "run" / f"checkpoint-{last}" / "checkpoint.json").is_file()

@@ -41,7 +41,7 @@ GRPO = {
     "save_total_limit": 2,
     "sampler": {"type": "transformers", "num_generations": 4, "max_completion_length": 5, "num_iterations": 2},
 }
-TIMES = ("memory/", "seconds/", "train_", "eval_runtime")
+TIMES = ("memory/", "seconds/", "train_runtime", "train_samples", "train_steps", "eval_runtime")
 """Names of figures that are never the same twice."""
 
 

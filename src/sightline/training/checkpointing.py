@@ -50,6 +50,12 @@ class CheckpointingTrainer(Trainer):
             self.add_callback(_Restore(self))
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """The last line's average loss is over the whole run, not over the steps since it was resumed."""
+        if "train_loss" in logs:
+            logs = {**logs, "train_loss": self._total_loss_scalar / max(self.state.global_step, 1)}
+        super().log(logs, start_time)
+
     def save_checkpoint(self) -> None:
         """Write a checkpoint of the present step."""
         assert self.model is not None
