@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test lint types contracts format recipes full clean
+.PHONY: quickstart test lint types contracts format recipes full bench clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -34,6 +34,10 @@ contracts: .venv/installed-dev
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# whole optimizer steps of Sightline and TRL, on a quiet machine; stops and goes on (BENCH="--minutes 30")
+bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks.step $(BENCH)
 
 clean:
 	rm -rf .venv quickstart build dist src/*.egg-info

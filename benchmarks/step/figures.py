@@ -45,7 +45,7 @@ def figures_of(setting: str, runs: Runs) -> dict[str, Any]:
     entry["tower_passes"] = tower_passes(*exact["sightline"])
     entry["pairs"] = len(timed)
     entry["threads"] = timed[0]["sightline"][0].threads
-    entry["load"] = [round(one["sightline"][1].load, 2) for one in timed]
+    entry["load"] = [{program: round(one[program][1].load, 2) for program in PROGRAMS} for one in timed]
     gates = {rival: gate(exact["sightline"][1], exact[rival][1]) for rival in RIVALS}
     holds = all(one.holds for one in gates.values()) and entry["tower_passes"] == 1
     entry["gate"] = {"holds": holds, **{rival: asdict(one) for rival, one in gates.items()}}
@@ -107,5 +107,7 @@ def table(entry: dict[str, Any]) -> str:
             f"  {program} with {one['forward_groups']} prompt(s) a forward: {one['cpu_s']:.2f} CPU s, "
             f"{one['memory_mb']:.0f} MB"
         )
+    loads = [load for one in entry["load"] for load in one.values()]
+    lines.append(f"  load when the timed runs began, the programs' own included: {min(loads):.1f}-{max(loads):.1f}")
     waiting = ", ".join(f"{name} {share:.1%}" for name, share in entry["waiting_with_two_workers"].items())
     return "\n".join([*lines, f"  waiting for data with two workers: {waiting}"])

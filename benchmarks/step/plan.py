@@ -11,6 +11,9 @@ SETTINGS: dict[str, Case] = {
 }
 """Step = 2 pairs for DPO; one prompt with 8 answers for GRPO, with a reference (β > 0) and without (β = 0)."""
 
+DEFAULT = ("dpo", "grpo", "growth")
+"""What `make bench` runs; `grpo-no-kl` is there for whoever asks for it."""
+
 TITLES = {
     "dpo": "K = 2: DPO",
     "grpo": "K = 8: GRPO, β = 0.04",
