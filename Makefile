@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test lint types contracts format recipes full bench clean
+.PHONY: quickstart test lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,app,quant]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,app,quant,docs,notebooks]'
 	touch $@
 
 quickstart: .venv/installed
@@ -31,6 +31,15 @@ types: .venv/installed-dev
 contracts: .venv/installed-dev
 	$(BIN)/lint-imports
 
+# draws the pictures, then builds site/ strictly: a broken link or an unknown anchor is an error
+docs: .venv/installed-dev
+	$(BIN)/python docs/draw.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+# runs every notebook from top to bottom; nothing is written but to a temporary folder
+notebooks: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/jupyter execute --timeout=900 notebooks/*.ipynb
+
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -40,4 +49,4 @@ bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.step $(BENCH)
 
 clean:
-	rm -rf .venv quickstart build dist src/*.egg-info
+	rm -rf .venv quickstart build dist site src/*.egg-info

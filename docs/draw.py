@@ -3,10 +3,6 @@
 from pathlib import Path
 
 import matplotlib as mpl
-
-mpl.use("svg")
-mpl.rcParams.update({"svg.hashsalt": "sightline", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9})
-
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
@@ -18,6 +14,8 @@ from sightline.objectives.dpo import dpo_loss
 from sightline.objectives.hinge import hinge_loss
 from sightline.objectives.sppo import sppo_hard_loss
 from sightline.types import Group
+
+mpl.rcParams.update({"svg.hashsalt": "sightline", "svg.fonttype": "none", "font.family": "sans-serif", "font.size": 9})
 
 IMAGES = Path(__file__).parent / "images"
 COLOURS = {"picture": "#8d6cab", "prompt": "#4c78a8", "chosen": "#54a24b", "rejected": "#e45756"}

@@ -2,8 +2,9 @@
 
 import argparse
 import difflib
-from typing import NoReturn
+from typing import Any, NoReturn
 
+from sightline.cli.colour import paint
 from sightline.errors import RecipeError
 
 
@@ -18,6 +19,11 @@ class Arguments(argparse.ArgumentParser):
             allow_abbrev=False,
             formatter_class=lambda prog: argparse.HelpFormatter(prog, width=80, max_help_position=26),
         )
+        self.color = False  # Python 3.14 has colours of its own
+
+    def print_help(self, file: Any = None) -> None:
+        """In colour where it is read in a terminal."""
+        print(paint(self.format_help()), end="", file=file)
 
     def parse(self, argv: list[str]) -> argparse.Namespace:
         """Parse, refusing unknown flags with the nearest known one."""

@@ -6,6 +6,8 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from sightline.cli.arguments import Arguments
+
 PACKAGES = (
     "sightline", "torch", "torchvision", "transformers", "peft", "accelerate", "datasets", "tokenizers", "safetensors",
     "pillow", "numpy", "bitsandbytes", "vllm", "deepspeed", "trl", "gradio",
@@ -14,8 +16,11 @@ PACKAGES = (
 
 def run(argv: list[str]) -> int:
     """Print a table, or JSON with `--json`."""
+    arguments = Arguments("env", "Versions and devices, for bug reports. Names no user, no path and no secret.")
+    arguments.add_argument("--json", action="store_true", help="print JSON and nothing else")
+    given = arguments.parse(argv)
     facts = environment()
-    if "--json" in argv:
+    if given.json:
         print(json.dumps(facts, indent=2))
     else:
         for name, value in facts.items():

@@ -1,5 +1,6 @@
 """`sightline generate MODEL [--adapter A] --image P --prompt TEXT`."""
 
+import json
 from pathlib import Path
 
 from sightline.cli.arguments import Arguments, add_model_flags, positive
@@ -16,6 +17,7 @@ def run(argv: list[str]) -> int:
     arguments.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling with a temperature [1]")
     arguments.add_argument("--num", type=positive, default=1, help="how many answers [1; more need a temperature]")
     arguments.add_argument("--seed", type=int, default=0, help="seed of sampling [0]")
+    arguments.add_argument("--json", action="store_true", help="print the answers as a JSON list and nothing else")
     add_model_flags(arguments)
     given = arguments.parse(argv)
     if given.temperature < 0 or (given.num > 1 and given.temperature == 0):
@@ -49,6 +51,6 @@ def run(argv: list[str]) -> int:
             num_return=given.num,
             seed=given.seed,
         )
-    for text in processor.tokenizer.batch_decode(answers, skip_special_tokens=True):
-        print(text.strip())
+    texts = [text.strip() for text in processor.tokenizer.batch_decode(answers, skip_special_tokens=True)]
+    print(json.dumps(texts, ensure_ascii=False) if given.json else "\n".join(texts))
     return 0

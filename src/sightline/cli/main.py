@@ -8,6 +8,7 @@ import importlib
 import sys
 
 from sightline import __version__
+from sightline.cli.colour import paint
 from sightline.errors import RunFailed, UserError
 
 COMMANDS = {
@@ -19,6 +20,7 @@ COMMANDS = {
     "compare": "two or more models side by side on the same questions",
     "recipe": "translate a config of TRL or LLaMA-Factory",
     "data": "look at rows, name their defects, convert, split",
+    "completion": "a script that completes commands and flags in your shell",
     "env": "versions and devices, for bug reports",
 }
 """Every command and what it is for; `sightline.cli.NAME` holds its `run(argv) -> int`."""
@@ -28,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     """Entry point. Returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help", "help"):
-        print(usage())
+        print(paint(usage()))
         return 0
     if argv[0] in ("-V", "--version"):
         print(f"sightline {__version__}")

@@ -1,26 +1,25 @@
 """`sightline quickstart`: the whole journey on the embedded model and data."""
 
-import argparse
 import shutil
 from pathlib import Path
 
+from sightline.cli.arguments import Arguments
 from sightline.cli.quiet import quiet
 from sightline.errors import UserError
+
+DESCRIPTION = """The whole journey on the embedded model: pairs from its own mistakes, DPO, a control, evaluation with
+intervals, and a report. Minutes on two cores, no network."""
 
 
 def run(argv: list[str]) -> int:
     """Parse the few flags, make the folder, take the journey."""
-    parser = argparse.ArgumentParser(
-        prog="sightline quickstart",
-        description="The whole journey on the embedded model: pairs from its own mistakes, DPO, a control, evaluation "
-        "with intervals, and a report. Minutes on two cores, no network.",
-    )
+    parser = Arguments("quickstart", DESCRIPTION)
     parser.add_argument("--output-dir", type=Path, default=Path("quickstart"), help="folder to write [quickstart]")
     parser.add_argument("--overwrite-output-dir", action="store_true", help="empty the folder of an earlier quickstart")
     parser.add_argument("--seed", type=int, default=0, help="seed of pairs, order and adapters [0]")
     parser.add_argument("--num-scenes", type=int, default=1000, help="pictures to evaluate on [1000]")
     parser.add_argument("--max-steps", type=int, help="fewer optimizer steps than the recipes say, to try the path")
-    options = parser.parse_args(argv)
+    options = parser.parse(argv)
     folder = make_folder(options.output_dir, overwrite=options.overwrite_output_dir)
     quiet()
     from rich.console import Console

@@ -20,10 +20,16 @@ Row = dict[str, Any]
 Kind = Literal["pairs", "demonstrations", "prompts", "labelled"]
 
 
+LABELLED = ("kto", "sharegpt", "alpaca")
+"""Formats that know single answers with a label; the others have pairs for the objectives that read those."""
+
+
 def write_rows(
     path: Path, format: str, kind: Kind, count: int, *, columns: Mapping[str, str] | None = None, seed: int = 0
 ) -> Path:
     """A parquet file of `count` rows. columns: what the format calls a column → what the file is to call it."""
+    if kind == "labelled" and format not in LABELLED:
+        kind = "pairs"
     made = [WRITERS[format](about, kind) for about in _scenes(count, seed)]
     named = [{(columns or {}).get(name, name): value for name, value in row.items()} for row in made]
     pq.write_table(pa.Table.from_pylist(named), path)
@@ -58,8 +64,6 @@ def _columns(about: Row, kind: Kind, *, tag: str = "") -> Row:
             return {**row, "chosen": about["true"], "rejected": about["false"]}
         case "demonstrations":
             return {**row, "answer": [about["true"]]}
-        case "labelled":
-            return _kto(about, kind)
     return {**row, "solution": about["true"], "objects": about["objects"]}
 
 
@@ -76,8 +80,6 @@ def _conversational(about: Row, kind: Kind) -> Row:
             return {**row, "prompt": asked, "chosen": _parts(about["true"]), "rejected": _parts(about["false"])}
         case "demonstrations":
             return {**row, "messages": [*asked, *_parts(about["true"])]}
-        case "labelled":
-            return {**row, "prompt": asked, "completion": _parts(_said(about)), "label": about["label"]}
     return {**row, "prompt": asked, "solution": about["true"], "objects": about["objects"]}
 
 
@@ -85,7 +87,7 @@ def _openai(about: Row, kind: Kind) -> Row:
     """Messages of plain text with a tag where the picture is."""
     row = _conversational(about, kind)
     asked = [_turn("user", "<image>" + about["question"])]
-    sides = [name for name in ("chosen", "rejected", "completion") if name in row]
+    sides = [name for name in ("chosen", "rejected") if name in row]
     plain = {name: [_turn("assistant", row[name][0]["content"][0]["text"])] for name in sides}
     if "messages" in row:
         return {**row, "messages": [*asked, _turn("assistant", about["true"])]}
@@ -138,8 +140,6 @@ def _rendered(about: Row, kind: Kind) -> Row:
             return {**row, **sides}
         case "demonstrations":
             return {**row, "completion": sides["chosen"]}
-        case "labelled":
-            return {**row, "completion": sides["chosen" if about["label"] else "rejected"], "label": about["label"]}
     return {**row, "solution": about["true"], "objects": about["objects"]}
 
 

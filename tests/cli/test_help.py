@@ -1,0 +1,72 @@
+"""Help pages fit 80 columns, have colours only where they are wanted, and shells complete what they say."""
+
+import subprocess
+
+import pytest
+
+from sightline.cli import completion
+from sightline.cli.main import COMMANDS, main
+
+PAGES = [[name] for name in COMMANDS] + [["data", n] for n in ("show", "check", "convert", "split")]
+PAGES += [["recipe", "from-trl"], ["recipe", "from-llamafactory"]]
+
+
+def page(command, capsys):
+    try:
+        assert main([*command, "--help"]) == 0
+    except SystemExit as left:
+        assert left.code in (0, None)
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("command", PAGES, ids=" ".join)
+def test_every_help_page_fits_eighty_columns(command, capsys, monkeypatch):
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    lines = page(command, capsys).splitlines()
+    assert lines and max(map(len, lines)) <= 80
+    assert not any("\033" in line for line in lines)
+
+
+@pytest.mark.parametrize("command", [["evaluate"], ["quickstart"], ["env"]], ids=" ".join)
+def test_colours_only_where_they_are_wanted(command, capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    assert "\033[36m--" in page(command, capsys)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\033" not in page(command, capsys)
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory):
+    path = tmp_path_factory.mktemp("completion") / "sightline.bash"
+    path.write_text(completion.bash())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("sightline tra", ["train"]),
+        ("sightline train R.yaml --learning-r", ["--learning-rate"]),
+        ("sightline train R.yaml --objective.bet", ["--objective.beta"]),
+        ("sightline train --rehe", ["--rehearse"]),
+        ("sightline plan R.yaml --gpu", ["--gpu", "--gpus"]),
+        ("sightline data ch", ["check"]),
+        ("sightline data check rows.parquet --num", ["--num-proc"]),
+        ("sightline recipe from-trl --meth", ["--method"]),
+        ("sightline evaluate --res", ["--responses"]),
+    ],
+)
+def test_bash_completes(line, expected, script):
+    words = line.split()
+    setting = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}"
+    command = f'source {script}; {setting}; _sightline; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout.split()
+    assert found == expected
+
+
+def test_the_other_shells_get_every_command(capsys):
+    assert main(["completion", "zsh"]) == 0 and "bashcompinit" in capsys.readouterr().out
+    assert main(["completion", "fish"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"-a {name} " in told for name in COMMANDS) and "-l rehearse" in told
+    assert main(["completion", "tcsh"]) == 2

@@ -1,0 +1,36 @@
+"""`sightline train`: where `--rehearse` finds its folder, and what programs read."""
+
+import json
+
+import pytest
+
+from sightline.cli.main import main
+from sightline.cli.train import take_rehearse
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["R.yaml"], (False, None, ["R.yaml"])),
+        (["R.yaml", "--rehearse"], (True, None, ["R.yaml"])),
+        (["R.yaml", "--rehearse", "out", "--seed", "1"], (True, "out", ["R.yaml", "--seed", "1"])),
+        (["R.yaml", "--rehearse", "--seed", "1"], (True, None, ["R.yaml", "--seed", "1"])),
+        (["--rehearse", "R.yaml", "--seed", "1"], (True, None, ["R.yaml", "--seed", "1"])),
+    ],
+)
+def test_the_rehearsal_flag_is_taken_out(words, expected):
+    assert take_rehearse(words) == expected
+
+
+def test_a_folder_that_holds_something_is_not_written_to(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("keep")
+    assert main(["train", "--model", "embedded", "--data", "scenes", "--rehearse", str(tmp_path)]) == 2
+    assert "something in it already" in capsys.readouterr().err and (tmp_path / "mine.txt").read_text() == "keep"
+
+
+def test_a_run_prints_json_for_programs(tmp_path, capsys):
+    words = ["--model", "embedded", "--data", "scenes", "--data.limit", "4", "--objective.type", "sft", "--lora"]
+    words += ["--max-steps", "1", "--dataloader-num-workers", "0", "--output-dir", str(tmp_path / "run"), "--use-cpu"]
+    assert main(["train", *words, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["folder"] == str(tmp_path / "run") and told["metrics"]["loss"] > 0

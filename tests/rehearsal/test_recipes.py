@@ -1,0 +1,67 @@
+"""Every recipe that ships loads, is planned for what its heading says, and runs three real steps on a tiny model."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sightline.config import Recipe
+from sightline.memory.planned import Planned
+from sightline.memory.sample import Sizes
+from sightline.memory.shapes import find_config
+from sightline.objectives.objective import build
+from sightline.recipe import load_recipe
+from sightline.rehearsal.rehearse import rehearse
+from sightline.rehearsal.shrink import STEPS
+from tests.training.runs import curve, lines
+
+FOLDER = Path(__file__).parents[2] / "recipes"
+RECIPES = sorted(FOLDER.glob("*.yaml"))
+REAL = [path for path in RECIPES if not path.stem.startswith("scenes")]
+PLANNED = re.compile(r"([\d.]+) GiB planned(?: on each of (\d+))?")
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_a_recipe_is_headed_by_what_a_user_needs(path):
+    heading = path.read_text().partition("\nmodel:")[0]
+    assert f"sightline train recipes/{path.name}" in heading
+    if path in REAL:
+        words = ("--rehearse", "sightline plan", "# Hardware:", "# Expected", "# Where the numbers come from:")
+        assert all(word in heading for word in words)
+    assert f"`{path.stem}`" in (FOLDER.parent / "docs" / "recipes.md").read_text() or path not in REAL
+
+
+@pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
+def test_a_heading_says_what_is_planned(path):
+    """Within a tenth: the planner's own arithmetic may become finer."""
+    recipe: Any = load_recipe(path)
+    found = PLANNED.search(path.read_text())
+    assert found is not None
+    gpus = int(found[2] or 1)
+    peak = planned(recipe).estimate(recipe, gpus=gpus, sharded=gpus > 1).peak
+    assert peak / 2**30 == pytest.approx(float(found[1]), rel=0.1)
+
+
+def planned(recipe: Recipe) -> Planned:
+    """A row of usual size, with as many answers as the recipe has."""
+    asked = recipe.sampler.num_generations if recipe.sampler is not None else 2
+    return Planned(find_config(recipe.model), Sizes(num_responses=build(recipe.objective).num_responses or asked))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_three_real_steps(path, tmp_path, monkeypatch):
+    """Same processor class, same format of rows; curves and plans have tests of their own."""
+    monkeypatch.setattr("sightline.training.finish.draw_curves", lambda *_: [])
+    monkeypatch.setattr("sightline.rehearsal.rehearse.planned_peak", lambda _: 0)
+    recipe = load_recipe(path, ["--use-cpu", "--dataloader-num-workers", "0"])
+    with (tmp_path / "said.txt").open("w") as said:
+        result = rehearse(recipe, tmp_path / "rehearsal", console=Console(file=said, width=200))
+    assert len(curve(result.folder)) == STEPS
+    held_out = recipe.data.val_size > 0 or recipe.data.eval_source is not None
+    assert any("eval_" in name for line in lines(result.folder) for name in line) == held_out
+    told = (tmp_path / "said.txt").read_text()
+    assert (
+        "Loaded again from its folder" in told and f"for {recipe.model.name}" in told
+    ) or recipe.model.name == "embedded"

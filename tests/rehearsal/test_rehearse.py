@@ -1,0 +1,108 @@
+"""What a rehearsal swaps, what it keeps, and the mistakes that it finds before a GPU is rented."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sightline.config import DataConfig
+from sightline.data.formats import recognise
+from sightline.data.sources import load_rows
+from sightline.errors import ModelError, RecipeError
+from sightline.memory.shapes import SHAPES
+from sightline.recipe import normalise, structure
+from sightline.rehearsal.data import ROWS, small_data
+from sightline.rehearsal.rows import LABELLED, WRITERS, write_rows
+from sightline.rehearsal.shrink import family_named, shrink
+from sightline.rehearsal.tiny_models import BUILDERS
+
+RESPONSES = {"pairs": 2, "demonstrations": 1, "labelled": 1, "prompts": 0}
+
+
+def recipe(**changes) -> Any:
+    tree = {
+        "model": "HuggingFaceTB/SmolVLM-Instruct",
+        "data": {"source": "owner/rows", "format": "columns"},
+        "lora": {},
+    }
+    return structure(normalise({**tree, **changes}))
+
+
+@pytest.mark.parametrize("kind", RESPONSES)
+@pytest.mark.parametrize("format", WRITERS)
+def test_made_up_rows_are_of_their_format(format, kind, tmp_path):
+    if format == "kto" and kind != "labelled":
+        return
+    path = write_rows(tmp_path / "rows.parquet", format, kind, 6)
+    rows = load_rows(DataConfig(source=str(path), format=format))
+    examples = [rows.example(i) for i in range(6)]
+    expected = 2 if kind == "labelled" and format not in LABELLED else RESPONSES[kind]
+    assert all(len(e.responses) == expected and len(e.images) == 1 for e in examples)
+    if kind == "pairs":
+        assert recognise(rows[0]) == format
+    if kind == "labelled" and format in LABELLED:
+        assert {e.responses[0].label for e in examples} == {True, False}
+    if kind == "prompts":
+        assert all("solution" in e.extra for e in examples)
+
+
+def test_every_known_shape_has_a_tiny_model():
+    families = {family_named(recipe(model=name)) for name in SHAPES}
+    assert families <= set(BUILDERS) and len(families) >= 9
+
+
+def test_a_family_without_a_tiny_model_is_said(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip-2"}))
+    with pytest.raises(RecipeError, match="blip-2"):
+        family_named(recipe(model=str(tmp_path)))
+
+
+def test_what_decides_whether_a_run_works_stays(tmp_path):
+    small = shrink(recipe(objective={"type": "mpo"}, learning_rate=3e-5, gradient_accumulation_steps=32), tmp_path)
+    assert small.recipe.objective.type == "mpo" and small.recipe.learning_rate == 3e-5
+    assert small.recipe.gradient_accumulation_steps == 2 and small.recipe.max_steps == 3
+    told = " ".join(small.changes)
+    assert "Idefics3Processor" in told and "for owner/rows" in told and "32" in told
+
+
+def test_a_misspelt_option_of_the_processor_is_found(tmp_path):
+    wrong = recipe(model={"name": "HuggingFaceTB/SmolVLM-Instruct", "processor": {"longest_egde": 1024}})
+    with pytest.raises(ModelError, match="longest_edge"):
+        shrink(wrong, tmp_path)
+
+
+def test_rows_that_are_here_are_read_as_they_are(tmp_path):
+    mine = write_rows(tmp_path / "mine.parquet", "sharegpt", "pairs", 60)
+    changes: list[str] = []
+    small = small_data(DataConfig(source=str(mine)), tmp_path, "pairs", changes)
+    assert small.source == str(mine) and len(load_rows(small)) == ROWS
+    assert changes == [f"data: the first {ROWS} rows of {mine}"]
+
+
+def test_renamed_columns_are_renamed_in_made_up_rows(tmp_path):
+    data = DataConfig(source="owner/rows", format="columns", columns={"question": "problem"}, split="train[:6%]")
+    small = small_data(data, tmp_path, "prompts", [])
+    rows = load_rows(small)
+    assert "problem" in rows[0] or "question" in rows[0]
+    assert len(rows) == ROWS and rows.example(0).prompt
+
+
+def test_a_registry_is_followed(tmp_path):
+    entry = {
+        "hf_hub_url": "llamafactory/RLHF-V", "ranking": True, "formatting": "sharegpt",
+        "columns": {"messages": "turns", "chosen": "good", "rejected": "bad", "images": "images"},
+        "tags": {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"},
+    }  # fmt: skip
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"rlhf_v": entry}))
+    data = DataConfig(registry=str(tmp_path / "dataset_info.json"), names=["rlhf_v"])
+    (tmp_path / "made").mkdir()
+    rows = load_rows(small_data(data, tmp_path / "made", "pairs", []))
+    assert len(rows) == ROWS and len(rows.example(0).responses) == 2 and rows.example(0).images
+
+
+def test_a_mixture_is_followed(tmp_path):
+    mine = write_rows(tmp_path / "mine.parquet", "columns", "pairs", 60)
+    data = recipe(data={"mixture": [{"source": str(mine)}, {"source": "owner/other", "format": "conversational"}]}).data
+    rows = load_rows(small_data(data, tmp_path, "pairs", []))
+    assert len(rows) == ROWS and Path(mine).exists()
