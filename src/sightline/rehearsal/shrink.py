@@ -66,6 +66,9 @@ def shrink(recipe: Recipe, folder: Path) -> Small:
         gradient_accumulation_steps=min(recipe.gradient_accumulation_steps, 2),
         dataloader_num_workers=min(recipe.dataloader_num_workers, 1),
     )
+    if recipe.bf16 is None and recipe.model.dtype == "bfloat16" and (recipe.use_cpu or not torch.cuda.is_available()):
+        # on a GPU autocast brings frozen weights in bfloat16 and trained ones in float32 together
+        small = replace(small, bf16=True)
     before = recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps
     after = small.per_device_train_batch_size, small.gradient_accumulation_steps
     changes.append(f"steps: {STEPS}, of {after[0]} × {after[1]} rows in place of {before[0]} × {before[1]}")
