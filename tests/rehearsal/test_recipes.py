@@ -7,11 +7,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sightline.config import Recipe
 from sightline.memory.planned import Planned
-from sightline.memory.sample import Sizes
+from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import find_config
-from sightline.objectives.objective import build
 from sightline.recipe import load_recipe
 from sightline.rehearsal.rehearse import rehearse
 from sightline.rehearsal.shrink import STEPS
@@ -40,14 +38,9 @@ def test_a_heading_says_what_is_planned(path):
     found = PLANNED.search(path.read_text())
     assert found is not None
     gpus = int(found[2] or 1)
-    peak = planned(recipe).estimate(recipe, gpus=gpus, sharded=gpus > 1).peak
+    planned = Planned(find_config(recipe.model), usual_sizes(recipe))
+    peak = planned.estimate(recipe, gpus=gpus, sharded=gpus > 1).peak
     assert peak / 2**30 == pytest.approx(float(found[1]), rel=0.1)
-
-
-def planned(recipe: Recipe) -> Planned:
-    """A row of usual size, with as many answers as the recipe has."""
-    asked = recipe.sampler.num_generations if recipe.sampler is not None else 2
-    return Planned(find_config(recipe.model), Sizes(num_responses=build(recipe.objective).num_responses or asked))
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sightline.recipe import dump_recipe, load_recipe
 
 DESCRIPTION = """How much memory a recipe takes, line by line, and the cheapest change that fits a GPU. No weights are
 loaded and no GPU is needed. Every other flag is one of the recipe's (`sightline train --help`)."""
-TYPICAL = {"picture": (1024, 768), "text_tokens": 64, "response_tokens": 256}
+SIZES = ("picture", "text_tokens", "response_tokens")
 NUM_ROWS = 64
 """Rows of the data that are looked at; the longest is planned for."""
 
@@ -71,7 +72,7 @@ def _arguments() -> Arguments:
     arguments.add_argument("--apply", metavar="NEW.yaml", help="write the recipe that fits")
     arguments.add_argument("--picture", type=_picture, help="pixels of a picture [1024x768, or the data's]")
     arguments.add_argument("--text-tokens", type=positive, help="of the prompt, without its picture [64]")
-    arguments.add_argument("--response-tokens", type=positive, help="of each response [256]")
+    arguments.add_argument("--response-tokens", type=positive, help="of each response [256, or the sampler's limit]")
     return arguments
 
 
@@ -84,12 +85,15 @@ def _picture(text: str) -> tuple[int, int]:
 
 def _sizes(given: argparse.Namespace, recipe: Recipe) -> Any:
     from sightline.memory.pictures import Picture
-    from sightline.memory.sample import Sizes
-    from sightline.objectives.objective import build
+    from sightline.memory.sample import usual_sizes
 
-    chosen = {name: getattr(given, name) or usual for name, usual in TYPICAL.items()}
-    chosen["picture"] = Picture(*chosen["picture"])
-    return Sizes(**chosen, num_responses=build(recipe.objective).num_responses or 2)
+    usual = usual_sizes(recipe)
+    return replace(
+        usual,
+        picture=Picture(*given.picture) if given.picture else usual.picture,
+        text_tokens=given.text_tokens or usual.text_tokens,
+        response_tokens=given.response_tokens or usual.response_tokens,
+    )
 
 
 def _row(given: argparse.Namespace, recipe: Recipe, config: Any) -> Any:
@@ -103,7 +107,7 @@ def _row(given: argparse.Namespace, recipe: Recipe, config: Any) -> Any:
     if not has_processor(recipe.model):
         return None
     processor, skeleton = load_processor(recipe.model), build_skeleton(config, recipe)
-    asked = any(getattr(given, name) for name in TYPICAL)
+    asked = any(getattr(given, name) for name in SIZES)
     if asked or recipe.data.source == "scenes" or not recipe.data.is_given:
         return rendered_group(family_of(skeleton), processor, _sizes(given, recipe))
     return _longest_row(recipe, processor, skeleton)

@@ -9,10 +9,11 @@ import torch
 from PIL import Image
 from transformers import ProcessorMixin
 
-from sightline.config import ModelConfig
+from sightline.config import ModelConfig, Recipe, TransformersSamplerConfig
 from sightline.data.pictures import LazyPicture
 from sightline.data.render import Renderer
 from sightline.memory.pictures import Picture, prepare_picture
+from sightline.objectives.objective import build
 from sightline.policy.family import Family
 from sightline.policy.load import EMBEDDED
 from sightline.types import Example, Group
@@ -28,6 +29,15 @@ class Sizes:
     text_tokens: int = 64
     response_tokens: int = 256
     num_responses: int = 2
+
+
+def usual_sizes(recipe: Recipe) -> Sizes:
+    """A row of usual size; sampled answers as many and as long as the recipe's sampler lets them be."""
+    number = build(recipe.objective).num_responses
+    if number == 0:
+        sampling = recipe.sampler or TransformersSamplerConfig()  # pyright: ignore[reportCallIssue]
+        return Sizes(num_responses=sampling.num_generations, response_tokens=sampling.max_completion_length)
+    return Sizes(num_responses=number or 2)
 
 
 def made_up_group(family: Family, sizes: Sizes, options: dict[str, Any]) -> Group:

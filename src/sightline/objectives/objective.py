@@ -146,8 +146,8 @@ class Objective:
         )
 
 
-def build(config: ObjectiveConfig, *, max_completion_length: int | None = None) -> Objective:
-    """The objective of a recipe. max_completion_length: of sampled answers, in tokens; online objectives need it."""
+def build(config: ObjectiveConfig, *, max_completion_length: int = 512) -> Objective:
+    """The objective of a recipe. max_completion_length: in tokens, of sampled answers: the sampler's."""
     if isinstance(config, OnlineObjectiveConfig):
         return _build_online(config, max_completion_length)
     if isinstance(config, MPOConfig):
@@ -160,8 +160,7 @@ def build(config: ObjectiveConfig, *, max_completion_length: int | None = None) 
     )
 
 
-def _build_online(config: OnlineObjectiveConfig, max_completion_length: int | None) -> Objective:
-    assert max_completion_length is not None, "online objectives need the sampler's max_completion_length"
+def _build_online(config: OnlineObjectiveConfig, max_completion_length: int) -> Objective:
     return Objective(
         parts={config.type: online_part(config, max_completion_length=max_completion_length)},
         num_responses=0,

@@ -13,9 +13,8 @@ from sightline.config import Recipe
 from sightline.data.render import Renderer
 from sightline.evaluation.models import Models, source_of
 from sightline.memory.planned import Planned
-from sightline.memory.sample import Sizes
+from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import find_config
-from sightline.objectives.objective import build
 from sightline.policy.generate import generate
 from sightline.rehearsal.shrink import STEPS, shrink
 from sightline.scenes.picture import picture_of
@@ -47,8 +46,7 @@ def rehearse(recipe: Recipe, folder: Path, *, console: Console | None = None) ->
 def planned_peak(recipe: Recipe) -> int:
     """Bytes that the real recipe is planned to take on each GPU, with a row of usual size; no weights are needed."""
     config = find_config(recipe.model)
-    sizes = Sizes(num_responses=build(recipe.objective).num_responses or 2)
-    return Planned(config, sizes).estimate(recipe).peak
+    return Planned(config, usual_sizes(recipe)).estimate(recipe).peak
 
 
 def ask(run: Path) -> str:
