@@ -105,3 +105,13 @@ def test_every_recipe_name_has_a_description():
         leaf = name.rpartition(".")[2]
         assert leaf == "type" or leaf.replace("_", "-") in page or name.upper() in page
     assert max(len(line) for line in page.splitlines()) <= 80
+
+
+def test_a_flag_for_other_rows_drops_what_the_recipe_says_of_its_own(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("model: m\ndata: {source: owner/rows, format: sharegpt, split: 'train[:6%]', val_size: 0.1}\n")
+    assert load_recipe(path).data.format == "sharegpt"
+    other = load_recipe(path, ["--data", "mine.parquet"]).data
+    assert (other.source, other.format, other.split, other.val_size) == ("mine.parquet", "auto", "train", 0.1)
+    assert load_recipe(path, ["--data", "mine.parquet", "--data.format", "alpaca"]).data.format == "alpaca"
+    assert load_recipe(path, ["--data", "owner/rows"]).data.format == "sharegpt"

@@ -44,7 +44,7 @@ def load_recipe(path: str | Path | None = None, flags: list[str] | None = None) 
     """
     tree, lines = read_yaml(Path(path)) if path is not None else ({}, {})
     changes = parse_flags(flags or [])
-    merged = merge(normalise(tree), normalise(changes))
+    merged = merge(_for_other_rows(normalise(tree), normalise(changes)), normalise(changes))
     for group, kind in DEFAULT_TYPES.items():
         if isinstance(merged.get(group), dict):
             merged[group].setdefault("type", kind)
@@ -195,6 +195,22 @@ def merge(base: Tree, changes: Tree) -> Tree:
         else:
             result[key] = value
     return result
+
+
+OF_THE_SOURCE = ("format", "columns", "subset", "split", "media_dir", "eval_source", "eval_split", "limit")
+"""Keys of `data` that describe the rows of one source."""
+
+
+def _for_other_rows(tree: Tree, changes: Tree) -> Tree:
+    """The recipe without what it says of its own rows, where a flag names others."""
+    data, changed = tree.get("data"), changes.get("data")
+    if (
+        not isinstance(data, dict)
+        or not isinstance(changed, dict)
+        or changed.get("source") in (None, data.get("source"))
+    ):
+        return tree
+    return {**tree, "data": {name: value for name, value in data.items() if name not in OF_THE_SOURCE}}
 
 
 def _complaint(error: Any, path: str | Path | None, lines: dict[tuple[str, ...], int], flags: Tree) -> str:
