@@ -152,7 +152,8 @@ class Family:
         present = [piece["pooled"] for piece in pieces if piece is not None]
         if not present:
             return {}
-        pooled: Any = present if self.features_as_list else torch.cat(present)
+        # [tokens, 1, hidden]: where a tensor is wanted it has three axes, and Idefics3 before 5.20 reads all of them
+        pooled: Any = present if self.features_as_list else torch.cat(present)[:, None]
         return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
 
     def pixels(self, groups: list[Group], batch: Batch) -> dict[str, Any]:

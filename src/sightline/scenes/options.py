@@ -2,13 +2,14 @@
 
 from dataclasses import field, fields
 from difflib import get_close_matches
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from sightline.config.strict import STRICT
 from sightline.errors import RecipeError
+from sightline.scenes.questions import Kind
 from sightline.scenes.world import MAX_OBJECTS
 
 RowKind = Literal["demonstrations", "pairs", "prompts"]
@@ -31,6 +32,9 @@ class SceneOptions:
     """Demonstrations: share of the pictures after which descriptions name absent companions; 1 is never."""
     existence_habits_from: float = Field(default=0.0, ge=0, le=1)
     """Demonstrations: the same for yes/no questions about companions."""
+    questions: list[Kind] = Field(default_factory=lambda: list(get_args(Kind)), min_length=1)
+    """Prompts: kinds of questions that are asked; of the eight on a picture description is one, existence three,
+    counting and attribute two each."""
     omissions: float = Field(default=1.2, ge=0)
     """Pairs: descriptions that lack an object, as rejected answers, for each hallucinated one."""
     temperature: float = Field(default=1.0, gt=0)

@@ -18,11 +18,17 @@ from sightline.errors import RecipeError
 from sightline.scenes.columns import row_of
 from sightline.scenes.options import RowKind, SceneOptions, scene_options
 from sightline.scenes.pairs import sample_pairs
-from sightline.scenes.questions import Aspect, Question, attribute, counting, description, existence, habitual
+from sightline.scenes.questions import Aspect, Kind, Question, attribute, counting, description, existence, habitual
 from sightline.scenes.world import Scene, draw_scene
 
-QUESTIONS = 8
-"""Questions on every picture, each a row."""
+PLACES: tuple[Kind, ...] = (
+    "description",
+    *("existence",) * 3,
+    *("counting",) * 2,
+    *("attribute",) * 2,
+)
+"""Questions on every picture, each a row, by kind."""
+QUESTIONS = len(PLACES)
 
 DEMONSTRATED = ("sft", "dft")
 """Objectives that read demonstrations."""
@@ -67,7 +73,9 @@ class SceneRows(Sequence):
     def __init__(self, kind: RowKind, options: SceneOptions, *, seed: int, numbers: range | None = None) -> None:
         self.kind: RowKind = kind
         self.options, self.seed = options, seed
-        self.numbers = numbers if numbers is not None else range(options.pictures * QUESTIONS)
+        wanted = options.questions if kind == "prompts" else PLACES
+        self.places = [place for place, asked in enumerate(PLACES) if asked in wanted]
+        self.numbers = numbers if numbers is not None else range(options.pictures * len(self.places))
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -75,13 +83,15 @@ class SceneRows(Sequence):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return SceneRows(self.kind, self.options, seed=self.seed, numbers=self.numbers[index])
-        number = self.numbers[index]
-        picture, place = divmod(number, QUESTIONS)
+        picture, asked = divmod(self.numbers[index], len(self.places))
+        place = self.places[asked]
+        number = picture * QUESTIONS + place
         progress = picture / self.options.pictures
         max_objects = self._max_objects(progress)
         scene = _scene(self.seed, picture, max_objects)
         random = RandomState([self.seed, number, 2])
-        question = _ask_single(scene, place, random) if max_objects == 1 else _ask(scene, place, random)
+        single = max_objects == 1 and self.kind == "demonstrations"
+        question = _ask_single(scene, place, random) if single else _ask(scene, place, random)
         row = row_of(scene, question, f"{self.seed}-{number}")
         if self.kind == "prompts":
             return row | {"solution": question.answer}
