@@ -47,7 +47,7 @@ def run(argv: list[str]) -> int:
     title = f"{', '.join(labels[:-1])} and {labels[-1]} on the same questions"
     given.output.mkdir(parents=True, exist_ok=True)
     path = given.output / "comparison.html"
-    write_comparison(path, sections, labels, title)
+    write_comparison(path, sections, labels, title, _curves(given))
     if given.json:
         print(
             json.dumps({s.title: dict(zip(labels[1:], (t.as_json() for t in s.tests), strict=True)) for s in sections})
@@ -133,6 +133,15 @@ def _answers(given: argparse.Namespace, tasks: list[Any], console: Any) -> dict[
                         progress=progress,
                     )
     return answers
+
+
+def _curves(given: argparse.Namespace) -> list[Any]:
+    """Training curves of those models that are runs."""
+    from sightline.evaluation.models import source_of
+    from sightline.report.comparison import training_curves
+
+    folders = {s.label: Path(s.adapter or s.base) / "metrics.jsonl" for s in map(source_of, given.models)}
+    return training_curves({label: path for label, path in folders.items() if path.is_file()})
 
 
 def _judge(given: argparse.Namespace, console: Any, task: Any, answers: dict[str, list[Any]]) -> None:

@@ -21,6 +21,7 @@ COMMANDS = {
     "recipe": "translate a config of TRL or LLaMA-Factory",
     "data": "look at rows, name their defects, convert, split",
     "completion": "a script that completes commands and flags in your shell",
+    "rollout-server": "vLLM for a recipe whose answers are sampled by a server",
     "env": "versions and devices, for bug reports",
 }
 """Every command and what it is for; `sightline.cli.NAME` holds its `run(argv) -> int`."""
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"sightline {__version__}")
         return 0
     try:
-        return importlib.import_module(f"sightline.cli.{command_named(argv[0])}").run(argv[1:])
+        return importlib.import_module(f"sightline.cli.{command_named(argv[0]).replace('-', '_')}").run(argv[1:])
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -68,7 +69,7 @@ def usage() -> str:
         "",
     ]
     for name, purpose in COMMANDS.items():
-        lines.append(f"  {name:<11} {purpose}")
+        lines.append(f"  {name:<14} {purpose}")
     return "\n".join(lines)
 
 

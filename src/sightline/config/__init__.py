@@ -107,6 +107,8 @@ class Recipe:
     """Steps between lines of metrics."""
     eval_steps: int | None = Field(default=None, ge=1)
     """Steps between evaluations on held-out rows; left out: at the end only, where rows are held out."""
+    eval_on_start: bool = False
+    """Evaluate before the first step, too: where the curve begins."""
     save_steps: int | None = Field(default=None, ge=1)
     """Steps between checkpoints; left out: at the end only."""
     save_total_limit: int | None = Field(default=None, ge=1)

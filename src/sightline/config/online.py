@@ -62,10 +62,11 @@ class VLLMSamplerConfig(SamplingConfig):
     """Address of the server."""
     server_timeout: float = Field(default=300.0, gt=0)
     """Seconds that a server may be gone before the run stops with a checkpoint."""
+    weights: Literal["auto", "files", "nccl"] = "auto"
+    """How all weights get to the server: as files that it reads, too, or from GPU to GPU (vLLM beside the trainer);
+    auto: nccl where that is possible. An adapter travels as files."""
     gpu_memory_utilization: float = Field(default=0.3, gt=0, le=1)
     """Share of the GPU that vLLM takes (colocate)."""
-    tensor_parallel_size: int = Field(default=1, ge=1)
-    """GPUs that one vLLM spans (colocate)."""
     max_model_len: int | None = Field(default=None, ge=1)
     """Longest prompt + answer that vLLM makes room for (colocate); the model's own limit when left out."""
     sleep: bool = True
@@ -76,6 +77,9 @@ class VLLMSamplerConfig(SamplingConfig):
     """Correction for vLLM's log-probs being not quite the trainer's: π_old / π_vllm, truncated at a cap or masked."""
     importance_sampling_cap: float = Field(default=3.0, gt=0)
     """The cap."""
+    max_logp_difference: float = Field(default=0.5, gt=0)
+    """Mean difference between vLLM's log-probs and the trainer's, in nats a token, above which the run stops: vLLM then
+    samples from other weights than those that are trained."""
 
     @model_validator(mode="after")
     def _refuse_options_of_the_other_mode(self) -> Any:
@@ -89,8 +93,8 @@ class VLLMSamplerConfig(SamplingConfig):
         return self
 
 
-SERVER_ONLY = ("url", "server_timeout")
-COLOCATE_ONLY = ("gpu_memory_utilization", "tensor_parallel_size", "max_model_len", "sleep", "model_impl")
+SERVER_ONLY = ("url", "server_timeout", "weights")
+COLOCATE_ONLY = ("gpu_memory_utilization", "max_model_len", "sleep", "model_impl")
 
 
 SamplerConfig = Annotated[TransformersSamplerConfig | VLLMSamplerConfig, Field(discriminator="type")]

@@ -61,7 +61,7 @@ def _pretrained(config: ModelConfig, device: torch.device, attention: str | None
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             _folder(config),
             revision=config.revision or "main",
-            dtype=_dtype(config, device),
+            dtype=dtype_of(config, device),
             attn_implementation=attention,
             trust_remote_code=config.trust_remote_code,
             use_safetensors=True,
@@ -137,7 +137,8 @@ def read_config(config: ModelConfig) -> PretrainedConfig:
     return found
 
 
-def _dtype(config: ModelConfig, device: torch.device) -> torch.dtype:
+def dtype_of(config: ModelConfig, device: torch.device) -> torch.dtype:
+    """Precision of a model's frozen weights on this device."""
     if config.dtype != "auto":
         return getattr(torch, config.dtype)
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32

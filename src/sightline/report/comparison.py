@@ -5,7 +5,7 @@ model did not say, hallucinated words marked, and filters such as "A right, B wr
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import SequenceMatcher
 from io import BytesIO
@@ -20,7 +20,11 @@ from sightline.evaluation.record import Record
 from sightline.evaluation.summary import Summary, summarise
 from sightline.evaluation.task import OVERALL, Item, Task
 from sightline.report.contents import Column, Comparison, ModelRow
+from sightline.report.curves import CHARTS, Curve, draw_contrast, read_metrics
 from sightline.report.html import page, write_text
+
+COMPARED = ("loss", "reward_accuracy", "reward", "entropy")
+"""Charts of `report.curves` that say something when several runs stand in them."""
 
 THUMBNAIL = 320
 """Pixels of a thumbnail's longer side; a smaller picture is kept as it is."""
@@ -112,9 +116,18 @@ def section(task: Task, answers: dict[str, list[Record]], *, show: int = 300) ->
     )
 
 
-def write_comparison(path: Path, sections: Sequence[Section], models: Sequence[str], title: str) -> None:
-    """Write the page; it appears whole or not at all."""
-    write_text(path, page("comparison.html.j2", sections=sections, models=list(models), title=title))
+def write_comparison(
+    path: Path, sections: Sequence[Section], models: Sequence[str], title: str, curves: Sequence[Curve] = ()
+) -> None:
+    """Write the page; it appears whole or not at all. curves: of the models' training, all in one chart each."""
+    write_text(path, page("comparison.html.j2", sections=sections, models=list(models), title=title, curves=curves))
+
+
+def training_curves(runs: Mapping[str, Path]) -> list[Curve]:
+    """Loss and rewards of several runs, a line each. runs: label → metrics.jsonl."""
+    metrics = {label: read_metrics(path) for label, path in runs.items()}
+    drawn = [draw_contrast(chart, metrics) for chart in CHARTS if chart.name in COMPARED]
+    return [curve for curve in drawn if curve is not None]
 
 
 def word_difference(text: str, base: str, hallucinated: Sequence[str] = ()) -> tuple[Piece, ...]:

@@ -53,7 +53,7 @@ class Answer:
 class Sample:
     """A picture with the answers side by side. picture: PNG or JPEG bytes. truth: what is really there."""
 
-    picture: bytes
+    picture: bytes | None
     question: str
     truth: str
     answers: tuple[Answer, ...]
@@ -69,6 +69,14 @@ class Contrast:
     rows: tuple[ModelRow, ...]
     curves: tuple[Curve, ...] = ()
     samples: tuple[Sample, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """Answers sampled in training at one step; each answer's `model` is its reward."""
+
+    step: int
+    samples: tuple[Sample, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +104,7 @@ class Report:
     table_note: str = ""
     comparisons: tuple[Comparison, ...] = ()
     samples: tuple[Sample, ...] = ()
+    rounds: tuple[Round, ...] = ()
     curves: tuple[Curve, ...] = ()
     contrast: Contrast | None = None
     recipe: str = ""

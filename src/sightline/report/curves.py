@@ -80,8 +80,18 @@ CHARTS = (
     Chart("entropy", "Entropy of the next token, nats", (("entropy", "train"),)),
     Chart("token_accuracy", "Token accuracy", (("mean_token_accuracy", "train"),), None, (-0.03, 1.03)),
     Chart("reward", "Reward", (("reward", "train"),)),
+    Chart(
+        "reward_spread",
+        "Prompts whose answers all have the same reward",
+        (("frac_reward_zero_std", "train"),),
+        None,
+        (-0.03, 1.03),
+    ),
+    Chart("clip_ratio", "Tokens outside the clip range", (("clip_ratio/region_mean", "train"),), None, (-0.03, 1.03)),
+    Chart("sampler", "Distance of the sampler, nats", (("sampling/sampling_logp_difference/mean", "mean"),)),
     Chart("completion_length", "Length of sampled answers, tokens", (("completions/mean_length", "train"),)),
     Chart("kl", "KL divergence from the reference, nats", (("kl", "train"),)),
+    Chart("seconds", "Seconds of a step", tuple((f"seconds/{n}", n) for n in ("generate", "reward", "update", "wait"))),
     Chart("grad_norm", "Gradient norm", (("grad_norm", "train"),)),
     Chart("learning_rate", "Learning rate", (("learning_rate", "train"),), smoothed=False),
 )

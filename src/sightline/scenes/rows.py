@@ -22,11 +22,8 @@ from sightline.scenes.questions import Aspect, Kind, Question, attribute, counti
 from sightline.scenes.world import Scene, draw_scene
 
 PLACES: tuple[Kind, ...] = (
-    "description",
-    *("existence",) * 3,
-    *("counting",) * 2,
-    *("attribute",) * 2,
-)
+    "description", "existence", "existence", "existence", "counting", "counting", "attribute", "attribute",
+)  # fmt: skip
 """Questions on every picture, each a row, by kind."""
 QUESTIONS = len(PLACES)
 

@@ -10,6 +10,7 @@ from numpy.random import RandomState
 
 from sightline.evaluation.task import Item, Metric, Task
 from sightline.evaluation.tasks.metrics import CAPTIONS, YES_NO
+from sightline.rewards.matching import exact
 from sightline.scenes.picture import picture_of
 from sightline.scenes.questions import Question, attribute, counting, description, existence, mentions
 from sightline.scenes.world import Scene, Thing, draw_scene
@@ -19,6 +20,7 @@ from sightline.scoring.ratio import Ratios, rate
 HELD_OUT = 90_000
 """Seeds from here on are for evaluation; training and pairs draw from lower ones."""
 EXACT = (
+    Metric(name="exact", label="Exact", better="higher", explanation="descriptions that are the true one to the word"),
     Metric(name="counting", label="Counting", better="higher", explanation="right numbers"),
     Metric(name="attribute", label="Attributes", better="higher", explanation="right colours and shapes"),
 )
@@ -57,7 +59,7 @@ def score(item: Item, answer: str) -> Ratios:
     match item.truth["kind"]:
         case "description":
             counts = chair.count_mentions(_named(answer), item.truth["objects"], item.truth["companions"])
-            return chair.judge(counts)
+            return {**chair.judge(counts), "exact": rate(exact(answer, item.truth["answer"]))}
         case "existence":
             read = yes_no.tolerant(answer)
             judged = yes_no.judge(read, item.truth["answer"].lower(), positive="no")

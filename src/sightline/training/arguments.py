@@ -26,7 +26,7 @@ SAME_NAME = (
 )
 
 
-def training_arguments(recipe: Recipe, *, has_eval: bool) -> TrainingArguments:
+def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False) -> TrainingArguments:
     """The Trainer's settings: one of its batches is this process's whole step, so its own accumulation stays 1."""
     on_cpu = recipe.use_cpu or not torch.cuda.is_available()
     bf16 = recipe.bf16 if recipe.bf16 is not None else not on_cpu and torch.cuda.is_bf16_supported()
@@ -40,6 +40,7 @@ def training_arguments(recipe: Recipe, *, has_eval: bool) -> TrainingArguments:
         gradient_accumulation_steps=1,
         eval_strategy="steps" if has_eval and recipe.eval_steps else "no",
         eval_steps=recipe.eval_steps,
+        eval_on_start=recipe.eval_on_start and has_eval and not resumes,
         save_strategy="steps" if recipe.save_steps else "no",
         save_steps=recipe.save_steps or 500,
         report_to=[tracker for tracker in recipe.report_to if tracker != "none"] or "none",

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL.Image import Image
 
+from sightline.report.contents import Answer, Round, Sample
 from sightline.rewards.answers import question_of
 from sightline.training.experience import Judged
 
@@ -53,6 +55,36 @@ def write_completions(path: Path, rows: list[dict[str, Any]]) -> None:
     aside = path.with_name(f".{path.name}.part")
     pq.write_table(pa.Table.from_pylist(rows), aside)
     os.replace(aside, path)
+
+
+def sampled_rounds(folder: Path, num_prompts: int = 6) -> tuple[Round, ...]:
+    """The first and the last table of a run for its report, `num_prompts` prompts of each, best answers first."""
+    written = sorted((folder / "completions").glob("completions_*.parquet"))
+    return tuple(_round(path, num_prompts) for path in dict.fromkeys([*written[:1], *written[-1:]]))
+
+
+def _round(path: Path, num_prompts: int) -> Round:
+    # a prompt can come up twice in a round: answers to the same one stand together all the same
+    by_prompt: dict[str, list[dict[str, Any]]] = {}
+    for row in pq.read_table(path).to_pylist():
+        by_prompt.setdefault(row["row"], []).append(row)
+    chosen = list(by_prompt.values())[:num_prompts]
+    return Round(step=chosen[0][0]["step"], samples=tuple(_sample(rows) for rows in chosen))
+
+
+def _sample(rows: list[dict[str, Any]]) -> Sample:
+    """One prompt; answers that were given several times stand once, with their number."""
+    times = Counter((row["reward"], row["completion"]) for row in rows)
+    picture = rows[0]["image"]
+    return Sample(
+        picture=picture["bytes"] if picture else None,
+        question=rows[0]["prompt"],
+        truth="",
+        answers=tuple(
+            Answer(model=f"{reward:.2f}" + (f" × {count}" if count > 1 else ""), text=text)
+            for (reward, text), count in sorted(times.items(), key=lambda one: -one[0][0])
+        ),
+    )
 
 
 def _thumbnail(picture: Image) -> bytes:

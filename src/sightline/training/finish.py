@@ -14,6 +14,7 @@ from sightline.recipe import dump_recipe
 from sightline.report.contents import Report
 from sightline.report.curves import draw_curves
 from sightline.report.html import write_report
+from sightline.training.completions import sampled_rounds
 from sightline.training.run_folder import METRICS, RUN_CARD, write_folder_into, write_text
 from sightline.training.trainer import AlignmentTrainer
 
@@ -37,6 +38,7 @@ def finish(trainer: AlignmentTrainer, folder: Path, recipe: Recipe, seconds: flo
         title=f"{recipe.objective.type.upper()} of {Path(recipe.model.name).name or 'a model'}",
         headline=headline(trainer.state.global_step, seconds, figures),
         curves=tuple(curves),
+        rounds=sampled_rounds(folder),
         recipe=dump_recipe(recipe),
         timings={"training": seconds},
         versions=versions(),

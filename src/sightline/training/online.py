@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from sightline.config.online import SamplingConfig, VLLMSamplerConfig
+from sightline.config.online import SamplingConfig
 from sightline.data.loader_workers import OutlivesTermination
 from sightline.errors import UserError
-from sightline.objectives.online.importance import importance_weights
 from sightline.rollouts.prompts import PromptDataset, PromptStream
 from sightline.rollouts.sampler import SamplingSettings
+from sightline.training.agreement import correction, stale
 from sightline.training.completions import completion_rows, completions_path, write_completions
 from sightline.training.experience import Asker, Judged, Seconds
 from sightline.training.old_log_probs import answer_log_ratio, score_by_policy, score_by_reference
-from sightline.training.online_metrics import Tally, round_metrics, sampling_metrics
+from sightline.training.online_metrics import Tally, round_metrics
 from sightline.training.reuse import Reuse
 from sightline.training.step import train_step
 from sightline.training.trainer import AlignmentTrainer, collate
@@ -131,12 +131,15 @@ class OnlineTrainer(AlignmentTrainer):
         self._stop_if_any(problem)
         groups = [each.as_group() for each in judged]
         scored = self._score(model, groups)
+        self._stop_if_any(stale(judged, [one.old for one in scored if one.old is not None], self.sampling))
         advantages = self._advantages(judged, [one.log_ratio_to_reference for one in scored])
         for i, (advantage, one) in enumerate(zip(advantages, scored, strict=True)):
             columns = {"advantage": advantage}
             if one.old is not None:
                 columns["old_logp"] = one.old.logp
-                columns |= self._correction(judged[i], one.old)
+                weights, figures = correction(judged[i], one.old, self.sampling)
+                columns |= weights
+                self.means.add({name: (value, 1.0) for name, value in figures.items()})
             groups[i] = judged[i].as_group(**columns)
         self.reuse.fill(groups, [each.prompt.extra["index"] for each in judged])
         self._log_round(tried, logged)
@@ -210,19 +213,6 @@ class OnlineTrainer(AlignmentTrainer):
         first = sum(len(part.total) for part, _ in parts[: self.settings.process_index])
         mine = advantages[first : first + len(here.total)]
         return list(mine.split([len(each.sampled) for each in judged]))
-
-    def _correction(self, judged: Judged, old: LogProbs) -> dict[str, Tensor]:
-        """Importance weights for a sampler that is not quite the policy."""
-        if not isinstance(self.sampling, VLLMSamplerConfig):
-            return {}
-        said = torch.cat([one.log_probs for one in judged.sampled if one.log_probs is not None])
-        mode = self.sampling.importance_sampling
-        if mode == "none":
-            weight = torch.ones_like(said)
-        else:
-            weight = importance_weights(old, said, mode=mode, cap=self.sampling.importance_sampling_cap)
-        self.means.add({name: (value, 1.0) for name, value in sampling_metrics(old.logp, said, weight).items()})
-        return {} if mode == "none" else {"importance_weight": weight}
 
     def _log_round(self, tried: list[Judged], logged: dict[str, float]) -> None:
         names = self.asker.panel.names

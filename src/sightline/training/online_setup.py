@@ -1,21 +1,33 @@
 """From a recipe to an online trainer: rewards, sampler, and where answers are kept."""
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import ProcessorMixin
 
 from sightline.config import Recipe
 from sightline.config.online import SamplingConfig, TransformersSamplerConfig, VLLMSamplerConfig
-from sightline.errors import RecipeError
+from sightline.errors import RecipeError, SamplerError
 from sightline.rewards.find import build_panel
 from sightline.rewards.panel import Panel
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.sampler import Sampler
 from sightline.rollouts.transformers_sampler import TransformersSampler
+from sightline.rollouts.vllm_server import VLLMServerSampler
+from sightline.rollouts.vllm_weights import (
+    AdapterFiles,
+    Endpoint,
+    NCCLWeights,
+    ServerWeights,
+    WeightFiles,
+    address_towards,
+    free_port,
+)
 from sightline.training.experience import Asker
 from sightline.training.online import OnlineTrainer
 
@@ -68,4 +80,26 @@ def build_sampler(config: SamplingConfig, recipe: Recipe, model: nn.Module, proc
     if isinstance(config, TransformersSamplerConfig):
         return TransformersSampler(model, processor, batch_size=config.batch_size)
     assert isinstance(config, VLLMSamplerConfig)
-    raise NotImplementedError
+    lora_rank = recipe.lora.r if recipe.lora is not None else None
+    if config.mode == "colocate":
+        from sightline.rollouts.vllm_colocate import VLLMColocateSampler
+
+        return VLLMColocateSampler(model, processor, config, recipe.model, lora_rank)
+    return VLLMServerSampler(model, processor, config, server_weights(config, recipe))
+
+
+def server_weights(config: VLLMSamplerConfig, recipe: Recipe) -> ServerWeights:
+    """How this run's weights get to its server."""
+    server = Endpoint(config.url, config.server_timeout)
+    folder = Path(recipe.output_dir) / "rollout-weights"
+    if recipe.lora is not None:
+        return AdapterFiles(server, folder)
+    possible = torch.cuda.is_available() and not recipe.use_cpu and find_spec("vllm") is not None
+    if config.weights == "nccl" and not possible:
+        raise SamplerError(
+            "`sampler.weights: nccl` needs a GPU here and vLLM in this environment, beside the server's own. Install "
+            "vLLM, or use `weights: files` with an output folder that the server reads, too."
+        )
+    if config.weights == "nccl" or (config.weights == "auto" and possible):
+        return NCCLWeights(server, address_towards(config.url), free_port())
+    return WeightFiles(server, folder)

@@ -105,7 +105,7 @@ def train(
     make = partial(online_trainer, recipe, panel=panel) if panel is not None else AlignmentTrainer
     trainer = make(
         model=policy,
-        args=training_arguments(recipe, has_eval=rows.eval is not None),
+        args=training_arguments(recipe, has_eval=rows.eval is not None, resumes=checkpoint is not None),
         objective=objective,
         reference=reference,
         family=family,

@@ -1,0 +1,167 @@
+"""vLLM in the training process ("colocate"): weights are handed over in memory, adapters as files.
+
+On a GPU its memory is given back between rounds of sampling (sleep mode).
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import nn
+from transformers import ProcessorMixin
+
+from sightline.config.model import ModelConfig
+from sightline.config.online import VLLMSamplerConfig
+from sightline.errors import SamplerError
+from sightline.policy.families import family_of
+from sightline.policy.generate import token_settings
+from sightline.policy.load import dtype_of
+from sightline.policy.unwrap import unwrap
+from sightline.rollouts.sampler import Sampled, SamplingSettings
+from sightline.rollouts.vllm_model import (
+    MAX_PICTURES,
+    checkpoint_weights,
+    engine_folder,
+    has_adapter,
+    logprobs_mode,
+    room_for_rank,
+    sampling_parameters,
+    save_adapter,
+)
+from sightline.rollouts.vllm_prompts import check_same_prompt, token_prompt
+from sightline.types import Group
+
+
+class VLLMColocateSampler:
+    """Samples from a vLLM engine in this process. lora_rank: of the adapter that will be trained; None without one."""
+
+    exact = False
+
+    def __init__(
+        self,
+        model: nn.Module,
+        processor: ProcessorMixin,
+        config: VLLMSamplerConfig,
+        model_config: ModelConfig,
+        lora_rank: int | None,
+    ) -> None:
+        if PartialState().num_processes > 1:
+            raise SamplerError(
+                "`sampler.mode: colocate` is for one process, and this run has "
+                f"{PartialState().num_processes}. Start `sightline rollout-server` on a GPU of its own and use `mode: "
+                "server`."
+            )
+        self.processor, self.sleeps = processor, config.sleep and torch.cuda.is_available()
+        self.family = family_of(model)
+        self.tokens = token_settings(unwrap(model), processor, self.family)
+        self.folder = engine_folder(model_config, processor)
+        self.adapters = Path(tempfile.mkdtemp(prefix="sightline-adapter-"))
+        self.adapter: Any = None
+        self.num_syncs, self.asleep = 0, False
+        self.engine = self._start(config, model_config, dtype_of(model_config, unwrap(model).device), lora_rank)
+
+    def _start(
+        self, config: VLLMSamplerConfig, model_config: ModelConfig, dtype: torch.dtype, lora_rank: int | None
+    ) -> Any:
+        # the weights are handed over as objects, which only works inside one process
+        os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+        try:
+            from vllm import LLM  # pyright: ignore[reportMissingImports]
+        except ImportError as error:
+            raise SamplerError(
+                f"`sampler.type: vllm` with `mode: colocate` needs vLLM in this environment ({error}). Install it, or "
+                "run vLLM elsewhere with `sightline rollout-server` and `mode: server`; docs/online.md has both."
+            ) from None
+        adapter: dict[str, Any] = {}
+        if lora_rank is not None:
+            adapter = {"enable_lora": True, "max_lora_rank": room_for_rank(lora_rank), "max_loras": 1}
+        return LLM(
+            model=str(self.folder),
+            dtype=str(dtype).removeprefix("torch."),
+            gpu_memory_utilization=config.gpu_memory_utilization,
+            max_model_len=config.max_model_len,
+            limit_mm_per_prompt={"image": MAX_PICTURES, "video": 0},
+            enable_sleep_mode=self.sleeps,
+            enforce_eager=not torch.cuda.is_available(),
+            model_impl=config.model_impl,
+            trust_remote_code=model_config.trust_remote_code,
+            logprobs_mode=logprobs_mode(config),
+            seed=0,
+            **adapter,
+        )
+
+    def sync(self, policy: nn.Module) -> None:
+        """Hand over the policy's weights and forget everything computed with the old ones."""
+        self._wake()
+        self.num_syncs += 1
+        if has_adapter(policy):
+            self._load_adapter(policy)
+        else:
+            weights = list(checkpoint_weights(policy))
+            self.engine.collective_rpc("reload_weights", kwargs={"weights_iterator": weights})
+        # without all three, generation dies of an encoder cache miss
+        self.engine.reset_mm_cache()
+        self.engine.llm_engine.reset_encoder_cache()
+        self.engine.reset_prefix_cache()
+
+    def _load_adapter(self, policy: nn.Module) -> None:
+        """Under a new name each time, so that nothing cached under the old one is used."""
+        from vllm.lora.request import LoRARequest  # pyright: ignore[reportMissingImports]
+
+        if self.adapter is not None:
+            self.engine.llm_engine.remove_lora(self.adapter.lora_int_id)
+            shutil.rmtree(self.adapter.lora_path)
+        folder = self.adapters / str(self.num_syncs)
+        save_adapter(policy, folder)
+        self.adapter = LoRARequest(f"policy-{self.num_syncs}", self.num_syncs, str(folder))
+
+    def sample(
+        self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
+    ) -> list[list[Sampled]]:
+        """See `Sampler.sample`. Raises `SamplerError` where vLLM reads another prompt than training."""
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
+
+        shared = sampling_parameters(settings, self.tokens["eos_token_id"], self.tokens["suppress_tokens"] or [])
+        parameters = [
+            SamplingParams(
+                n=num_responses,
+                max_tokens=settings.max_new_tokens,
+                seed=seed * len(groups) * num_responses + i * num_responses,
+                logprobs=0,
+                detokenize=bool(settings.stop),
+                **shared,
+            )
+            for i in range(len(groups))
+        ]
+        self._wake()
+        prompts = [token_prompt(group, self.processor) for group in groups]
+        found = self.engine.generate(prompts, parameters, use_tqdm=False, lora_request=self.adapter)
+        for group, request in zip(groups, found, strict=True):
+            check_same_prompt(group, list(request.prompt_token_ids))
+        if self.sleeps:
+            self.engine.sleep(level=1)
+            self.asleep = True
+        return [[_sampled(answer) for answer in request.outputs] for request in found]
+
+    def _wake(self) -> None:
+        if self.asleep:
+            self.engine.wake_up()
+            self.asleep = False
+
+    def close(self) -> None:
+        """End the engine and delete its files."""
+        self.engine.llm_engine.engine_core.shutdown()
+        del self.engine
+        shutil.rmtree(self.folder, ignore_errors=True)
+        shutil.rmtree(self.adapters, ignore_errors=True)
+
+
+def _sampled(answer: Any) -> Sampled:
+    ids = list(answer.token_ids)
+    log_probs = [by_token[token].logprob for by_token, token in zip(answer.logprobs, ids, strict=True)]
+    return Sampled(ids=torch.tensor(ids), log_probs=torch.tensor(log_probs), finished=answer.finish_reason == "stop")

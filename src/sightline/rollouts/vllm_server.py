@@ -1,0 +1,168 @@
+"""vLLM in a server (`sightline rollout-server`), asked over HTTP; weights are pushed to it after every update.
+
+A server that is away is asked again with growing pauses, and gets its weights again if it was started anew meanwhile.
+"""
+
+import base64
+import io
+import secrets
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
+from PIL.Image import Image
+from torch import nn
+from transformers import ProcessorMixin
+
+from sightline.config.online import VLLMSamplerConfig
+from sightline.errors import SamplerError
+from sightline.http import HTTPFailure, post_json
+from sightline.policy.families import family_of
+from sightline.policy.generate import token_settings
+from sightline.policy.unwrap import unwrap
+from sightline.rollouts.sampler import Sampled, SamplingSettings
+from sightline.rollouts.vllm_model import sampling_parameters
+from sightline.rollouts.vllm_prompts import check_same_prompt
+from sightline.rollouts.vllm_weights import ServerWeights
+from sightline.types import Group
+
+NOT_FOUND = 404
+REQUESTS_AT_ONCE = 64
+"""Prompts that wait for an answer at a time; the server batches them."""
+
+
+class VLLMServerSampler:
+    """Samples from a vLLM server. weights: how the policy's weights travel to it."""
+
+    exact = False
+
+    def __init__(
+        self, model: nn.Module, processor: ProcessorMixin, config: VLLMSamplerConfig, weights: ServerWeights
+    ) -> None:
+        self.url, self.patience, self.weights = config.url.rstrip("/"), config.server_timeout, weights
+        self.tokens = token_settings(unwrap(model), processor, family_of(model))
+        # the same in all processes, and another one for every start of a run: nobody else's weights have it
+        named = [secrets.token_hex(4)]
+        broadcast_object_list(named)
+        self.run, self.num_syncs = named[0], 0
+
+    @property
+    def version(self) -> str:
+        """What the policy's present weights are called on the server."""
+        return f"policy-{self.run}-{self.num_syncs}"
+
+    def sync(self, policy: nn.Module) -> None:
+        """Push the policy's weights; the first process does, the others wait. Raises `SamplerError`."""
+        self.num_syncs += 1
+        processes = PartialState()
+        try:
+            if processes.is_main_process:
+                self._told(partial(self.weights.push, policy, self.version))
+        finally:
+            processes.wait_for_everyone()
+
+    def sample(
+        self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
+    ) -> list[list[Sampled]]:
+        """See `Sampler.sample`. Raises `SamplerError` for a server that stays away, or has other weights or prompts."""
+        answers = self._ask_all(groups, num_responses, settings, seed)
+        if answers is None:
+            # it was started anew and has the base model's weights
+            self._told(partial(self.weights.push_again, self.version))
+            answers = self._ask_all(groups, num_responses, settings, seed)
+        if answers is None:
+            raise SamplerError(
+                f"{self.url} answers with other weights than this run's ({self.version}): somebody else pushes to the "
+                "same server. Start one server for each run; then go on with --resume."
+            )
+        return answers
+
+    def close(self) -> None:
+        """Delete the files that weights travelled in; the server goes on."""
+        if PartialState().is_main_process:
+            self.weights.close()
+
+    def _ask_all(
+        self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
+    ) -> list[list[Sampled]] | None:
+        """The answers; None where the server has not, or no longer, the present weights."""
+        requests = [
+            self._request(group, num_responses, settings, seed * len(groups) * num_responses + i * num_responses)
+            for i, group in enumerate(groups)
+        ]
+        try:
+            with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
+                found = list(pool.map(partial(self._post, "/v1/chat/completions"), requests))
+        except HTTPFailure as error:
+            if error.status == NOT_FOUND:
+                return None
+            raise self._explained(error) from None
+        if not self._told(partial(self.weights.are_there, self.version)):
+            return None
+        for group, answer in zip(groups, found, strict=True):
+            check_same_prompt(group, answer["prompt_token_ids"])
+        return [[_sampled(choice) for choice in sorted(a["choices"], key=lambda c: c["index"])] for a in found]
+
+    def _request(self, group: Group, num_responses: int, settings: SamplingSettings, seed: int) -> dict[str, Any]:
+        shared = sampling_parameters(settings, self.tokens["eos_token_id"], self.tokens["suppress_tokens"] or [])
+        return {
+            "model": self.weights.model_name(self.version),
+            "messages": messages(group),
+            "n": num_responses,
+            "max_completion_tokens": settings.max_new_tokens,
+            "seed": seed,
+            "logprobs": True,
+            "return_token_ids": True,
+            **shared,
+        }
+
+    def _post(self, path: str, body: dict[str, Any]) -> Any:
+        return post_json(self.url + path, body, seconds=self.patience, patience=self.patience)
+
+    def _told(self, ask: Any) -> Any:
+        """What the server says to `ask`, its failures as the user's mistake."""
+        try:
+            return ask()
+        except HTTPFailure as error:
+            raise self._explained(error) from None
+
+    def _explained(self, error: HTTPFailure) -> SamplerError:
+        waited = f" It was asked again for {self.patience:g} s (`sampler.server_timeout`)." if not error.status else ""
+        return SamplerError(
+            f"The rollout server failed: {error}.{waited} Start it with `sightline rollout-server` and this recipe, or "
+            "correct `sampler.url`; then go on with --resume."
+        )
+
+
+def messages(group: Group) -> list[dict[str, Any]]:
+    """The group's prompt as an OpenAI-compatible server wants it: every picture a data URL in its place."""
+    pictures = iter(group.extra["images"])
+    written = []
+    for turn in group.extra["turns"]:
+        parts = [
+            {"type": "image_url", "image_url": {"url": _data_url(next(pictures).open())}}
+            if part["type"] == "image"
+            else {"type": "text", "text": part["text"]}
+            for part in turn["content"]
+        ]
+        written.append({"role": turn["role"], "content": parts})
+    return written
+
+
+def _data_url(picture: Image) -> str:
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def _sampled(choice: dict[str, Any]) -> Sampled:
+    log_probs = [token["logprob"] for token in choice["logprobs"]["content"]]
+    return Sampled(
+        ids=torch.tensor(choice["token_ids"]),
+        log_probs=torch.tensor(log_probs),
+        finished=choice["finish_reason"] == "stop",
+    )

@@ -1,0 +1,16 @@
+"""Tiny models for vLLM, whose attention on a CPU wants heads of 32 dimensions at least."""
+
+from pathlib import Path
+
+import pytest
+
+from tests import tiny_models, tiny_parts
+
+
+def save(family: str, folder: Path) -> Path:
+    """Write a tiny model with heads of 32 dimensions and its processor to `folder`."""
+    rope = tiny_models._rope() | {"mrope_section": [4, 6, 6]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tiny_parts, "HEADS", 2)
+        patch.setattr(tiny_models, "_rope", lambda: rope)
+        return tiny_models.save(family, folder)
