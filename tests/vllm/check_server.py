@@ -18,7 +18,7 @@ from sightline.rollouts.vllm_weights import NCCLWeights, PolicySource, WeightFil
 from tests.vllm.models import save
 from tests.vllm.runs import AGREE, differences, run, steps, tree
 
-READY = 300
+READY = 900
 """Seconds that a server may take to start."""
 
 
@@ -69,11 +69,13 @@ def servers(tmp_path_factory):
     for family, lora in (("qwen2_vl", True), ("smolvlm", False)):
         model = save(family, tmp_path_factory.mktemp(family))
         started[family] = (Server(tmp_path_factory.mktemp(f"server-{family}"), model, lora), model, lora)
-    for server, _, _ in started.values():
-        server.wait()
-    yield started
-    for server, _, _ in started.values():
-        server.stop()
+    try:
+        for server, _, _ in started.values():
+            server.wait()
+        yield started
+    finally:
+        for server, _, _ in started.values():
+            server.stop()
 
 
 def over_http(server: Server, **more) -> dict:

@@ -249,8 +249,26 @@ class OnlineTrainer(AlignmentTrainer):
         """Rewards of one greedy answer to each held-out prompt."""
         dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
         assert isinstance(dataset, PromptDataset) and self.model_wrapped is not None
-        started, judged = time.time(), []
-        self.asker.sampler.sync(self.model_wrapped)
+        started, problem, judged = time.time(), None, []
+        try:
+            self.asker.sampler.sync(self.model_wrapped)
+            judged = self._greedy_answers(dataset)
+        except UserError as error:
+            problem = error
+        self._stop_if_any(problem)
+        names = self.asker.panel.names
+        figures = round_metrics(Tally.join(self.settings.gather(Tally.of(judged, len(names)))), names)
+        # of one answer a prompt there is no spread
+        figures = {name: value for name, value in figures.items() if not name.endswith(("_std", "/std"))}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        metrics[f"{metric_key_prefix}_runtime"] = time.time() - started
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _greedy_answers(self, dataset: PromptDataset) -> list[Judged]:
+        """One judged answer to each of this process's prompts."""
+        judged = []
         mine = range(self.settings.process_index, len(dataset), self.settings.num_processes)
         loader = DataLoader(
             Subset(dataset, mine),
@@ -266,15 +284,7 @@ class OnlineTrainer(AlignmentTrainer):
                 inputs["groups"], 1, greedy, seed=0, seconds=Seconds(), trainer_state=self.state
             )
             judged += answered
-        names = self.asker.panel.names
-        figures = round_metrics(Tally.join(self.settings.gather(Tally.of(judged, len(names)))), names)
-        # of one answer a prompt there is no spread
-        figures = {name: value for name, value in figures.items() if not name.endswith(("_std", "/std"))}
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
-        metrics[f"{metric_key_prefix}_runtime"] = time.time() - started
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        return judged
 
     def rows_trained_on(self) -> PromptDataset:
         """The prompts; the library's own data set only counts steps."""

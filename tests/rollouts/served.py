@@ -1,0 +1,77 @@
+"""A server that answers like vLLM's, for faults that a real one has only by accident (tests/vllm runs a real one)."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+Answer = tuple[int, Any]
+"""Status and body."""
+
+
+class FakeVLLM:
+    """Has adapters and a version of its weights. answer: to a chat completion; trouble: statuses to begin
+    with. reports: a version that it claims to have."""
+
+    def __init__(self, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self.answer = answer
+        self.adapters: list[str] = []
+        self.version = "default"
+        self.reports: str | None = None
+        self.trouble: list[int] = []
+        self.asked: list[tuple[str, Any]] = []
+        self.url = ""
+
+    def reply(self, path: str, body: Any) -> Answer:
+        """What the server says."""
+        self.asked.append((path, body))
+        if self.trouble:
+            return self.trouble.pop(0), {"error": "busy"}
+        match path:
+            case "/v1/chat/completions":
+                if body["model"] not in ["policy", *self.adapters]:
+                    return 404, {"error": f"The model `{body['model']}` does not exist."}
+                return 200, self.answer(body)
+            case "/v1/load_lora_adapter":
+                self.adapters.append(body["lora_name"])
+            case "/v1/unload_lora_adapter":
+                self.adapters.remove(body["lora_name"])
+            case "/update_weight_version":
+                self.version = body["new_version"]
+            case "/weight_info":
+                return 200, {"weight_version": self.reports or self.version}
+            case "/v1/models":
+                return 200, {"data": [{"id": name} for name in ["policy", *self.adapters]]}
+        return 200, {}
+
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.asked]
+
+
+@contextmanager
+def serving(server: FakeVLLM) -> Iterator[FakeVLLM]:
+    """The server on a free port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def _respond(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            status, said = server.reply(self.path, json.loads(self.rfile.read(length)) if length else None)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(said).encode())
+
+        do_GET = do_POST = _respond
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.url = f"http://127.0.0.1:{http.server_address[1]}"
+    threading.Thread(target=http.serve_forever, daemon=True).start()
+    try:
+        yield server
+    finally:
+        http.shutdown()
+        http.server_close()

@@ -1,0 +1,138 @@
+"""What is said to a vLLM server, and what happens when it is busy, gone, started anew, or not ours."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sightline.config import LoraConfig, ModelConfig
+from sightline.config.data import DataConfig
+from sightline.config.online import VLLMSamplerConfig
+from sightline.data.render import Renderer
+from sightline.errors import SamplerError
+from sightline.policy.load import load_model, load_processor
+from sightline.policy.lora import add_lora
+from sightline.rollouts.prompts import PromptDataset
+from sightline.rollouts.sampler import SamplingSettings
+from sightline.rollouts.vllm_server import VLLMServerSampler
+from sightline.rollouts.vllm_weights import AdapterFiles, Endpoint, WeightFiles, address_towards
+from tests.rollouts.served import FakeVLLM, serving
+from tests.training.test_online import prompts
+
+SETTINGS = SamplingSettings(max_new_tokens=5, temperature=0.7, top_p=0.9, stop=("END",))
+
+
+@pytest.fixture(scope="module")
+def loaded(tiny_model):
+    config = ModelConfig(name=str(tiny_model("llava")))
+    model, processor = load_model(config), load_processor(config)
+    rows = prompts(2)
+    dataset = PromptDataset(rows, DataConfig(source="rows"), Renderer(processor))
+    return add_lora(model, LoraConfig(r=4)), processor, [dataset[i] for i in range(2)], rows
+
+
+@pytest.fixture
+def sampler(loaded, tmp_path: Path, monkeypatch):
+    """A sampler with its server, which answers every prompt with the tokens 7 and 8."""
+    model, processor, groups, _ = loaded
+    monkeypatch.setattr("sightline.http.time.sleep", lambda seconds: None)
+    by_text = {group.extra["prompt"]: group.prompt_ids.tolist() for group in groups}
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        text = body["messages"][0]["content"][-1]["text"]
+        choice = {"token_ids": [7, 8], "finish_reason": "stop"}
+        choice["logprobs"] = {"content": [{"logprob": -1.0}, {"logprob": -2.0}]}
+        choices = [{"index": i, **choice} for i in reversed(range(body["n"]))]
+        return {"prompt_token_ids": by_text[text], "choices": choices}
+
+    with serving(FakeVLLM(answer)) as server:
+        config = VLLMSamplerConfig(mode="server", url=server.url, server_timeout=5)
+        weights = AdapterFiles(Endpoint(server.url, 5.0), tmp_path / "weights")
+        made = VLLMServerSampler(model, processor, config, weights)
+        made.sync(model)
+        yield made, server
+
+
+def test_prompts_go_with_their_pictures_and_the_recipes_settings(sampler, loaded):
+    made, server = sampler
+    _, _, groups, rows = loaded
+    found = made.sample(groups, 3, SETTINGS, seed=5)
+    assert [[answer.ids.tolist() for answer in group] for group in found] == [[[7, 8]] * 3] * 2
+    assert found[0][0].finished and found[0][0].log_probs.tolist() == [-1.0, -2.0]
+    bodies = sorted((b for p, b in server.asked if p == "/v1/chat/completions"), key=lambda b: b["seed"])
+    assert [body["seed"] for body in bodies] == [5 * 6, 5 * 6 + 3], "no two answers share a seed"
+    body = bodies[0]
+    assert body["model"] == made.version and body["n"] == 3 and body["max_completion_tokens"] == 5
+    assert (body["temperature"], body["top_p"], body["top_k"], body["stop"]) == (0.7, 0.9, 0, ["END"])
+    assert body["logit_bias"] and all(bias == -100 for bias in body["logit_bias"].values())
+    picture = body["messages"][0]["content"][0]["image_url"]["url"].removeprefix("data:image/png;base64,")
+    sent = Image.open(io.BytesIO(base64.b64decode(picture)))
+    assert np.array_equal(np.asarray(sent), np.asarray(rows[0]["image"]))
+
+
+def test_every_sync_is_a_new_adapter_and_forgets_what_was_computed_with_the_last(sampler, loaded, tmp_path):
+    made, server = sampler
+    first = made.version
+    made.sync(loaded[0])
+    assert server.adapters == [made.version] != [first]
+    pushed = server.paths()[server.paths().index("/v1/unload_lora_adapter") :]
+    assert {"/v1/load_lora_adapter", "/reset_mm_cache", "/reset_encoder_cache", "/reset_prefix_cache"} <= set(pushed)
+    assert [path.name for path in (tmp_path / "weights").iterdir()] == [made.version]
+    made.close()
+    assert not (tmp_path / "weights").exists()
+
+
+def test_a_busy_server_is_asked_again(sampler, loaded):
+    made, server = sampler
+    server.trouble = [503, 429, 500]
+    assert len(made.sample(loaded[2], 1, SETTINGS, seed=0)) == 2
+
+
+def test_a_server_that_was_started_anew_gets_the_adapter_again(sampler, loaded):
+    made, server = sampler
+    server.adapters.clear()
+    assert len(made.sample(loaded[2], 1, SETTINGS, seed=0)) == 2
+    assert server.adapters == [made.version]
+
+
+def test_all_weights_of_somebody_else_are_noticed(sampler, loaded, tmp_path, monkeypatch):
+    made, server = sampler
+    made.weights = WeightFiles(Endpoint(server.url, 5.0), tmp_path / "all")
+    made.sync(loaded[0])
+    assert server.version == made.version
+    assert len(made.sample(loaded[2], 1, SETTINGS, seed=0)) == 2
+    monkeypatch.setattr(server, "reports", "another run's")
+    with pytest.raises(SamplerError, match="somebody else pushes"):
+        made.sample(loaded[2], 1, SETTINGS, seed=0)
+
+
+def test_a_request_that_the_server_refuses_is_told_with_its_words(sampler, loaded):
+    made, server = sampler
+    server.trouble = [400, 400]
+    with pytest.raises(SamplerError, match=r"answered 400.*busy.*go on with --resume"):
+        made.sample(loaded[2], 1, SETTINGS, seed=0)
+
+
+def test_a_server_that_stays_away_is_told_with_how_long_it_was_waited_for(loaded, tmp_path, monkeypatch):
+    monkeypatch.setattr("sightline.http.time.sleep", lambda seconds: None)
+    model, processor, *_ = loaded
+    config = VLLMSamplerConfig(mode="server", url="http://127.0.0.1:9", server_timeout=0.5)
+    made = VLLMServerSampler(model, processor, config, AdapterFiles(Endpoint(config.url, 0.5), tmp_path / "weights"))
+    with pytest.raises(SamplerError, match=r"cannot be reached.*asked again for 0.5 s.*rollout-server"):
+        made.sync(model)
+
+
+def test_another_prompt_than_training_reads_is_refused_with_its_place(sampler, loaded):
+    made, server = sampler
+    answer = server.answer
+    server.answer = lambda body: answer(body) | {"prompt_token_ids": [*answer(body)["prompt_token_ids"], 3]}
+    with pytest.raises(SamplerError, match=r"reads the prompt of .* they first differ at token \d+"):
+        made.sample(loaded[2], 1, SETTINGS, seed=0)
+
+
+def test_this_machines_address_is_the_one_that_faces_the_server():
+    assert address_towards("http://127.0.0.1:8000") == "127.0.0.1"
