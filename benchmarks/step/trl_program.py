@@ -18,7 +18,7 @@ from transformers import (
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer, SFTConfig, SFTTrainer
 
 from benchmarks.step.case import Case
-from benchmarks.step.rollouts import recorded_reward
+from benchmarks.step.rollouts import longest, recorded_reward
 from benchmarks.step.shapes import read_processor
 
 
@@ -33,8 +33,8 @@ def prepare(case: Case) -> None:
 def load(case: Case, folder: Path) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Model and processor, by transformers."""
     dtype = torch.bfloat16 if case.device == "cuda" else torch.float32
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype).to(case.device)
-    return model, read_processor(folder)
+    model: Any = AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype)
+    return model.to(case.device), read_processor(folder)
 
 
 def train(
@@ -60,7 +60,7 @@ def _dpo(case: Case, model: PreTrainedModel, processor: ProcessorMixin, rows: Da
     )  # fmt: skip
 
 
-def _grpo(case: Case, model: PreTrainedModel, processor: ProcessorMixin, rows: Dataset) -> Trainer:
+def _grpo(case: Case, model: PreTrainedModel, processor: ProcessorMixin, rows: Any) -> Trainer:
     """The update alone: answers come from the data by TRL's own `rollout_func`, tokenised before training starts."""
     tokenizer = processor.tokenizer
     prompt_ids = {_said(row["prompt"]): _prompt_ids(processor, row) for row in rows}
@@ -72,7 +72,7 @@ def _grpo(case: Case, model: PreTrainedModel, processor: ProcessorMixin, rows: D
         for row in rows
     }
 
-    def fixed_rollouts(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, list[Any]]:
+    def fixed_rollouts(prompts: list[Any], trainer: GRPOTrainer) -> dict[str, Any]:
         asked = [_said(prompt) for prompt in prompts]
         taken: dict[str, int] = {}
         completions = []
@@ -81,21 +81,22 @@ def _grpo(case: Case, model: PreTrainedModel, processor: ProcessorMixin, rows: D
             taken[said] = taken.get(said, 0) + 1
         return {"prompt_ids": [prompt_ids[s] for s in asked], "completion_ids": completions, "logprobs": None}
 
+    judge: Any = recorded_reward
     return GRPOTrainer(
         model=model,
-        reward_funcs=recorded_reward,
+        reward_funcs=judge,
         args=GRPOConfig(
             **_settings(case, groups=case.forward_groups * case.responses),
             beta=case.beta,
             num_generations=case.responses,
-            max_completion_length=2 * case.response_tokens,
+            max_completion_length=longest(case),
             loss_type="grpo",
             shuffle_dataset=False,
         ),
         train_dataset=rows,
         processing_class=processor,
         peft_config=_lora(case, model),
-        rollout_func=fixed_rollouts,
+        rollout_func=None if case.samples else fixed_rollouts,
     )
 
 

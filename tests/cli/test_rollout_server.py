@@ -7,12 +7,14 @@ import pytest
 
 from sightline.cli import rollout_server
 from sightline.cli.main import main
+from sightline.config.online import VLLMSamplerConfig
 from sightline.recipe import normalise, structure
 
 
 def command(folder: Path, *more: str, **changes) -> list[str]:
     sampler = {"type": "vllm", "mode": "server", **changes.pop("sampler", {})}
     recipe = structure(normalise({"model": str(folder), "objective": "grpo", "sampler": sampler, **changes}))
+    assert isinstance(recipe.sampler, VLLMSamplerConfig)
     return rollout_server.server_command(recipe, recipe.sampler, folder, "127.0.0.1", 8123, list(more))
 
 

@@ -312,14 +312,12 @@ def test_sampling_and_training_see_the_same_distribution_at_any_temperature(tmp_
 
     def watch(self, policy, groups):
         scored = original(self, policy, groups)
-        agreed.extend(
-            (self.settings.temperature, one.old.logp, group) for one, group in zip(scored, groups, strict=True)
-        )
+        agreed.extend(self.settings.temperature for one in scored if one.old is not None)
         return scored
 
     monkeypatch.setattr(OnlineTrainer, "_score", watch)
     run(tmp_path / "run", model, rows, sampler={"temperature": 0.6, "num_iterations": 2}, max_steps=2)
-    assert agreed[0][0] == 0.6
+    assert agreed[0] == 0.6
     first = next(line for line in lines(tmp_path / "run") if "loss" in line)
     assert first["clip_ratio/region_mean"] == 0
     assert abs(first["loss"]) < 1e-5

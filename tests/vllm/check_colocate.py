@@ -72,7 +72,7 @@ def test_seeds_stops_bans_and_limits_are_kept(model):
         for answer in group:
             said = answer.ids.tolist()
             assert answer.finished == (said[-1] in ends) and len(said) <= 12
-            assert not ends & set(said[:-1]) and not set(said) & family_of(policy).image_token_ids
+            assert not ends & set(said[:-1]) and not set(said) & set(family_of(policy).image_token_ids)
             assert answer.log_probs is not None and len(answer.log_probs) == len(said)
     greedy = sampler.sample(groups, 1, SamplingSettings(max_new_tokens=12, temperature=0.0), 0)
     text = processor.tokenizer.decode(greedy[0][0].ids)

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from sightline.errors import SamplerError
-from sightline.rollouts.vllm_weights import NCCLWeights, PolicySource, WeightFiles
+from sightline.rollouts.vllm_weights import Endpoint, NCCLWeights, PolicySource, WeightFiles
 from tests.vllm.models import save
 from tests.vllm.runs import AGREE, differences, run, steps, tree
 
@@ -152,13 +152,13 @@ def test_a_server_that_is_gone_stops_the_run_with_a_checkpoint(tmp_path, servers
 
 def test_weights_for_nccl_are_announced_as_they_are_read(servers):
     """vLLM's own check of a source; sending itself takes two GPUs."""
-    from vllm.distributed.weight_transfer.nccl_engine import NCCLTrainerWeightTransferEngine
+    from vllm.distributed.weight_transfer import nccl_engine  # pyright: ignore[reportMissingImports]
 
     from sightline.config import ModelConfig
     from sightline.policy.load import load_model
 
-    weights = NCCLWeights(server=None, address="127.0.0.1", port=1)
+    weights = NCCLWeights(server=Endpoint("http://127.0.0.1:1", 1.0), address="127.0.0.1", port=1)
     weights.policy = load_model(ModelConfig(name=str(servers["smolvlm"][1])))
     source = PolicySource(weights)
-    sent = list(NCCLTrainerWeightTransferEngine._checked_iter(source, source.metadata()))
+    sent = list(nccl_engine.NCCLTrainerWeightTransferEngine._checked_iter(source, source.metadata()))
     assert len(sent) == len(weights.policy.state_dict())
