@@ -37,3 +37,7 @@ class Terminated(SystemExit):
 
     def __init__(self) -> None:
         super().__init__(143)
+
+
+class OutOfMemory(UserError):
+    """A single row does not fit into the device's memory, however the step is cut. Says what would make it fit."""

@@ -27,10 +27,12 @@ def baseline(tmp_path_factory, tiny_model, rows) -> Path:
         {"per_device_train_batch_size": 2, "gradient_accumulation_steps": 2},
         {"layout": "padded"},
         {"reference": {"type": "frozen-copy"}},
+        {"reference": {"type": "precomputed"}},
         {"gradient_checkpointing": True},
+        {"gradient_checkpointing": "selective"},
         {"dataloader_num_workers": 2},
     ],
-    ids=["one-by-one", "two-by-two", "padded", "frozen-copy", "checkpointing", "workers"],
+    ids=["one-by-one", "two-by-two", "padded", "frozen-copy", "precomputed", "checkpointing", "selective", "workers"],
 )
 def test_a_run_has_the_same_curve_however_it_is_computed(tmp_path, tiny_model, rows, baseline, changes):
     run(tmp_path / "run", tiny_model("smolvlm"), rows, **changes)

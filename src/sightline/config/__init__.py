@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from sightline.config.data import DataConfig
+from sightline.config.fit import fit_complaint
 from sightline.config.guard import GuardConfig
 from sightline.config.model import LoraConfig, ModelConfig, ReferenceConfig
 from sightline.config.objective import DPOConfig, ObjectiveConfig, SFTConfig
@@ -98,8 +99,9 @@ class Recipe:
     """bfloat16 autocast; left out: on where the GPU has it, never on a CPU."""
     use_cpu: bool = False
     """Train on the CPU although a GPU is there."""
-    gradient_checkpointing: bool = False
-    """Recompute activations in backward: less memory, about a third more time, the same curve."""
+    gradient_checkpointing: bool | Literal["selective"] = False
+    """Recompute activations in backward: less memory, about a third more time, the same curve. selective keeps the
+    results of attention and of every other matrix product: between the two in memory and time."""
     dataloader_num_workers: int = Field(default=2, ge=0)
     """Processes that read rows and run the processor."""
 
@@ -121,6 +123,18 @@ class Recipe:
     """Trackers besides metrics.jsonl."""
     run_name: str | None = None
     """Name for the trackers."""
+
+    @model_validator(mode="after")
+    def _quantised_and_adapted_weights_go_together(self) -> Any:
+        complaint = fit_complaint(self.model, self.lora, self.reference)
+        if self.reference.type == "precomputed" and (isinstance(self.objective, OnlineConfig) or self.data.streaming):
+            complaint = (
+                "`reference.type: precomputed` needs rows and answers that are known before training; this recipe "
+                f"{'streams its rows' if self.data.streaming else 'samples its answers'}. Use `reference.type: auto`."
+            )
+        if complaint:
+            raise ValueError(complaint)
+        return self
 
     @model_validator(mode="after")
     def _sampler_and_rewards_are_for_online_objectives(self) -> Any:

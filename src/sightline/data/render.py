@@ -56,12 +56,25 @@ class Renderer:
     @property
     def fingerprint(self) -> str:
         """Changes with everything that decides how a row is tokenised."""
+        return sha256(f"{self.fingerprint_without_template} {self.templates}".encode()).hexdigest()
+
+    @property
+    def templates(self) -> tuple[Any, Any]:
+        """The chat templates of processor and tokenizer."""
+        return self.processor.chat_template, self.tokenizer.chat_template
+
+    @property
+    def fingerprint_without_template(self) -> str:
+        """Changes with vocabulary, image processor, options and limits."""
         tokenizer = self.tokenizer
         vocabulary = tokenizer.backend_tokenizer.to_str() if tokenizer.is_fast else str(sorted(tokenizer.get_vocab()))
-        templates = (self.processor.chat_template, tokenizer.chat_template)
-        options = {k: v for k, v in vars(self.processor).items() if isinstance(v, str | int | float | bool | None)}
+        options = {
+            name: value
+            for name, value in vars(self.processor).items()
+            if isinstance(value, str | int | float | bool | None) and name != "chat_template"
+        }
         limits = (self.max_length, self.on_overlong, transformers.__version__, type(self.processor).__name__)
-        parts = (vocabulary, templates, options, self.processor.image_processor.to_json_string(), limits)
+        parts = (vocabulary, options, self.processor.image_processor.to_json_string(), limits)
         return sha256(repr(parts).encode()).hexdigest()
 
     def extra(self, example: Example, num_truncated: int = 0) -> dict[str, Any]:

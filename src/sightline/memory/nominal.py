@@ -15,7 +15,7 @@ class Term:
 
     name: str
     formula: str
-    nominal: float
+    nominal: float | int
     exact: int
 
 
@@ -27,7 +27,7 @@ class Sum:
     terms: tuple[Term, ...]
 
     @property
-    def nominal(self) -> float:
+    def nominal(self) -> float | int:
         return sum(term.nominal for term in self.terms)
 
     @property
@@ -35,7 +35,7 @@ class Sum:
         return sum(term.exact for term in self.terms)
 
 
-def by_hand(title: str, *, nominal: float, exact: int, trained: int, itemsize: int) -> Sum:
+def by_hand(title: str, *, nominal: float | int, exact: int, trained: int, itemsize: int) -> Sum:
     """The sum for a model of `exact` parameters, `trained` of which have gradients, in `itemsize` bytes each."""
     nominal_trained = nominal if trained == exact else significant(trained, 2)
     whole, part = spelled(nominal), spelled(nominal_trained)
@@ -60,7 +60,7 @@ def by_hand(title: str, *, nominal: float, exact: int, trained: int, itemsize: i
     )
 
 
-def nominal_parameters(name: str, exact: int) -> float:
+def nominal_parameters(name: str, exact: int) -> float | int:
     """The number in the model's name (8b, 500M, 2.2B), else the exact one to a digit."""
     found = re.findall(r"(?<![\d.])(\d+(?:\.\d+)?)([bm])(?![a-z])", name.rpartition("/")[2].lower())
     if found:
@@ -69,12 +69,12 @@ def nominal_parameters(name: str, exact: int) -> float:
     return significant(exact, 1)
 
 
-def significant(number: float, digits: int) -> float:
+def significant(number: float | int, digits: int) -> float | int:
     """A number to so many significant digits."""
     return round(number, digits - 1 - floor(log10(number)))
 
 
-def spelled(number: float) -> str:
+def spelled(number: float | int) -> str:
     """8×10⁹, 55×10⁶."""
     exponent = "9" if number >= 1e9 else "6"
     return f"{number / 10 ** int(exponent):g}×10{'⁹' if exponent == '9' else '⁶'}"

@@ -81,7 +81,7 @@ class Planned:
         if key not in self.activations_known:
             self.activations_known[key] = self._measured(recipe)
         one, two = self.activations_known[key]
-        return extrapolate(one, two, recipe.per_device_train_batch_size - 1)
+        return extrapolate(one, two, float(recipe.per_device_train_batch_size - 1))
 
     def _measured(self, recipe: Recipe) -> tuple[Activations, Activations]:
         skeleton = build_skeleton(self.config, recipe)

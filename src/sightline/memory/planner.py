@@ -89,7 +89,7 @@ def apply(recipe: Recipe, changes: tuple[Change, ...]) -> Recipe:
 
 
 def _cost(changes: tuple[Change, ...]) -> tuple[int, float, int]:
-    return (max((c.departs for c in changes), default=0), sum(c.slower for c in changes), len(changes))
+    return (max((c.departs for c in changes), default=0), sum((c.slower for c in changes), 0.0), len(changes))
 
 
 def _batches(recipe: Recipe) -> list[Change]:
@@ -110,10 +110,14 @@ def _batches(recipe: Recipe) -> list[Change]:
 
 
 def _checkpointing(recipe: Recipe) -> list[Change]:
-    if recipe.gradient_checkpointing:
+    if recipe.gradient_checkpointing is True:
         return []
     why = "layers are computed again in backward instead of kept; the same curve, about a third more time"
-    return [Change(why=why, fields={"gradient_checkpointing": True}, slower=0.33)]
+    whole = Change(why=why, fields={"gradient_checkpointing": True}, slower=0.33)
+    if recipe.gradient_checkpointing == "selective":
+        return [whole]
+    why = "half of every layer is computed again in backward instead of kept; the same curve, some more time"
+    return [Change(why=why, fields={"gradient_checkpointing": "selective"}, slower=0.2), whole]
 
 
 def _optimizers(recipe: Recipe) -> list[Change]:

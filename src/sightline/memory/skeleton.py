@@ -14,6 +14,7 @@ from sightline.config import LoraConfig, Recipe
 from sightline.policy.families import family_of
 from sightline.policy.load import unfreeze
 from sightline.policy.lora import add_lora
+from sightline.policy.recompute import recompute
 from sightline.policy.unwrap import unwrap
 
 PARTS = ("language model", "head", "vision tower", "projector", "adapter")
@@ -53,8 +54,7 @@ def build_skeleton(config: PretrainedConfig, recipe: Recipe) -> PreTrainedModel 
         model.requires_grad_(False)
         # what an adapter starts from costs nothing and may need weights that are not here
         policy = add_lora(model, _plain(recipe)) if recipe.lora is not None else unfreeze(model, recipe.model)
-    if recipe.gradient_checkpointing:
-        policy.gradient_checkpointing_enable({"use_reentrant": False})
+    recompute(policy, recipe.gradient_checkpointing)
     return policy.train()
 
 

@@ -115,8 +115,7 @@ def _changes(plan: Plan, fit: Fit, command: str) -> list[str]:
     lines = [_wrap(f"The cheapest change that fits, at {size(fit.peak)}:")]
     lines += [_wrap(f"- {change.why}", "    ", "      ") for change in fit.changes]
     lines += ["", *difference(plan, fit), ""]
-    flags = " ".join(_flag(key, value) for key, value in fit.fields.items())
-    run = f"sightline train {command} {flags}".rstrip()
+    run = f"sightline train {command} {flags_of(fit.fields)}".rstrip()
     lines += textwrap.wrap(run, WIDTH - 2, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
     if fit.shards:
         lines.append("  under accelerate with FSDP2 or ZeRO-3")
@@ -136,6 +135,16 @@ def difference(plan: Plan, fit: Fit) -> list[str]:
     return lines
 
 
+def lines_of(fields: dict[str, Any]) -> list[str]:
+    """Changed keys as one would write them in a recipe, `key: value`."""
+    return [f"`{key}: {_yaml(value)}`" for key, value in fields.items()]
+
+
+def flags_of(fields: dict[str, Any]) -> str:
+    """Changed keys as flags of `sightline train`."""
+    return " ".join(_flag(key, value) for key, value in fields.items())
+
+
 def _flag(key: str, value: Any) -> str:
     name = "--" + key.replace("_", "-")
     if isinstance(value, dict):
@@ -151,6 +160,6 @@ def _wrap(text: str, first: str = "  ", rest: str = "  ") -> str:
     return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
 
 
-def size(number: float) -> str:
+def size(number: float | int) -> str:
     """Bytes as GB of 10⁹, MB below one."""
     return f"{number / 1e9:,.1f} GB" if number >= 0.95e9 else "0" if number == 0 else f"{number / 1e6:,.1f} MB"

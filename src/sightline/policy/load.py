@@ -13,6 +13,7 @@ from sightline.errors import ModelError
 from sightline.policy.attention import NAME as SHARED_PREFIX
 from sightline.policy.families import family_of
 from sightline.policy.processor import from_pretrained, set_options
+from sightline.policy.quantize import number_of, quantization, steady
 
 EMBEDDED = Path(__file__).parent.parent / "scenes" / "model"
 """Folder of the small model inside the package, `name: embedded`."""
@@ -47,16 +48,25 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
     if config.random_weights:
         model: Any = AutoModelForImageTextToText.from_config(architecture, attn_implementation=attention)
     else:
-        model = _pretrained(config, torch.device(device), attention)
+        model = _pretrained(config, architecture, torch.device(device), attention)
     model.requires_grad_(False)
     decoder = model.get_decoder()
     shares = config.attn_implementation == "auto" and decoder.config._attn_implementation == "sdpa"
     if shares and torch.device(device).type == "cpu" and family_of(model).layout == "prefix":
         decoder.set_attn_implementation(SHARED_PREFIX)
-    return model.to(device).eval()
+    if config.quantize == "none":
+        return model.to(device).eval()
+    # quantised weights are made where they stay
+    steady(model.eval())
+    return model
 
 
-def _pretrained(config: ModelConfig, device: torch.device, attention: str | None) -> PreTrainedModel:
+def _pretrained(
+    config: ModelConfig, architecture: PretrainedConfig, device: torch.device, attention: str | None
+) -> PreTrainedModel:
+    quantised = {}
+    if config.quantize != "none":
+        quantised = {"quantization_config": quantization(config, architecture), "device_map": {"": str(device)}}
     try:
         loaded: Any = AutoModelForImageTextToText.from_pretrained(
             _folder(config),
@@ -66,6 +76,7 @@ def _pretrained(config: ModelConfig, device: torch.device, attention: str | None
             trust_remote_code=config.trust_remote_code,
             use_safetensors=True,
             output_loading_info=True,
+            **quantised,
         )
     except (OSError, ValueError) as error:
         raise ModelError(
@@ -101,7 +112,7 @@ def trainable_summary(model: nn.Module) -> tuple[int, int, dict[str, int]]:
     family = family_of(model)
     total, by_part = 0, {}
     for name, parameter in family.model.named_parameters():
-        total += parameter.numel()
+        total += number_of(parameter)
         if parameter.requires_grad:
             part = family.part_of(name)
             by_part[part] = by_part.get(part, 0) + parameter.numel()
@@ -141,6 +152,8 @@ def dtype_of(config: ModelConfig, device: torch.device) -> torch.dtype:
     """Precision of a model's frozen weights on this device."""
     if config.dtype != "auto":
         return getattr(torch, config.dtype)
+    if config.quantize != "none":
+        return torch.bfloat16
     return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
 
 

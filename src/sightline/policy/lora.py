@@ -15,7 +15,10 @@ from sightline.policy.family import Family
 from sightline.policy.load import trainable_summary
 from sightline.policy.lora_linear import fuse
 
-__all__ = ["add_lora", "language_targets", "trainable_summary"]
+__all__ = ["add_lora", "language_targets", "part_targets", "trainable_summary"]
+
+PARTS = ("language", "projector", "vision")
+INITS: dict[str, Any] = {"default": True, "gaussian": "gaussian", "pissa": "pissa"}
 
 
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
@@ -28,14 +31,16 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     if config.adapter is not None:
         adapted = PeftModel.from_pretrained(model, config.adapter, is_trainable=True)
     else:
-        targets = language_targets(family) if config.target_modules == "language" else config.target_modules
         # peft takes any number, whatever its annotation says
         alpha: Any = 2 * config.r if config.alpha is None else config.alpha
         peft_config = PeftLoraConfig(
             r=config.r,
             lora_alpha=alpha,
             lora_dropout=config.dropout,
-            target_modules=targets,
+            target_modules=targets_of(family, config.target_modules),
+            use_rslora=config.use_rslora,
+            use_dora=config.use_dora,
+            init_lora_weights=INITS[config.init],
             task_type="CAUSAL_LM",
         )
         try:
@@ -43,7 +48,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
         except ValueError as error:
             raise ModelError(
                 f"`lora.target_modules` fits no layer of this {family.name} model: {error} "
-                "Use `language`, `all-linear`, or names such as `q_proj`."
+                "Use `language`, `projector`, `vision`, `all-linear`, or names such as `q_proj`."
             ) from error
     if type(model.get_output_embeddings()) is not nn.Linear:
         raise ModelError(
@@ -54,13 +59,37 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     return adapted
 
 
-def language_targets(family: Family) -> str:
-    """A regular expression, as peft matches it, of all linear layers of the language model and nothing else."""
-    prefix = family.language_name + "."
+def targets_of(family: Family, targets: str | list[str]) -> str | list[str]:
+    """What peft is to adapt: names of parts become a regular expression of their layers, all else stays."""
+    named = [targets] if isinstance(targets, str) else targets
+    parts = [one for one in named if one in PARTS]
+    if not parts:
+        return targets
+    if len(parts) < len(named):
+        raise ModelError(
+            f"`lora.target_modules: {named}` mixes parts of the model ({', '.join(parts)}) with names of layers. Give "
+            "parts alone, or names alone."
+        )
+    return part_targets(family, parts)
+
+
+def part_targets(family: Family, parts: list[str]) -> str:
+    """A regular expression, as peft matches it, of all linear layers of these parts and nothing else."""
     layers = [
         name
         for name, module in family.model.named_modules()
-        if name.startswith(prefix) and isinstance(module, nn.Linear) and not name.startswith(family.head_name)
+        if isinstance(module, nn.Linear) and family.part_of(f"{name}.weight") in parts
     ]
-    kinds = sorted({name.rsplit(".", 1)[1] for name in layers})
-    return rf"{re.escape(prefix)}(.*\.)?({'|'.join(map(re.escape, kinds))})"
+    if not layers:
+        raise ModelError(
+            f"`lora.target_modules: {', '.join(parts)}` fits no layer: this {family.name} model has none "
+            "that is linear there."
+        )
+    # layers that differ in their number alone are one pattern
+    patterns = dict.fromkeys(re.sub(r"(?<=\\\.)\d+(?=\\\.)", lambda _: r"\d+", re.escape(name)) for name in layers)
+    return f"({'|'.join(patterns)})"
+
+
+def language_targets(family: Family) -> str:
+    """The default: all linear layers of the language model."""
+    return part_targets(family, ["language"])

@@ -1,8 +1,9 @@
 """What the policy is compared with: itself without its adapter, or a frozen copy of where it started."""
 
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from peft import PeftModel
@@ -14,6 +15,14 @@ from sightline.policy import forward
 from sightline.policy.features import Features
 from sightline.policy.unwrap import without_engine
 from sightline.types import Batch, Group, LogProbs
+
+
+@runtime_checkable
+class AnyReference(Protocol):
+    """Whatever answers as `Reference` does: a model's weights, or log-probs on disk."""
+
+    @property
+    def log_probs(self) -> Callable[..., LogProbs]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +66,7 @@ def build_reference(model: nn.Module, config: ReferenceConfig, has_lora: bool, n
 
     model: the policy before its first step (and before FSDP shards it). auto is adapter-off with a new adapter,
     frozen-copy otherwise. A copy shares the weights that are never trained: of an adapted model it holds the adapter
-    alone. Raises RecipeError where the choice means nothing.
+    alone. None, too, for precomputed log-probs, which need the rows. Raises RecipeError where the choice means nothing.
     """
     if not needed:
         if config.type in ("auto", "none"):
@@ -65,8 +74,10 @@ def build_reference(model: nn.Module, config: ReferenceConfig, has_lora: bool, n
         raise RecipeError(
             f"`reference.type` is {config.type!r}, but this objective compares with no reference. Leave it out."
         )
-    can_switch_off = has_lora and config.update_every is None and _is_neutral(model)
+    can_switch_off = has_lora and config.update_every is None and is_neutral(model)
     mode = config.type if config.type != "auto" else "adapter-off" if can_switch_off else "frozen-copy"
+    if mode == "precomputed":
+        return None
     if mode == "none":
         raise RecipeError("`reference.type` is 'none', but this objective needs a reference. Leave it out for `auto`.")
     if mode == "adapter-off":
@@ -78,7 +89,7 @@ def build_reference(model: nn.Module, config: ReferenceConfig, has_lora: bool, n
     return Reference(mode=mode, model=_frozen_copy(without_engine(model)))
 
 
-def _is_neutral(model: nn.Module) -> bool:
+def is_neutral(model: nn.Module) -> bool:
     """Whether the adapter adds nothing yet; one that is trained further is part of where the policy starts."""
     outer = [p for name, p in model.named_parameters() if "lora_B" in name]
     return not any(bool(p.any()) for p in outer)

@@ -51,5 +51,6 @@ def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False)
         dataloader_pin_memory=not on_cpu,
         dataloader_persistent_workers=recipe.dataloader_num_workers > 0,
         average_tokens_across_devices=False,
+        ddp_broadcast_buffers=False,  # a collective inside a forward, which may run out of memory
         ddp_find_unused_parameters=not (recipe.model.freeze_vision and recipe.model.freeze_projector),
     )

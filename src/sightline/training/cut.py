@@ -4,13 +4,18 @@ from sightline.layout.packing import first_fit_decreasing
 from sightline.types import Group
 
 
-def cut(groups: list[Group], *, groups_per_forward: int, shared_prefix: bool = True) -> list[list[Group]]:
+def cut(
+    groups: list[Group], *, groups_per_forward: int, shared_prefix: bool = True, limit: int | None = None
+) -> list[list[Group]]:
     """Micro-batches of at most as many tokens as `groups_per_forward` groups of the step's longest have.
 
     Several short groups thus share a forward that a long one fills alone. Every group is in exactly one micro-batch.
+    limit: tokens that none of several groups exceeds; a longer group is alone.
     """
     sizes = [tokens_in_grid(group, shared_prefix=shared_prefix) for group in groups]
     budget = groups_per_forward * max(sizes)
+    if limit is not None:
+        budget = min(budget, limit)
     return [[groups[i] for i in bin_] for bin_ in first_fit_decreasing(sizes, budget)]
 
 

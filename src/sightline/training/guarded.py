@@ -11,7 +11,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sightline.config.guard import GuardConfig
 from sightline.errors import RunFailed, Terminated
 from sightline.objectives.objective import Objective, State
-from sightline.policy.reference import Reference
+from sightline.policy.reference import AnyReference
 from sightline.training.checkpointing import CheckpointingTrainer
 from sightline.training.guard import Collapse
 from sightline.training.metrics import Means
@@ -32,7 +32,7 @@ class GuardedTrainer(CheckpointingTrainer):
     guard: GuardConfig
     objective: Objective
     objective_state: State
-    reference: Reference | None
+    reference: AnyReference | None
     settings: StepSettings
     means: Means
     say: Callable[[str], None]

@@ -31,6 +31,12 @@ class Means:
             self.sums[name].append(torch.as_tensor(total).detach().double())
             self.counts[name].append(torch.as_tensor(count).detach().double())
 
+    def take(self, other: "Means") -> None:
+        """Take in all that another one holds."""
+        for name in other.sums:
+            self.sums[name] += other.sums[name]
+            self.counts[name] += other.counts[name]
+
     def totals(self) -> dict[str, tuple[float, float]]:
         """(sum, count) of each name in this process."""
         return {

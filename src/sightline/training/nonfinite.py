@@ -14,7 +14,7 @@ from sightline.data.rows import Entry
 from sightline.data.sources import stream_rows
 from sightline.data.stream import GroupStream
 from sightline.objectives.objective import Objective, State
-from sightline.policy.reference import Reference
+from sightline.policy.reference import AnyReference
 from sightline.training.metrics import Means
 from sightline.training.step import StepSettings, train_step
 from sightline.types import Group
@@ -31,7 +31,7 @@ def offenders(
     model: nn.Module,
     groups: list[Group],
     objective: Objective,
-    reference: Reference | None,
+    reference: AnyReference | None,
     settings: StepSettings,
     state: State,
 ) -> list[Group]:

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from sightline.policy.forward import log_probs
 from sightline.policy.generate import evaluating
-from sightline.policy.reference import Reference
-from sightline.training.step import MicroBatch, StepSettings, cut_step, micro_batch
+from sightline.policy.reference import AnyReference
+from sightline.training.step import MicroBatch, StepSettings, micro_batch, scored_alone
 from sightline.types import Group, LogProbs
 
 
@@ -26,7 +26,7 @@ def score_by_policy(model: nn.Module, groups: list[Group], settings: StepSetting
 
 
 def score_by_reference(
-    model: nn.Module, groups: list[Group], settings: StepSettings, reference: Reference
+    model: nn.Module, groups: list[Group], settings: StepSettings, reference: AnyReference
 ) -> list[LogProbs]:
     """log π_ref of each group's answers."""
 
@@ -42,13 +42,16 @@ def score_by_reference(
 def _score(
     model: nn.Module, groups: list[Group], settings: StepSettings, score: Callable[[MicroBatch], LogProbs]
 ) -> list[LogProbs]:
-    found: dict[int, LogProbs] = {}
-    for piece in cut_step(groups, settings):
-        with settings.autocast():
-            scored = score(micro_batch(model, piece, settings))
-        for group, part in zip(piece, _by_group(scored), strict=True):
-            found[id(group)] = part
-    return [found[id(group)] for group in groups]
+    def score_all(pieces: list[list[Group]]) -> list[LogProbs]:
+        found: dict[int, LogProbs] = {}
+        for piece in pieces:
+            with settings.autocast():
+                scored = score(micro_batch(model, piece, settings))
+            for group, part in zip(piece, _by_group(scored), strict=True):
+                found[id(group)] = part
+        return [found[id(group)] for group in groups]
+
+    return scored_alone(settings, groups, score_all)
 
 
 def _by_group(scored: LogProbs) -> list[LogProbs]:

@@ -22,13 +22,16 @@ from sightline.objectives.objective import Objective, build
 from sightline.policy.families import family_of
 from sightline.policy.load import load_model, load_processor, trainable_summary, unfreeze
 from sightline.policy.lora import add_lora
+from sightline.policy.recompute import recompute
 from sightline.policy.reference import Reference, build_reference
 from sightline.training.arguments import training_arguments
 from sightline.training.checkpoints import last_checkpoint, named_checkpoint
 from sightline.training.finish import finish, read_card
 from sightline.training.layout_choice import choose_layout
+from sightline.training.memory_report import report_memory
 from sightline.training.metrics import MetricsFile
 from sightline.training.online_setup import online_trainer, panel_of, sampling_of
+from sightline.training.precomputed import precomputed_reference
 from sightline.training.progress import ProgressBar
 from sightline.training.reference_updates import ReferenceUpdates
 from sightline.training.rows import training_rows
@@ -119,6 +122,9 @@ def train(
         say=lambda sentence: console.print(sentence, highlight=False),
         callbacks=[metrics_file, ProgressBar(console, description), *updates, *callbacks],
     )
+    report_memory(trainer, recipe, metrics_file, console)
+    if recipe.reference.type == "precomputed":
+        trainer.reference = precomputed_reference(trainer, recipe, console)
     with contextlib.closing(trainer):
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -138,7 +144,7 @@ def check_reference(recipe: Recipe, objective: Objective) -> None:
             f"`objective.type: {recipe.objective.type}` compares the policy with a reference, but it is none. "
             "Leave `reference` out, or choose an objective without one."
         )
-    if recipe.reference.type in ("adapter-off", "frozen-copy") and not objective.needs_reference:
+    if recipe.reference.type in ("adapter-off", "frozen-copy", "precomputed") and not objective.needs_reference:
         raise RecipeError(
             f"`objective.type: {recipe.objective.type}` has no reference, but `reference.type` is "
             f"{recipe.reference.type}. Leave `reference` out."
@@ -207,8 +213,7 @@ def prepare(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | PeftMod
         policy: PreTrainedModel | PeftModel = add_lora(model, recipe.lora)
     else:
         policy = unfreeze(model, recipe.model)
-    if recipe.gradient_checkpointing:
-        policy.gradient_checkpointing_enable({"use_reentrant": False})
+    recompute(policy, recipe.gradient_checkpointing)
     return policy
 
 

@@ -7,8 +7,8 @@ score the whole step without gradient, are differentiated by log-prob, and are t
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -18,11 +18,21 @@ from sightline.objectives.objective import Objective, State
 from sightline.policy.families import Family
 from sightline.policy.features import Features, encode
 from sightline.policy.forward import log_probs
-from sightline.policy.reference import Reference
+from sightline.policy.reference import AnyReference
+from sightline.training.concatenate import concatenate, concatenate_references
 from sightline.training.cut import cut
 from sightline.training.metrics import Means
+from sightline.training.out_of_memory import (
+    Memory,
+    alone_until_it_fits,
+    random_state,
+    restore_random_state,
+    together,
+    until_it_fits,
+)
 from sightline.types import Batch, Group, LogProbs, Loss
 
+T = TypeVar("T")
 Counts = dict[str, float]
 """What each part of an objective is divided by, over the whole step and all processes."""
 
@@ -31,7 +41,9 @@ Counts = dict[str, float]
 class StepSettings:
     """How a step is computed; none of it changes what is computed.
 
-    autocast: context of every forward. no_sync: context of every backward but the last (DDP).
+    autocast: context of every forward. no_sync: context of every backward without communication.
+    average_gradients: where no backward communicates (DDP), what does so at the end; None where the last one does.
+    memory: how finely a step must be cut, and what happens when it runs out.
     sum_over_processes: sums counts over ranks. gather: lists an object of every rank.
     temperature: of the distribution that log-probs are taken from (that of sampling, where answers are sampled).
     """
@@ -42,6 +54,8 @@ class StepSettings:
     device: torch.device
     autocast: Callable[[], AbstractContextManager] = nullcontext
     no_sync: Callable[[], AbstractContextManager] = nullcontext
+    average_gradients: Callable[[nn.Module], None] | None = None
+    memory: Memory = field(default_factory=Memory)
     sum_over_processes: Callable[[Counts], Counts] = lambda counts: counts
     gather: Callable[[Any], list[Any]] = lambda thing: [thing]
     num_processes: int = 1
@@ -69,9 +83,20 @@ class MicroBatch:
     features: Features | None
 
 
-def cut_step(groups: list[Group], settings: StepSettings) -> list[list[Group]]:
-    """The step's groups as micro-batches."""
-    return cut(groups, groups_per_forward=settings.groups_per_forward, shared_prefix=settings.layout == "prefix")
+def cut_step(groups: list[Group], settings: StepSettings, limit: int | None = None) -> list[list[Group]]:
+    """The step's groups as micro-batches, of at most `limit` tokens."""
+    shared_prefix = settings.layout == "prefix"
+    return cut(groups, groups_per_forward=settings.groups_per_forward, shared_prefix=shared_prefix, limit=limit)
+
+
+def scored_alone(settings: StepSettings, groups: list[Group], score: Callable[[list[list[Group]]], T]) -> T:
+    """What `score` makes of the groups as micro-batches, cut finer when it runs out of memory; no collectives."""
+    return alone_until_it_fits(
+        settings.memory,
+        lambda limit: cut_step(groups, settings, limit),
+        score,
+        shared_prefix=settings.layout == "prefix",
+    )
 
 
 def micro_batch(model: nn.Module, groups: list[Group], settings: StepSettings) -> MicroBatch:
@@ -87,7 +112,7 @@ def train_step(
     model: nn.Module,
     groups: list[Group],
     objective: Objective,
-    reference: Reference | None,
+    reference: AnyReference | None,
     settings: StepSettings,
     *,
     state: State,
@@ -97,20 +122,61 @@ def train_step(
     """Accumulate the gradient of the step's loss in the parameters; returns this process's part of the loss, detached.
 
     `backward` is called once a micro-batch. `state` is the objective's (BCO's shift), changed in place. The loss is
-    scaled by the number of processes, since engines average gradients over them. Metrics go to `means`.
+    scaled by the number of processes, since engines average gradients over them. Metrics go to `means`. A step that
+    runs out of memory is cut finer and done again; raises `OutOfMemory` where a single group is too large.
     """
     counts = settings.sum_over_processes(counts_of(objective, groups))
-    pieces = cut_step(groups, settings)
-    if objective.whole_step:
-        return _replay(
-            model, pieces, objective, reference, settings, counts, state=state, backward=backward, means=means
-        )
+    step = Step(model, objective, reference, settings, counts, backward)
+    before = dict(state)
+
+    def undo() -> None:
+        model.zero_grad(set_to_none=True)
+        state.clear()
+        state.update(before)
+
+    def attempt(pieces: list[list[Group]]) -> tuple[Tensor, Means]:
+        found = Means()
+        if objective.whole_step:
+            return _replay(step, pieces, state, found), found
+        return together(settings.memory, lambda: _accumulate(step, pieces, found)), found
+
+    loss, found = until_it_fits(
+        settings.memory,
+        lambda limit: cut_step(groups, settings, limit),
+        attempt,
+        undo=undo,
+        shared_prefix=settings.layout == "prefix",
+    )
+    if settings.average_gradients is not None:
+        settings.average_gradients(model)
+    means.take(found)
+    return loss
+
+
+class Step(NamedTuple):
+    """What a step is made with."""
+
+    model: nn.Module
+    objective: Objective
+    reference: AnyReference | None
+    settings: StepSettings
+    counts: Counts
+    backward: Callable[[Tensor], None]
+
+    def syncing(self, *, last: bool) -> AbstractContextManager:
+        """Context of a backward: the last one communicates where nothing else does."""
+        return nullcontext() if last and self.settings.average_gradients is None else self.settings.no_sync()
+
+
+def _accumulate(step: Step, pieces: list[list[Group]], means: Means) -> Tensor:
+    """Forward, objective and backward of every micro-batch."""
+    model, objective, reference, settings, counts, backward = step
     total = torch.zeros((), device=settings.device)
     for index, piece in enumerate(pieces):
         micro = micro_batch(model, piece, settings)
         # the reference goes first: its activations are gone before the policy's graph is built
         reference_log_probs = _reference_log_probs(reference, micro, settings)
-        with nullcontext() if index == len(pieces) - 1 else settings.no_sync():
+        with step.syncing(last=index == len(pieces) - 1):
             policy = _policy_log_probs(model, micro, settings)
             losses = objective(policy, reference_log_probs, extras(micro.groups, settings.device))
             loss = reduce(losses, objective.weights, counts) * settings.num_processes
@@ -125,25 +191,38 @@ def score_step(
     model: nn.Module,
     groups: list[Group],
     objective: Objective,
-    reference: Reference | None,
+    reference: AnyReference | None,
     settings: StepSettings,
     *,
     state: State,
     means: Means,
 ) -> None:
     """Loss and metrics of held-out groups as sums and counts in `means`; nothing is trained."""
-    pieces = cut_step(groups, settings)
+    found = scored_alone(settings, groups, lambda pieces: _score(model, pieces, objective, reference, settings, state))
+    means.take(found)
+
+
+def _score(
+    model: nn.Module,
+    pieces: list[list[Group]],
+    objective: Objective,
+    reference: AnyReference | None,
+    settings: StepSettings,
+    state: State,
+) -> Means:
+    means = Means()
     micros = [micro_batch(model, piece, settings) for piece in pieces]
     policies = [_policy_log_probs(model, micro, settings) for micro in micros]
     references = [_reference_log_probs(reference, micro, settings) for micro in micros]
     columns = [extras(micro.groups, settings.device) for micro in micros]
     if objective.whole_step:
-        policies, references = [concatenate(policies)], [_concatenate_references(references)]
+        policies, references = [concatenate(policies)], [concatenate_references(references)]
         pieces = [[group for piece in pieces for group in piece]]
         columns = [{name: torch.cat([one[name] for one in columns]) for name in columns[0]}]
     for policy, ref, piece, extra in zip(policies, references, pieces, columns, strict=True):
         losses = objective(policy, ref, extra, state)
         means.add(part_means(losses, counts_of(objective, piece)))
+    return means
 
 
 def with_companions(groups: list[Group]) -> list[Group]:
@@ -181,25 +260,6 @@ def extras(groups: list[Group], device: torch.device) -> dict[str, Tensor]:
     return {name: torch.cat([group.extra[name] for group in groups]).to(device) for name in names}
 
 
-def concatenate(parts: list[LogProbs]) -> LogProbs:
-    """The log-probs of several forwards as if they had been one."""
-    responses = groups = 0
-    moved = []
-    for part in parts:
-        moved.append(replace(part, response=part.response + responses, response_group=part.response_group + groups))
-        responses += part.num_responses
-        groups += part.num_groups
-    optional = {
-        name: torch.cat([getattr(part, name) for part in moved])
-        for name in ("entropy", "top1", "mean_logit", "log_sum_sq")
-        if getattr(parts[0], name) is not None
-    }
-    needed = {
-        name: torch.cat([getattr(p, name) for p in moved]) for name in ("logp", "weight", "response", "response_group")
-    }
-    return LogProbs(num_groups=groups, **needed, **optional)
-
-
 def _policy_log_probs(model: nn.Module, piece: MicroBatch, settings: StepSettings) -> LogProbs:
     with settings.autocast():
         return log_probs(
@@ -212,7 +272,7 @@ def _policy_log_probs(model: nn.Module, piece: MicroBatch, settings: StepSetting
         )
 
 
-def _reference_log_probs(reference: Reference | None, piece: MicroBatch, settings: StepSettings) -> LogProbs | None:
+def _reference_log_probs(reference: AnyReference | None, piece: MicroBatch, settings: StepSettings) -> LogProbs | None:
     if reference is None:
         return None
     with torch.no_grad(), settings.autocast():
@@ -221,47 +281,55 @@ def _reference_log_probs(reference: Reference | None, piece: MicroBatch, setting
         )
 
 
-def _replay(
-    model: nn.Module,
-    pieces: list[list[Group]],
-    objective: Objective,
-    reference: Reference | None,
-    settings: StepSettings,
-    counts: Counts,
-    *,
-    state: State,
-    backward: Callable[[Tensor], None],
-    means: Means,
-) -> Tensor:
-    """A step whose loss needs the whole step at once: score it, differentiate by log-prob, replay Σ g·logp."""
-    micros = [micro_batch(model, piece, settings) for piece in pieces]
-    references = [_reference_log_probs(reference, micro, settings) for micro in micros]
-    states = []
+class Scored(NamedTuple):
+    """A micro-batch scored without gradient. random: state of the random numbers that its forward drew from."""
+
+    micro: MicroBatch
+    policy: LogProbs
+    reference: LogProbs | None
+    random: tuple[Tensor, list[Tensor]]
+
+
+def _score_first(step: Step, pieces: list[list[Group]]) -> list[Scored]:
     scored = []
-    for micro in micros:
-        states.append(torch.get_rng_state())  # dropout draws the same masks when the micro-batch is replayed
+    for piece in pieces:
+        micro = micro_batch(step.model, piece, step.settings)
+        reference = _reference_log_probs(step.reference, micro, step.settings)
+        random = random_state()  # dropout draws the same masks when the micro-batch is replayed
         with torch.no_grad():
-            scored.append(_policy_log_probs(model, micro, settings))
-    here = concatenate(scored)
+            scored.append(Scored(micro, _policy_log_probs(step.model, micro, step.settings), reference, random))
+    return scored
+
+
+def _replay(step: Step, pieces: list[list[Group]], state: State, means: Means) -> Tensor:
+    """A step whose loss needs the whole step at once: score it, differentiate by log-prob, replay Σ g·logp."""
+    settings, objective = step.settings, step.objective
+    scored = together(settings.memory, lambda: _score_first(step, pieces))
+    here = concatenate([one.policy for one in scored])
     whole = _everywhere(here, settings)
     logp = whole.logp.detach().requires_grad_()
-    columns = settings.gather(extras([group for micro in micros for group in micro.groups], torch.device("cpu")))
+    groups = [group for one in scored for group in one.micro.groups]
+    columns = settings.gather(extras(groups, torch.device("cpu")))
     everything = {name: torch.cat([one[name] for one in columns]).to(settings.device) for name in columns[0]}
-    reference_here = _concatenate_references(references)
+    reference_here = concatenate_references([one.reference for one in scored])
     whole_reference = _everywhere(reference_here, settings) if reference_here is not None else None
     state.update(objective.update_state(state, whole, whole_reference, everything))
     losses = objective(replace(whole, logp=logp), whole_reference, everything, state)
-    loss = reduce(losses, objective.weights, counts)
-    means.add(part_means(losses, counts))
+    loss = reduce(losses, objective.weights, step.counts)
+    means.add(part_means(losses, step.counts))
     (gradient,) = torch.autograd.grad(loss, logp)
     # engines average gradients over processes, and every process has the whole loss here
     sizes = settings.gather(len(here.logp))
     mine = gradient.split(sizes)[settings.process_index] * settings.num_processes
-    gradients = mine.split([len(part.logp) for part in scored])
-    for index, (micro, weights) in enumerate(zip(micros, gradients, strict=True)):
-        with nullcontext() if index == len(micros) - 1 else settings.no_sync():
-            torch.set_rng_state(states[index])
-            backward((weights * _policy_log_probs(model, micro, settings).logp).sum())
+    gradients = mine.split([len(one.policy.logp) for one in scored])
+
+    def replay() -> None:
+        for index, (one, weights) in enumerate(zip(scored, gradients, strict=True)):
+            with step.syncing(last=index == len(scored) - 1):
+                restore_random_state(one.random)
+                step.backward((weights * _policy_log_probs(step.model, one.micro, settings).logp).sum())
+
+    together(settings.memory, replay)
     return loss.detach()
 
 
@@ -280,8 +348,3 @@ def _everywhere(here: LogProbs, settings: StepSettings) -> LogProbs:
         for one in received
     ]
     return concatenate(parts)
-
-
-def _concatenate_references(references: list[LogProbs | None]) -> LogProbs | None:
-    present = [part for part in references if part is not None]
-    return concatenate(present) if present else None

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sized
 from typing import Any
 
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
@@ -21,10 +21,12 @@ from sightline.data.loader_workers import OutlivesTermination
 from sightline.errors import DataError
 from sightline.objectives.objective import Objective
 from sightline.policy.families import Family
-from sightline.policy.reference import Reference
+from sightline.policy.reference import AnyReference
 from sightline.training.auxiliary import with_auxiliary
+from sightline.training.gradients import average_gradients
 from sightline.training.guarded import GuardedTrainer
 from sightline.training.metrics import Means, averages, device_memory
+from sightline.training.out_of_memory import Memory
 from sightline.training.step import StepSettings, score_step, train_step
 from sightline.types import Group
 
@@ -55,7 +57,7 @@ class AlignmentTrainer(GuardedTrainer):
         model: nn.Module,
         args: TrainingArguments,
         objective: Objective,
-        reference: Reference | None,
+        reference: AnyReference | None,
         family: Family,
         layout: str,
         groups_per_forward: int,
@@ -92,6 +94,8 @@ class AlignmentTrainer(GuardedTrainer):
             device=self.accelerator.device,
             autocast=self.compute_loss_context_manager,
             no_sync=self._no_sync,
+            average_gradients=average_gradients if self._is_ddp else None,
+            memory=Memory(sharded=self._is_sharded, any_process=self._any_process, gather=self._gather),
             sum_over_processes=self._sum_over_processes,
             gather=self._gather,
             num_processes=self.accelerator.num_processes,
@@ -190,6 +194,8 @@ class AlignmentTrainer(GuardedTrainer):
             if len(self.objective.weights) == 1:
                 averaged = {name: value for name, value in averaged.items() if not name.startswith("loss/")}
             logs = {**logs, **averaged, "num_tokens": self.num_tokens, **device_memory()}
+            if self.settings.memory.limit is not None:
+                logs["token_limit"] = self.settings.memory.limit
             if self.bad_rows:
                 logs["rows_skipped"] = len(self.bad_rows)
             self.means.clear()
@@ -214,6 +220,7 @@ class AlignmentTrainer(GuardedTrainer):
             "means": self.means.state(),
             "num_tokens": self.num_tokens,
             "bad_rows": self.bad_rows,
+            "token_limit": self.settings.memory.limit,
         }
         return super().process_state() | own
 
@@ -225,12 +232,24 @@ class AlignmentTrainer(GuardedTrainer):
         self.means.load_state(state["means"])
         self.num_tokens = state["num_tokens"]
         self.bad_rows.update(state["bad_rows"])
+        self.settings.memory.limit = state["token_limit"]
 
     def _take_bad_rows(self, rows: list[BadRow]) -> None:
         for row in rows:
             if not row.skip:
                 raise DataError(row.message)
             self.bad_rows[row.id] = row.message
+
+    @property
+    def _is_ddp(self) -> bool:
+        return self.accelerator.distributed_type in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
+
+    @property
+    def _is_sharded(self) -> bool:
+        return self.accelerator.num_processes > 1 and not self._is_ddp
+
+    def _any_process(self, flag: bool) -> bool:
+        return self._sum_over_processes({"flag": float(flag)})["flag"] > 0
 
     def _no_sync(self) -> contextlib.AbstractContextManager:
         return self.accelerator.no_sync(self.model_wrapped)

@@ -1,0 +1,227 @@
+"""The reference's log-probs, computed once for all rows before training and read from disk: no reference in memory.
+
+A folder holds `manifest.json` and `train-00000.safetensors`, …, one file for every `ROWS` rows, each written whole or
+not at all, so that a pass that was stopped goes on where it stood. The manifest says by which model, rows, template and
+processor they were computed; a run of others is refused. Every row also carries a key of its tokens and pixels.
+
+Left out: streams (their rows are not known before training), and KTO, whose mismatched answers are drawn each step.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from sightline.config import Recipe
+from sightline.errors import DataError, RecipeError
+from sightline.objectives.roles import MISMATCHED
+from sightline.training.fingerprints import fingerprints
+from sightline.training.old_log_probs import score_by_policy
+from sightline.training.progress import bar
+from sightline.training.run_folder import explain_disk_errors, write_text
+from sightline.training.step import StepSettings, with_companions
+from sightline.types import Batch, Group, LogProbs
+
+FOLDER = "reference"
+"""In the run's folder, where the recipe names no other."""
+MANIFEST = "manifest.json"
+ROWS = 256
+"""Rows of a file: so many are computed again, at most, after a stop."""
+SAMPLED = 2**16
+"""Pixel values that enter a row's key."""
+MEANINGS = {
+    "model": "another model (or other weights, precision or quantisation)",
+    "data": "other rows",
+    "template": "another chat template",
+    "processor": "another processor (or its options, `data.max_length` or `data.on_overlong`)",
+}
+
+
+@dataclass(frozen=True)
+class PrecomputedReference:
+    """Log-probs by group key. Answers as `policy.reference.Reference` does, without a model."""
+
+    known: dict[bytes, Tensor]
+    folder: Path
+    mode: str = "precomputed"
+
+    def log_probs(self, batch: Batch, *, groups: list[Group], temperature: float = 1.0, **_: Any) -> LogProbs:
+        """Of the batch's targets, read from memory. Raises `DataError` for a row that is not among those computed."""
+        assert temperature == 1.0, "log-probs were computed at temperature 1"
+        parts = [self._of(group) for group in groups]
+        return LogProbs(
+            logp=torch.cat([*parts, torch.zeros(0)]).to(batch.weight.device),
+            weight=batch.weight,
+            response=batch.response,
+            response_group=batch.response_group,
+            num_groups=batch.num_groups,
+        )
+
+    def _of(self, group: Group) -> Tensor:
+        found = self.known.get(key_of(group))
+        if found is None:
+            raise DataError(
+                f"{group.id} reads otherwise than when the reference's log-probs in {self.folder} were computed (its "
+                "tokens or its picture). Delete that folder, or name another with `reference.path`, to compute them "
+                "again."
+            )
+        return found
+
+
+def key_of(group: Group) -> bytes:
+    """16 bytes that change with the group's id, tokens, weights and pictures, whatever its layout."""
+    digest = blake2b(group.id.encode(), digest_size=16)
+    for ids in (group.prompt_ids, *group.responses, *group.weights):
+        digest.update(len(ids).to_bytes(4, "little") + ids.contiguous().numpy().tobytes())
+    for name in sorted(group.model_inputs):
+        value = group.model_inputs[name]
+        if isinstance(value, Tensor):
+            flat = value.flatten()
+            digest.update(repr(value.shape).encode() + flat[:: max(1, len(flat) // SAMPLED)].numpy().tobytes())
+    return digest.digest()
+
+
+def check_manifest(folder: Path, now: dict[str, str]) -> None:
+    """Refuse a folder that was computed for something else, or that is no such folder; write the manifest of a new one.
+
+    Raises `RecipeError` with the names and hashes of what changed.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        if folder.is_dir() and any(folder.iterdir()):
+            raise RecipeError(
+                f"`reference.path: {folder}` holds files, but no {MANIFEST} of precomputed log-probs. Name a "
+                "new folder."
+            )
+        with explain_disk_errors(folder.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+            write_text(path, json.dumps(now, indent=2) + "\n")
+        return
+    before = json.loads(path.read_text(encoding="utf-8"))
+    changed = [name for name in now if before.get(name) != now[name]]
+    if changed:
+        said = "; ".join(f"{MEANINGS[name]}: `{name}` is {now[name]}, was {before.get(name)}" for name in changed)
+        raise RecipeError(
+            f"The reference's log-probs in {folder} were computed for something else. Now: {said}. Delete the folder, "
+            "or name another with `reference.path`, to compute them again; or go back to what they were computed for."
+        )
+
+
+def precompute(
+    model: nn.Module,
+    dataset: Dataset,
+    folder: Path,
+    name: str,
+    settings: StepSettings,
+    *,
+    collate: Callable[[list], dict[str, list]],
+    batch_size: int,
+    num_workers: int,
+    progress: Callable[[int, int], None],
+) -> None:
+    """Write the files of one data set that are missing; every process writes its own. Bad rows are left out."""
+    total: int = len(dataset)  # type: ignore[arg-type]
+    for file, first in files_of(folder, name, total):
+        if (first // ROWS) % settings.num_processes != settings.process_index or file.is_file():
+            continue
+        chosen = range(first, min(first + ROWS, total))
+        loader = DataLoader(Subset(dataset, chosen), batch_size, collate_fn=collate, num_workers=num_workers)
+        keys, parts = [], []
+        for batch in loader:
+            groups = [replace(group, companions=()) for group in with_companions(batch["groups"])]
+            for group, scored in zip(groups, score_by_policy(model, groups, settings) if groups else [], strict=True):
+                keys.append(torch.frombuffer(bytearray(key_of(group)), dtype=torch.uint8))
+                parts.append(scored.logp)
+        _write(file, keys, parts)
+        progress(chosen[-1] + 1, total)
+
+
+def files_of(folder: Path, name: str, total: int) -> Iterator[tuple[Path, int]]:
+    """Each file of a data set, and the first of its rows."""
+    for first in range(0, total, ROWS):
+        yield folder / f"{name}-{first // ROWS:05d}.safetensors", first
+
+
+def _write(file: Path, keys: list[Tensor], parts: list[Tensor]) -> None:
+    aside = file.with_suffix(".part")
+    tensors = {
+        "key": torch.stack(keys) if keys else torch.zeros(0, 16, dtype=torch.uint8),
+        "length": torch.tensor([len(part) for part in parts], dtype=torch.long),
+        "logp": torch.cat([*parts, torch.zeros(0)]),
+    }
+    with explain_disk_errors(file.parent):
+        save_file(tensors, aside)
+        aside.replace(file)
+
+
+def read(folder: Path, totals: dict[str, int]) -> PrecomputedReference:
+    """All files of the data sets."""
+    known: dict[bytes, Tensor] = {}
+    for name, total in totals.items():
+        for file, _ in files_of(folder, name, total):
+            tensors = load_file(file)
+            parts = tensors["logp"].split(tensors["length"].tolist())
+            keys = [bytes(key.tolist()) for key in tensors["key"]]
+            known |= dict(zip(keys, parts, strict=True))
+    return PrecomputedReference(known, folder)
+
+
+def precomputed_reference(trainer: Any, recipe: Recipe, console: Console) -> PrecomputedReference:
+    """The reference of a run whose recipe says `precomputed`: checked, completed where it is not, read.
+
+    trainer: an `AlignmentTrainer` before its first step; its policy is still the reference. Every process calls this.
+    Raises `RecipeError` where rows are not known before training, or the folder was computed for something else.
+    """
+    if MISMATCHED in trainer.objective.roles:
+        raise RecipeError(
+            f"`reference.type: precomputed` cannot serve `objective.type: {recipe.objective.type}`, which scores "
+            "answers to other prompts, drawn in each step. Use `reference.type: auto`."
+        )
+    datasets = {"train": trainer.train_dataset}
+    if trainer.eval_dataset is not None:
+        datasets["eval"] = trainer.eval_dataset
+    folder = Path(recipe.reference.path or Path(recipe.output_dir) / FOLDER)
+    now = fingerprints(trainer.model, datasets, precision=f"autocast to bfloat16: {trainer.args.bf16}")
+    if trainer.is_world_process_zero():
+        check_manifest(folder, now)
+    trainer.accelerator.wait_for_everyone()
+    totals = {name: len(dataset) for name, dataset in datasets.items()}
+    missing = [
+        file for name, total in totals.items() for file, _ in files_of(folder, name, total) if not file.is_file()
+    ]
+    if missing and trainer.is_world_process_zero():
+        console.print(
+            f"Computing the reference's log-probs of {sum(totals.values()):,} rows into {folder}", highlight=False
+        )
+    with bar(console) if missing and console.is_terminal else nullcontext() as shown:
+        for name, dataset in datasets.items():
+            task = None if shown is None else shown.add_task(f"Reference, {name}", total=totals[name], figures="")
+
+            def progress(done: int, total: int, task: Any = task) -> None:
+                if shown is not None:
+                    shown.update(task, completed=done)
+                elif trainer.is_world_process_zero():
+                    console.print(f"Reference's log-probs: {done:,} of {total:,} rows", highlight=False)
+
+            precompute(
+                trainer.model,
+                dataset,
+                folder,
+                name,
+                trainer.settings,
+                collate=trainer.data_collator,
+                batch_size=trainer.args.per_device_eval_batch_size,
+                num_workers=trainer.args.dataloader_num_workers,
+                progress=progress,
+            )
+    trainer.accelerator.wait_for_everyone()
+    return read(folder, totals)

@@ -1,0 +1,115 @@
+"""What a model without data is said to hold is what a real one holds."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from sightline.config import LoraConfig, ModelConfig, Recipe
+from sightline.memory import activations
+from sightline.memory.activations import Step, measure_activations
+from sightline.memory.ledger import Ledger
+from sightline.memory.pictures import Picture, prepare_picture
+from sightline.memory.planned import Planned
+from sightline.memory.sample import Sizes, rendered_group
+from sightline.memory.skeleton import build_skeleton, decoder_layers
+from sightline.policy.families import family_of
+from sightline.policy.load import load_model, load_processor, read_config
+from sightline.policy.lora import add_lora
+from sightline.policy.recompute import recompute
+from tests.groups import make_group
+
+FAMILIES = ("llava", "idefics3", "qwen2_vl", "qwen3_vl", "paligemma", "mllama")
+
+
+class RealLedger(Ledger):
+    """Counts real tensors as they are."""
+
+    def _without_data(self, tensor: Tensor) -> Tensor:
+        return tensor
+
+
+def recipe(folder, **changes) -> Recipe:
+    return Recipe(model=ModelConfig(name=str(folder)), lora=LoraConfig(), use_cpu=True, **changes)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True, "selective"])
+@pytest.mark.parametrize("family_name", FAMILIES)
+def test_a_model_without_data_holds_in_every_phase_what_the_real_one_holds(
+    tiny_model, monkeypatch, family_name, checkpointing
+):
+    run = recipe(tiny_model(family_name), gradient_checkpointing=checkpointing)
+    skeleton = build_skeleton(read_config(run.model), run)
+    group = family_of(skeleton).place(make_group(load_processor(run.model), lengths=(20, 30)))
+    foretold = measure_activations(skeleton, group, layout="prefix", autocast=None)[1]
+
+    real = add_lora(load_model(run.model), LoraConfig()).train()
+    recompute(real, checkpointing)
+    monkeypatch.setattr(activations, "Ledger", RealLedger)
+    monkeypatch.setattr(activations, "without_data", lambda model: FakeTensorMode())
+    seen = Step(real, group, layout="prefix", autocast=None).run(list(decoder_layers(real)), 2)
+    assert foretold == seen
+
+
+def test_trained_weights_under_autocast_are_counted_with_their_copies(tiny_model):
+    run = replace(recipe(tiny_model("llava")), lora=None)
+    skeleton = build_skeleton(read_config(run.model), run)
+    group = family_of(skeleton).place(make_group(load_processor(run.model), lengths=(20, 30)))
+    matrices = sum(p.numel() for layer in decoder_layers(skeleton) for p in layer.parameters() if p.ndim == 2)
+    found = measure_activations(skeleton, group, layout="prefix", autocast=torch.bfloat16)[0]
+    assert found.copies == 2 * matrices
+
+
+def test_a_layer_more_costs_what_the_one_before_it_cost(tiny_model):
+    """A short model tells of a long one: 12 layers from 4 and 5 are 12 layers run."""
+    run = recipe(tiny_model("llava"))
+    config = read_config(run.model)
+    config.text_config.num_hidden_layers = 12
+    skeletons = [build_skeleton(config, run) for _ in range(2)]
+    group = family_of(skeletons[0]).place(make_group(load_processor(run.model), lengths=(20, 30)))
+    foretold = measure_activations(skeletons[0], group, layout="prefix", autocast=None)[0]
+    run_whole = Step(skeletons[1], group, layout="prefix", autocast=None)
+    assert foretold == run_whole.run(list(decoder_layers(skeletons[1])), 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "less"),
+    [({"gradient_checkpointing": True}, 0.7), ({"per_device_train_batch_size": 1}, 0.6)],
+)
+def test_what_saves_memory_is_seen_to_save_it(tiny_model, changes, less):
+    run = recipe(tiny_model("llava"), per_device_train_batch_size=4)
+    config = read_config(run.model)
+    config.text_config.num_hidden_layers = 8
+    planned = Planned(config, Sizes(picture=Picture(56, 56), response_tokens=32))
+    before, after = (planned.estimate(r).of("activations") for r in (run, replace(run, **changes)))
+    assert after < less * before
+
+
+@pytest.mark.parametrize(
+    "family_name", ["llava", "llava_next", "idefics2", "idefics3", "qwen2_5_vl", "gemma3", "paligemma"]
+)
+def test_a_picture_is_prepared_as_its_processor_would(tiny_model, family_name):
+    model = ModelConfig(name=str(tiny_model(family_name)))
+    processor, config = load_processor(model), read_config(model)
+    picture = Picture(112, 70)
+    options = {
+        "idefics2": {"longest_edge": 56, "shortest_edge": 28, "do_image_splitting": False},
+        "idefics3": {"longest_edge": 112},
+        "qwen2_5_vl": {"shortest_edge": 28**2, "longest_edge": 112**2},
+    }.get(family_name, {})
+    prepared = prepare_picture(config, picture, options)
+    group = make_group(processor, sizes=((picture.height, picture.width),))
+    for name, value in prepared.inputs.items():
+        assert value.shape == group.model_inputs[name].shape, name
+    ids = torch.tensor(family_of(build_skeleton(config, recipe(model.name))).image_token_ids)
+    assert prepared.num_tokens == int(torch.isin(group.prompt_ids, ids).sum())
+
+
+def test_a_rendered_row_has_the_sizes_asked_for(tiny_model):
+    run = recipe(tiny_model("llava"))
+    family = family_of(build_skeleton(read_config(run.model), run))
+    group = rendered_group(family, load_processor(run.model), Sizes(picture=Picture(56, 56), response_tokens=9))
+    assert [len(response) for response in group.responses] == [9, 9]
+    assert family.num_placeholders(group) == 16 and group.positions is not None
