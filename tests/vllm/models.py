@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import tiny_models, tiny_parts
+from sightline.rehearsal import tiny_models, tiny_parts
 
 
 def save(family: str, folder: Path) -> Path:
