@@ -1,5 +1,6 @@
 """The command itself: help, exit codes, unknown commands."""
 
+import re
 import subprocess
 import sys
 import time
@@ -7,6 +8,7 @@ import time
 import pytest
 
 from sightline.cli.main import COMMANDS, main, usage
+from sightline.config.objective import PART_TYPES
 
 
 def test_help_imports_nothing_heavy_and_is_quick():
@@ -20,6 +22,38 @@ def test_help_imports_nothing_heavy_and_is_quick():
 def test_help_fits_eighty_columns_and_names_every_command():
     assert max(len(line) for line in usage().splitlines()) <= 80
     assert all(name in usage() for name in COMMANDS)
+
+
+def test_help_of_train_is_short_and_has_every_field_or_its_type(capsys):
+    assert main(["train", "--help"]) == 0
+    page = capsys.readouterr().out
+    assert max(len(line) for line in page.splitlines()) <= 80 and len(page.splitlines()) < 400
+    assert "--learning-rate X" in page and "--data.val-size" in page and "--evaluation.every N" in page
+    for name in PART_TYPES:
+        assert re.search(rf"^  (\w+, )*{name}(, \w+)* +\S", page, re.MULTILINE), name
+
+
+@pytest.mark.parametrize(
+    ("topic", "said"),
+    [
+        ("objective.mpo", "--objective.quality-weight X"),
+        ("objective.sigmoid", "arXiv:2305.18290"),
+        ("data", "--data.val-size"),
+        ("beta", "Strength of the pull towards the reference"),
+        ("--learning-rate", "Peak learning rate"),
+        ("reference.update_every", "TR-DPO"),
+        ("all", "--objective.desirable-weight X"),
+    ],
+)
+def test_help_of_a_topic(capsys, topic, said):
+    assert main(["train", "--help", topic]) == 0
+    page = capsys.readouterr().out
+    assert said in page and max(len(line) for line in page.splitlines()) <= 80
+
+
+def test_help_of_what_there_is_not_names_the_nearest(capsys):
+    assert main(["train", "--help", "objective.dpoo"]) == 2
+    assert "Did you mean `objective.dpo`?" in capsys.readouterr().err
 
 
 def test_an_unknown_command_is_the_users_mistake(capsys):

@@ -1,17 +1,13 @@
 """Win rates: both orders, flips are ties. The server is a stub: what is tested is the protocol."""
 
-import json
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 from tests.evaluation import toy
 
 from sightline.errors import UserError
+from sightline.evaluation.judge import Judge
 from sightline.evaluation.record import Record, record
 from sightline.evaluation.task import Item, Task
-from sightline.evaluation.win_rate import PairJudge, Verdict, win_rate
+from sightline.evaluation.win_rate import Verdict, pair_judge, win_rate
 
 
 def said(task: Task, text: str) -> list[Record]:
@@ -45,36 +41,9 @@ def test_equal_answers_are_ties_without_asking_and_other_replies_are_counted() -
     assert (mute.unread, mute.ties) == (9, 0)
 
 
-@pytest.fixture
-def server() -> Iterator[tuple[str, list[dict], Callable[[list], None]]]:
-    """A server that answers from a script of statuses and texts, and keeps what it was asked."""
-    asked: list[dict] = []
-    script: list = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            status, text = script.pop(0) if script else (200, "second")
-            body = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *args: object) -> None:
-            pass
-
-    running = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=running.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{running.server_port}/v1", asked, script.extend
-    running.shutdown()
-    running.server_close()
-
-
 def test_the_judge_sees_picture_question_and_both_answers_and_is_asked_again_when_busy(server) -> None:
     url, asked, answers = server
-    judge = PairJudge(url=url, model="stub")
+    judge = pair_judge(Judge(url=url, model="stub"))
     item = toy.task().items[0]
     answers([(503, ""), (200, "The **Second** one."), (200, "hm")])
     assert judge(item, "Yes", "No") == "second"
@@ -91,4 +60,4 @@ def test_a_server_that_refuses_is_the_user_s_to_mend(server) -> None:
     url, _, answers = server
     answers([(401, "")])
     with pytest.raises(UserError, match=r"answered 401.*--judge-model"):
-        PairJudge(url=url, model="stub")(toy.task().items[0], "Yes", "No")
+        pair_judge(Judge(url=url, model="stub"))(toy.task().items[0], "Yes", "No")

@@ -17,8 +17,6 @@ def run(argv: list[str]) -> int:
     """Ask, compare, print what is significant, write the page."""
     arguments = _arguments()
     given = arguments.parse(argv)
-    if (given.judge is None) != (given.judge_model is None):
-        raise RecipeError("A judge needs both `--judge URL` and `--judge-model NAME`.")
     if len(given.models) < 2:
         raise RecipeError("A comparison takes two models or more: `sightline compare embedded runs/dpo --task scenes`.")
 
@@ -70,10 +68,6 @@ def _arguments() -> Arguments:
         "--serve", action="store_true", help="instead, a page on 127.0.0.1 to upload pictures and ask"
     )
     arguments.add_argument("--port", type=positive, help="port of --serve [the first free one from 7860]")
-    arguments.add_argument(
-        "--judge", metavar="URL", help="win rates by a judge: an OpenAI-compatible server, up to /v1"
-    )
-    arguments.add_argument("--judge-model", metavar="NAME", help="the judge's name there")
     arguments.add_argument("--batch-size", type=positive, default=32, help="answers at a time [32]")
     arguments.add_argument("--json", action="store_true", help="print the tests as JSON and nothing else")
     add_model_flags(arguments)
@@ -146,12 +140,14 @@ def _curves(given: argparse.Namespace) -> list[Any]:
 
 def _judge(given: argparse.Namespace, console: Any, task: Any, answers: dict[str, list[Any]]) -> None:
     """Win rate of every model against the first."""
-    from sightline.evaluation.win_rate import PairJudge, win_rate
+    from sightline.cli.tasks import judge_of
+    from sightline.evaluation.win_rate import pair_judge, win_rate
 
-    judge = PairJudge(url=given.judge, model=given.judge_model)
+    judge = judge_of(given)
+    assert judge is not None
     first, *others = answers
     for label in others:
-        found = win_rate(task, answers[first], answers[label], judge)
+        found = win_rate(task, answers[first], answers[label], pair_judge(judge))
         rate, kept = found.win_rate, found.consistency
         console.print(
             f"  {label} wins {rate.value:.1f}% [{rate.low:.1f}, {rate.high:.1f}] against {first}, says {judge.model} "

@@ -3,6 +3,7 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 from sightline.cli.arguments import Arguments, add_model_flags, positive
 from sightline.errors import RecipeError
@@ -12,6 +13,8 @@ def run(argv: list[str]) -> int:
     """Answer, score, print a table (or JSON), and write answers and summary to the output folder."""
     arguments = _arguments()
     given = arguments.parse(argv)
+    if given.export is not None:
+        return _export(given)
     if (given.model is None) == (given.responses is None):
         raise RecipeError("Give either a MODEL to ask, or `--responses FILE` with answers made elsewhere.")
 
@@ -22,7 +25,6 @@ def run(argv: list[str]) -> int:
 
     from sightline.cli.tasks import tasks_of
     from sightline.evaluation.summary import summarise
-    from sightline.evaluation.table import group_table, table
 
     console = Console(stderr=given.json)
     tasks = tasks_of(given)
@@ -31,18 +33,24 @@ def run(argv: list[str]) -> int:
     if given.json:
         print(json.dumps({s.task.name: s.as_json() for s in summaries}, ensure_ascii=False))
     for summary in summaries if not given.json else ():
-        console.print(table(summary, label), "", highlight=False)
-        groups = group_table(summary, summary.task.metrics[:4])
-        if groups is not None:
-            console.print(groups, "", highlight=False)
-        for note in summary.task.notes:
-            console.print(note, highlight=False)
-        if summary.unanswered:
-            console.print(f"{summary.unanswered} of its items have no answer and are not counted.", highlight=False)
+        _show(console, summary, label)
     for task in tasks:
         if not records[task.name]:
             console.print(f"No answers to {task.title}: not scored.", highlight=False)
     return 0
+
+
+def _show(console: Any, summary: Any, label: str) -> None:
+    """A task's figures on the terminal."""
+    from sightline.evaluation.table import group_tables, official, published, table, title
+
+    console.print(title(summary), style="bold", highlight=False)
+    for shown in (table(summary, label), *group_tables(summary)):
+        console.print(shown, "", highlight=False)
+    for line in (*published(summary), *official(summary), *summary.task.notes):
+        console.print(line, highlight=False)
+    if summary.unanswered:
+        console.print(f"{summary.unanswered} of its items have no answer and are not counted.", highlight=False)
 
 
 def _arguments() -> Arguments:
@@ -53,11 +61,27 @@ def _arguments() -> Arguments:
     arguments.add_argument("--adapter", help="folder of a LoRA adapter on MODEL")
     arguments.add_argument("--responses", type=Path, help="JSON of {id, response} to score instead of a model")
     add_task_flags(arguments)
+    arguments.add_argument("--export", choices=["lmms-eval"], help="write the tasks for lmms-eval instead of asking")
     arguments.add_argument("--output", type=Path, help="folder for answers and summaries [evaluation/MODEL]")
     arguments.add_argument("--batch-size", type=positive, default=32, help="answers at a time [32]")
     arguments.add_argument("--json", action="store_true", help="print every figure as JSON and nothing else")
     add_model_flags(arguments)
     return arguments
+
+
+def _export(given: argparse.Namespace) -> int:
+    """`--export lmms-eval`: a folder with the tasks, to be run in lmms-eval's own environment."""
+    if given.model is not None or given.responses is not None:
+        raise RecipeError("`--export` writes questions, it asks no model: leave MODEL and `--responses` out.")
+    from sightline.cli.tasks import tasks_of
+    from sightline.evaluation.lmms_eval import export
+
+    folder = given.output or Path("lmms-eval")
+    names = export(tasks_of(given), folder)
+    print(f"Tasks {', '.join(names)} are in {folder}. In lmms-eval's own environment:")
+    print(f"  lmms-eval --include_path {folder} --tasks {','.join(names)} --log_samples --output_path out …")
+    print("then `sightline evaluate --responses out/…/*_samples_….jsonl` scores the answers as here.")
+    return 0
 
 
 def _from_file(given: argparse.Namespace, tasks: list) -> tuple[str, dict]:

@@ -5,8 +5,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from sightline.cli.arguments import Arguments, positive
+from sightline.errors import RecipeError
+from sightline.evaluation.judge import Judge
 from sightline.evaluation.task import Task
-from sightline.evaluation.tasks import build
+from sightline.evaluation.tasks.options import TaskOptions
+from sightline.scenes.task import named_tasks
 
 
 def add_task_flags(arguments: Arguments) -> None:
@@ -15,17 +18,29 @@ def add_task_flags(arguments: Arguments) -> None:
     arguments.add_argument("--data", type=Path, help="folder of the benchmark's own files, pictures in its image/")
     arguments.add_argument("--limit", type=positive, help="only the first so many items of each task")
     arguments.add_argument("--prompt", help="how to ask, {question} standing for the question")
+    arguments.add_argument("--judge", metavar="URL", help="an OpenAI-compatible server, up to /v1: grades, win rates")
+    arguments.add_argument("--judge-model", metavar="NAME", help="the judge's name there")
+    arguments.add_argument("--spacy", action="store_true", help="AMBER's descriptions by spaCy's similarity")
+    arguments.add_argument("--synonyms", type=Path, help="names of CHAIR's objects [synonyms.txt in --data]")
     arguments.add_argument("--seed", type=int, default=0, help="seed of drawn scenes and of intervals [0]")
+
+
+def judge_of(given: argparse.Namespace) -> Judge | None:
+    """The judge that the flags name. Raises `RecipeError` for half of one."""
+    if (given.judge is None) != (given.judge_model is None):
+        raise RecipeError("A judge needs both `--judge URL` and `--judge-model NAME`.")
+    return None if given.judge is None else Judge(url=given.judge, model=given.judge_model)
 
 
 def tasks_of(given: argparse.Namespace) -> list[Task]:
     """The tasks that the flags name, cut to `--limit`. Raises `RecipeError` for a prompt that never asks."""
-    tasks = [task for name in given.task.split(",") for task in _named(name.strip(), given)]
+    options = TaskOptions(judge=judge_of(given), spacy=given.spacy, synonyms=given.synonyms)
+    names = [name.strip() for name in given.task.split(",")]
+    refuse_unused(given, names)
+    tasks = [task for name in names for task in named_tasks(name, given.data, seed=given.seed, options=options)]
     changes = {}
     if given.prompt is not None:
         if "{question}" not in given.prompt:
-            from sightline.errors import RecipeError
-
             raise RecipeError(f"--prompt {given.prompt!r} has no {{question}} in it, so nothing would be asked.")
         changes["prompt"] = given.prompt
     if given.max_new_tokens is not None:
@@ -33,9 +48,8 @@ def tasks_of(given: argparse.Namespace) -> list[Task]:
     return [replace(task, items=task.items[: given.limit], **changes) for task in tasks]
 
 
-def _named(name: str, given: argparse.Namespace) -> list[Task]:
-    if name == "scenes":
-        from sightline.scenes.task import scenes_tasks
-
-        return scenes_tasks(seed=given.seed)
-    return build(name, given.data)
+def refuse_unused(given: argparse.Namespace, names: list[str]) -> None:
+    """Raises `RecipeError` for a flag that none of the tasks looks at."""
+    for flag, value, used_by in (("--spacy", given.spacy, "amber"), ("--synonyms", given.synonyms, "chair")):
+        if value and not any(name.startswith(used_by) for name in names):
+            raise RecipeError(f"{flag} is for task {used_by}, which is not among {', '.join(names)}. Leave it out.")

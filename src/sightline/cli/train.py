@@ -24,8 +24,11 @@ OWN_FLAGS = """
 
 def run(argv: list[str]) -> int:
     """Read the recipe, train, report. Exit code 0; a finished run that is resumed says so and is 0 too."""
-    if "--help" in argv or "-h" in argv:
-        print(paint(recipe_help() + "\n" + OWN_FLAGS))
+    asked = next((place for place, word in enumerate(argv) if word in ("--help", "-h")), None)
+    if asked is not None:
+        topic = next((word for word in argv[asked + 1 :] if not word.endswith((".yaml", ".yml"))), None)
+        page = recipe_help(topic)
+        print(paint(page if topic else page + "\n" + OWN_FLAGS))
         return 0
     rehearsing, kept, argv = take_rehearse(argv)
     as_json, argv = "--json" in argv, [word for word in argv if word != "--json"]

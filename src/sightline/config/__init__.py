@@ -9,7 +9,9 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from sightline.config.combinations import refuse_reference, refuse_shared_pictures
 from sightline.config.data import DataConfig
+from sightline.config.evaluation import EvaluationConfig
 from sightline.config.fit import fit_complaint
 from sightline.config.guard import GuardConfig
 from sightline.config.model import LoraConfig, ModelConfig, ReferenceConfig
@@ -21,6 +23,7 @@ from sightline.config.strict import STRICT
 __all__ = [
     "DPOConfig",
     "DataConfig",
+    "EvaluationConfig",
     "GuardConfig",
     "LoraConfig",
     "ModelConfig",
@@ -53,6 +56,9 @@ class Recipe:
     """Who answers the prompts of an online objective; the policy itself when left out."""
     rewards: Rewards = field(default_factory=list)
     """What judges sampled answers: names, or a map of name → weight or group."""
+
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """Scores of answers while training."""
 
     output_dir: str = "runs/sightline"
     """Folder of the run: recipe, model, metrics, curves, report."""
@@ -123,6 +129,12 @@ class Recipe:
     """Trackers besides metrics.jsonl."""
     run_name: str | None = None
     """Name for the trackers."""
+
+    @model_validator(mode="after")
+    def _groups_agree(self) -> Any:
+        refuse_reference(self.objective, self.reference, self.lora)
+        refuse_shared_pictures(self.objective, self.data)
+        return self
 
     @model_validator(mode="after")
     def _quantised_and_adapted_weights_go_together(self) -> Any:

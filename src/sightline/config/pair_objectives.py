@@ -186,3 +186,6 @@ class DDPOConfig(MarginConfig):
 
     refuses: ClassVar[dict[str, str]] = {"length_normalised": NORMALISED}
     type: Literal["ddpo"] = "ddpo"
+    corrected_weight: float = Field(default=5.0, ge=1)
+    """γ: weight of the tokens in which chosen and rejected response differ, in rows that mark no segments themselves.
+    In a mixture every part sees these weights."""

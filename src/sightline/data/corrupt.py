@@ -12,7 +12,6 @@ from torch.utils.data import Dataset
 
 from sightline.data.dataset import BadRow, GroupDataset
 from sightline.data.defects import RowError
-from sightline.errors import RecipeError
 from sightline.types import Group, Picture
 
 LARGEST_SHARE = 0.2
@@ -44,8 +43,7 @@ class WithCorruptedPictures(Dataset):
     """Pairs, each with a companion group: its chosen answer on its corrupted pictures."""
 
     def __init__(self, dataset: GroupDataset) -> None:
-        if dataset.config.share_pictures:
-            raise RecipeError("mDPO corrupts the picture of each row, so `data.share_pictures` has to be false.")
+        assert not dataset.config.share_pictures, "refused in the recipe"
         self.dataset = dataset
 
     def __len__(self) -> int:

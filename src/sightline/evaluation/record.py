@@ -1,7 +1,8 @@
 """What a model said to one item, and the JSONL file that keeps it: one row an item, appended as answers come."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,14 @@ def record(task: Task, item: Item, answer: str) -> Record:
         answer=answer,
         scores=task.scorer(item, answer),
     )
+
+
+def records_of(task: Task, answers: Sequence[tuple[Item, str]]) -> list[Record]:
+    """Score several answers, `task.at_once` at a time."""
+    if task.at_once == 1:
+        return [record(task, item, text) for item, text in answers]
+    with ThreadPoolExecutor(task.at_once) as pool:
+        return list(pool.map(lambda one: record(task, *one), answers))
 
 
 def append(path: Path, records: Iterable[Record], origin: dict[str, Any]) -> None:

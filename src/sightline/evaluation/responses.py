@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sightline.errors import DataError
-from sightline.evaluation.record import Record, record
+from sightline.evaluation.lmms_eval import from_sample
+from sightline.evaluation.record import Record, records_of
 from sightline.evaluation.task import Task
 from sightline.evaluation.tasks.files import field, read_rows
 
@@ -12,8 +13,9 @@ from sightline.evaluation.tasks.files import field, read_rows
 def read_responses(path: Path, tasks: Sequence[Task]) -> dict[str, list[Record]]:
     """Scored answers by task name, in the tasks' order of items; a task without answers has an empty list.
 
-    JSON array or JSON lines. A row may name its `task`; otherwise its id must belong to one task only. Raises
-    `DataError` for an id that no task has, that several have, or that comes twice.
+    JSON array or JSON lines, or the samples that lmms-eval logs of an exported task. A row may name its `task`;
+    otherwise its id must belong to one task only. Raises `DataError` for an id that no task has, that several have, or
+    that comes twice.
     """
     if not path.is_file():
         raise DataError(f"There is no file {path}. `--responses` names a JSON file of {{id, response}} objects.")
@@ -21,6 +23,8 @@ def read_responses(path: Path, tasks: Sequence[Task]) -> dict[str, list[Record]]
     answers: dict[str, dict[str, str]] = {task.name: {} for task in tasks}
     for number, row in enumerate(read_rows(path), start=1):
         where = f"{path}, row {number}"
+        if "doc_id" in row and "filtered_resps" in row:
+            row = from_sample(row, path, tasks, where)
         identity = str(field(row, ("id", "question_id"), where))
         text = field(row, ("response", "answer", "text"), where)
         named = row.get("task")
@@ -32,7 +36,10 @@ def read_responses(path: Path, tasks: Sequence[Task]) -> dict[str, list[Record]]
         if not isinstance(text, str):
             raise DataError(f"{where}: the response is a {type(text).__name__}, expected text.")
         answers[owners[0]][identity] = text
-    return {t.name: [record(t, i, answers[t.name][i.id]) for i in t.items if i.id in answers[t.name]] for t in tasks}
+    return {
+        task.name: records_of(task, [(i, answers[task.name][i.id]) for i in task.items if i.id in answers[task.name]])
+        for task in tasks
+    }
 
 
 def _whose(where: str, identity: str, named: str | None, owners: list[str], known: list[str]) -> str:

@@ -12,7 +12,7 @@ from transformers import ProcessorMixin
 
 from sightline.data.render import Renderer
 from sightline.evaluation.one_picture import Asked, Renders, answer, can_share
-from sightline.evaluation.record import Record, append, read, record
+from sightline.evaluation.record import Record, append, read, records_of
 from sightline.evaluation.summary import summarise
 from sightline.evaluation.task import Task
 from sightline.policy.families import family_of
@@ -69,7 +69,7 @@ def ask(
         said = generate(model, processor, groups, max_new_tokens=task.max_new_tokens, batch_size=batch_size)
         answers.update((i, one[0]) for i, one in zip(apart, said, strict=True))
         texts = processor.tokenizer.batch_decode([answers[i] for i in part], skip_special_tokens=True)
-        yield [record(task, task.items[i], text.strip()) for i, text in zip(part, texts, strict=True)]
+        yield records_of(task, [(task.items[i], text.strip()) for i, text in zip(part, texts, strict=True)])
 
 
 def _parts(task: Task, numbers: Sequence[int], batch_size: int) -> Iterator[list[int]]:

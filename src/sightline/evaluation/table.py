@@ -1,6 +1,7 @@
-"""A summary as text for the terminal: figures with intervals, groups, baselines and published rows."""
+"""A summary as text for the terminal, within 80 columns: figures with intervals, baselines, groups, published rows."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 from rich.table import Table
 
@@ -8,39 +9,65 @@ from sightline.evaluation.statistics import Interval
 from sightline.evaluation.summary import Summary
 from sightline.evaluation.task import OVERALL, Metric
 
+NUM_SHOWN = 4
+"""Metrics a group."""
+
+
+def title(summary: Summary) -> str:
+    """The task and how many of its items were answered."""
+    return f"{summary.task.title}: {summary.counts[OVERALL]:,} items"
+
 
 def table(summary: Summary, label: str) -> Table:
-    """Metrics downwards; across: the model, the constant answers, and what papers report."""
-    task = summary.task
-    shown = Table(
-        title=f"{task.title}: {summary.counts[OVERALL]:,} items", title_justify="left", box=None, pad_edge=False
-    )
+    """Metrics downwards; across: the model and the constant answers."""
+    shown = Table(box=None, pad_edge=False)
     shown.add_column("")
-    for heading in (label, *summary.baselines, *(f"{row.label} (published)" for row in task.published)):
+    for heading in (label, *summary.baselines):
         shown.add_column(heading, justify="right")
-    for metric in task.metrics:
+    for metric in summary.task.metrics:
         if metric.name in summary.figures[OVERALL]:
             cells = [_cell(summary.overall(metric.name))]
             cells += [_value(figures[OVERALL].get(metric.name)) for figures in summary.baselines.values()]
-            cells += [f"{row.scores[metric.name]:.1f}" if metric.name in row.scores else "" for row in task.published]
             shown.add_row(metric.label, *cells)
     return shown
 
 
-def group_table(summary: Summary, metrics: Sequence[Metric]) -> Table | None:
-    """Groups downwards, the first metrics across; None where there are no groups."""
-    groups = [group for group in summary.figures if group != OVERALL]
-    if not groups:
-        return None
+def group_tables(summary: Summary) -> list[Table]:
+    """Groups downwards, their first metrics across, the first of them with its interval; a table for all groups that
+    have the same metrics."""
+    of_metrics: dict[tuple[Metric, ...], list[str]] = {}
+    for group in (group for group in summary.figures if group != OVERALL):
+        scores = (m for m in summary.task.metrics if m.better != "neither" and m.name in summary.figures[group])
+        own = tuple(islice(scores, NUM_SHOWN))
+        of_metrics.setdefault(own, []).append(group)
+    return [_group_table(summary, metrics, groups) for metrics, groups in of_metrics.items() if metrics]
+
+
+def _group_table(summary: Summary, metrics: Sequence[Metric], groups: Sequence[str]) -> Table:
     shown = Table(box=None, pad_edge=False)
     shown.add_column("")
     shown.add_column("items", justify="right")
     for metric in metrics:
         shown.add_column(metric.label, justify="right")
     for group in groups:
-        cells = [_cell(summary.figures[group].get(metric.name)) for metric in metrics]
-        shown.add_row(group, f"{summary.counts[group]:,}", *cells)
+        first, *others = (summary.figures[group].get(metric.name) for metric in metrics)
+        shown.add_row(group, f"{summary.counts[group]:,}", _cell(first), *map(_value, others))
     return shown
+
+
+def published(summary: Summary) -> list[str]:
+    """What papers report, a line each, marked as such."""
+    labels = {metric.name: metric.label for metric in summary.task.metrics}
+    return [
+        f"Published: {row.label}  " + ", ".join(f"{labels[name]} {value:.1f}" for name, value in row.scores.items())
+        for row in summary.task.published
+    ]
+
+
+def official(summary: Summary) -> list[str]:
+    """What the benchmark's own script would print, over all items."""
+    figures = summary.official.get("all", {})
+    return ["Official scorer: " + ", ".join(f"{name} {value}" for name, value in figures.items())] if figures else []
 
 
 def _cell(interval: Interval | None) -> str:

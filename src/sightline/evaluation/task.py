@@ -63,8 +63,8 @@ class Task:
     which an answer is right or wrong (`is_right`), for McNemar's test and filters; `otherwise` where it has no part.
     prompt: what the model is asked, `{question}` standing for the item's question. marks: words of an answer to mark
     as hallucinated. truth_text: the truth for readers. baselines: constant answers to score next to the model, by
-    label. published: rows from papers. official: figures as the benchmark's own script rounds them, from (item,
-    answer) pairs.
+    label. published: rows from papers. at_once: answers scored at a time, where a judge is asked. official: figures as
+    the benchmark's own script rounds them, from (item, answer) pairs.
     """
 
     name: str
@@ -80,6 +80,7 @@ class Task:
     truth_text: Callable[[Item], str] = lambda item: str(item.truth)
     baselines: dict[str, str] = field(default_factory=dict)
     published: tuple[Published, ...] = ()
+    at_once: int = 1
     official: Callable[[Sequence[tuple[Item, str]]], dict[str, dict[str, float]]] | None = None
     notes: tuple[str, ...] = ()
 

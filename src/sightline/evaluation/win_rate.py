@@ -5,19 +5,15 @@ is a tie, and how often verdicts survive is reported as position consistency. Le
 are the reward `judge`.
 """
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-from sightline.errors import UserError
+from sightline.evaluation.judge import Judge
 from sightline.evaluation.record import Record
 from sightline.evaluation.statistics import Interval, clustered_bootstrap, wilson
 from sightline.evaluation.task import Item, Task
-from sightline.http import HTTPFailure, post_json
-from sightline.rewards.judge import data_url
 
 Verdict = Literal["first", "second", "tie"]
 Ask = Callable[[Item, str, str], Verdict | None]
@@ -80,50 +76,12 @@ def _both_orders(ask: Ask, item: Item, a: Record, b: Record) -> Literal["a", "b"
     return "flipped"
 
 
-@dataclass(frozen=True, kw_only=True)
-class PairJudge:
-    """Asks a server. url: up to `/v1`. key_variable: environment variable that holds the key. seconds: for one try.
-    patience: seconds in which a busy server is asked again."""
+def pair_judge(judge: Judge) -> Ask:
+    """The judge's verdicts on two answers. They raise `UserError` when the server cannot be reached or refuses."""
 
-    url: str
-    model: str
-    key_variable: str = "OPENAI_API_KEY"
-    seconds: float = 60.0
-    patience: float = 120.0
-
-    def __call__(self, item: Item, first: str, second: str) -> Verdict | None:
-        """One verdict. Raises `UserError` when the server cannot be reached or refuses."""
+    def ask(item: Item, first: str, second: str) -> Verdict | None:
         text = f"Question:\n{item.question}\n\nFirst answer:\n{first}\n\nSecond answer:\n{second}"
-        pictures = [{"type": "image_url", "image_url": {"url": data_url(p.open())}} for p in item.pictures]
-        body: dict[str, Any] = {
-            "model": self.model,
-            "temperature": 0,
-            "max_tokens": 8,
-            "messages": [
-                {"role": "system", "content": INSTRUCTION},
-                {"role": "user", "content": [*pictures, {"type": "text", "text": text}]},
-            ],
-        }
-        try:
-            reply = post_json(
-                f"{self.url.rstrip('/')}/chat/completions",
-                body,
-                key=os.environ.get(self.key_variable),
-                seconds=self.seconds,
-                patience=self.patience,
-            )
-        except HTTPFailure as error:
-            raise UserError(
-                f"The judge cannot be asked: {error}. Start the server, or correct --judge, --judge-model or the key "
-                f"in ${self.key_variable}."
-            ) from None
-        found = READING.findall(_content(reply))
+        found = READING.findall(judge.reply(INSTRUCTION, text, item.pictures))
         return found[-1].lower() if found else None
 
-
-def _content(reply: Any) -> str:
-    """The text of a reply; empty where it has another form than OpenAI's."""
-    match reply:
-        case {"choices": [{"message": {"content": str(text)}}, *_]}:
-            return text
-    return ""
+    return ask

@@ -80,6 +80,11 @@ class Objective:
         """Auxiliary responses that the step must hold, see `objectives.roles`."""
         return frozenset().union(*(part.roles for part in self.parts.values()))
 
+    @property
+    def corrected_weight(self) -> float:
+        """What tokens weigh in which chosen and rejected response differ; 1 for all objectives but DDPO."""
+        return max(part.corrected_weight for part in self.parts.values())
+
     def counts(self, groups: list[Group]) -> dict[str, int]:
         """What each part's summed loss is divided by; counts of micro-batches and processes add up."""
         return {name: sum(part.count(group) for group in groups) for name, part in self.parts.items()}

@@ -107,6 +107,7 @@ def pair_part(config: PairConfig | SimPOConfig | ORPOConfig | CPOConfig, *, weig
         needs_reference=config.needs_reference,
         needs_statistics=frozenset({"log_sum_sq"} if config.wpo else ()),
         whole_step=isinstance(config, AOTConfig | AOTUnpairedConfig),
+        corrected_weight=config.corrected_weight if isinstance(config, DDPOConfig) else 1.0,
     )
 
 

@@ -40,6 +40,7 @@ class Part:
     initial_state, update_state: state carried over steps; `update_state` sees the whole step.
     whole_step: `losses` reads statistics of the batch, so it must see the whole step of all processes.
     roles: auxiliary responses that the step must hold.
+    corrected_weight: what tokens weigh in which chosen and rejected response differ, where rows mark none (DDPO).
     """
 
     weight: float
@@ -53,3 +54,4 @@ class Part:
     needs_statistics: frozenset[str] = field(default_factory=frozenset)
     whole_step: bool = False
     roles: frozenset[int] = field(default_factory=frozenset)
+    corrected_weight: float = 1.0

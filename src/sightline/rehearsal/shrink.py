@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from sightline.config import (
+    EvaluationConfig,
     LoraConfig,
     ModelConfig,
     Recipe,
@@ -28,6 +29,8 @@ from sightline.rehearsal.rows import Kind
 from sightline.rehearsal.tiny_models import BUILDERS, save
 
 STEPS = 3
+ITEMS = 8
+"""Questions of a task that scores while training."""
 SIZES = ("shortest_edge", "longest_edge", "height", "width", "min_pixels", "max_pixels", "max_image_tiles",
          "min_patches", "max_patches", "image_seq_len", "image_seq_length")  # fmt: skip
 """Options of a processor that are sizes: a tiny model has its own."""
@@ -52,6 +55,7 @@ def shrink(recipe: Recipe, folder: Path) -> Small:
         data=data,
         lora=_fresh_adapter(recipe, changes),
         sampler=_small_sampler(recipe, changes),
+        evaluation=_small_evaluation(recipe.evaluation, changes),
         output_dir=str(folder / "run"),
         overwrite_output_dir=False,
         resume=False,
@@ -118,6 +122,14 @@ def _fresh_adapter(recipe: Recipe, changes: list[str]) -> LoraConfig | None:
         return recipe.lora
     changes.append(f"adapter: a fresh one for {recipe.lora.adapter}, which belongs to the real model")
     return replace(recipe.lora, adapter=None)
+
+
+def _small_evaluation(evaluation: EvaluationConfig, changes: list[str]) -> EvaluationConfig:
+    if not evaluation.tasks and evaluation.best is None and not evaluation.limits:
+        return evaluation
+    changes.append(f"scores: of {ITEMS} items a task, without stopping early, for `evaluation` as it is")
+    small = min(evaluation.limit or ITEMS, ITEMS)
+    return replace(evaluation, every=STEPS, limit=small, patience=None, limits={})
 
 
 def _small_sampler(recipe: Recipe, changes: list[str]) -> SamplerConfig | None:

@@ -96,6 +96,9 @@ CHARTS = (
     Chart("learning_rate", "Learning rate", (("learning_rate", "train"),), smoothed=False),
 )
 
+SCORES = {"accuracy": "accuracy", "f1": "F1", "chair": "CHAIR", "cover": "Cover", "hal": "Hal"}
+"""Scores of answers that are drawn where a run asked tasks while training, and their labels."""
+
 
 def read_metrics(path: Path) -> dict[str, Series]:
     """Every number of a metrics.jsonl by name, in order of steps; NaN and infinities are left out of the curve.
@@ -149,6 +152,7 @@ def curves_of(metrics: Mapping[str, Series]) -> list[Curve]:
     charts = list(CHARTS)
     if parts:
         charts.insert(1, Chart("loss_parts", "Parts of the loss", tuple((p, p.removeprefix("loss/")) for p in parts)))
+    charts += _score_charts(metrics)
     drawn = []
     for chart in charts:
         lines = [
@@ -157,6 +161,20 @@ def curves_of(metrics: Mapping[str, Series]) -> list[Curve]:
         if lines:
             drawn.append(draw(chart, lines))
     return drawn
+
+
+def _score_charts(metrics: Mapping[str, Series]) -> list[Chart]:
+    """A chart a task that was scored while training: its `<task>/<score>` in percent."""
+    tasks = dict.fromkeys(task for task, _, score in (name.partition("/") for name in metrics) if score in SCORES)
+    return [
+        Chart(
+            f"scores_{task}",
+            f"Scores of {task}, percent",
+            tuple((f"{task}/{score}", label) for score, label in SCORES.items()),
+            smoothed=False,
+        )
+        for task in tasks
+    ]
 
 
 def draw_contrast(chart: Chart, runs: Mapping[str, Mapping[str, Series]]) -> Curve | None:

@@ -16,13 +16,17 @@ from sightline.report.curves import draw_curves
 from sightline.report.html import write_report
 from sightline.training.completions import sampled_rounds
 from sightline.training.run_folder import METRICS, RUN_CARD, write_folder_into, write_text
+from sightline.training.scores import BEST
 from sightline.training.trainer import AlignmentTrainer
+from sightline.training.watch import Watch
 
 REPORT = "report.html"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
 
 
-def finish(trainer: AlignmentTrainer, folder: Path, recipe: Recipe, seconds: float) -> dict[str, float]:
+def finish(
+    trainer: AlignmentTrainer, folder: Path, recipe: Recipe, seconds: float, watch: Watch | None = None
+) -> dict[str, float]:
     """Save the model, draw curves and report, write the run card last; returns the last figure of each name."""
     if not trainer.is_world_process_zero():
         return {}
@@ -42,7 +46,7 @@ def finish(trainer: AlignmentTrainer, folder: Path, recipe: Recipe, seconds: flo
         recipe=dump_recipe(recipe),
         timings={"training": seconds},
         versions=versions(),
-        notes=tuple(f"Left out: {message}" for message in trainer.bad_rows.values()),
+        notes=(*watched(watch), *(f"Left out: {message}" for message in trainer.bad_rows.values())),
     )
     write_report(folder / REPORT, report)
     card = {
@@ -55,9 +59,20 @@ def finish(trainer: AlignmentTrainer, folder: Path, recipe: Recipe, seconds: flo
         "seconds": round(seconds, 2),
         "rows_skipped": len(trainer.bad_rows),
         "metrics": figures,
+        **({} if watch is None else {"stopped": watch.stopped, "best": watch.best, "best_step": watch.best_step}),
     }
     write_text(folder / RUN_CARD, json.dumps(card, indent=2) + "\n")
     return figures
+
+
+def watched(watch: Watch | None) -> tuple[str, ...]:
+    """Sentences on an early stop and on the best weights."""
+    said = []
+    if watch is not None and watch.stopped is not None:
+        said.append(f"Stopped early: {watch.stopped}.")
+    if watch is not None and watch.best_step is not None:
+        said.append(f"The weights of step {watch.best_step} are the best ({watch.best:.4g}); they are in {BEST}/.")
+    return tuple(said)
 
 
 def headline(steps: int, seconds: float, figures: dict[str, float]) -> str:

@@ -1,5 +1,7 @@
 """The progress bar of a training run: steps, time left, and the numbers that tell whether it goes well."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -31,6 +33,23 @@ class ProgressBar(TrainerCallback):
         self.description = description
         self.progress: Progress | None = None
         self.figures = ""
+
+    def say(self, line: str) -> None:
+        """A line of text above the bar."""
+        self.console.print(line, highlight=False)
+
+    @contextmanager
+    def counting(self, title: str, total: int) -> Iterator[Callable[[int], None]]:
+        """A second bar under the first while something else is done; call what it gives with how much is done."""
+        if self.progress is None:
+            yield lambda done: None
+            return
+        progress = self.progress
+        task = progress.add_task(title, total=total, figures="")
+        try:
+            yield lambda done: progress.update(task, completed=done)
+        finally:
+            progress.remove_task(task)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from sightline.config import Recipe
 from sightline.errors import RecipeError
-from sightline.objectives.objective import Objective, build
+from sightline.objectives.objective import build
 from sightline.policy.families import family_of
 from sightline.policy.load import load_model, load_processor, trainable_summary, unfreeze
 from sightline.policy.lora import add_lora
@@ -36,6 +36,7 @@ from sightline.training.progress import ProgressBar
 from sightline.training.reference_updates import ReferenceUpdates
 from sightline.training.rows import training_rows
 from sightline.training.run_folder import METRICS, open_run_folder
+from sightline.training.scores import attach, scores
 from sightline.training.trainer import AlignmentTrainer
 
 
@@ -76,7 +77,6 @@ def train(
     """
     console = console or Console()
     objective = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
-    check_reference(recipe, objective)
     panel = panel_of(recipe, rewards) if objective.num_responses == 0 else None
     finished = finished_run(recipe)
     if finished is not None:
@@ -102,6 +102,8 @@ def train(
         policy, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
     )
     updates = reference_updates(recipe, reference, policy, checkpoint)
+    bar = ProgressBar(console, description)
+    watching = scores(recipe, bar, held_out=rows.eval is not None and recipe.eval_steps is not None)
     metrics_file = MetricsFile(folder / METRICS, checkpoint if processes.is_main_process else None)
     if processes.is_main_process and checkpoint is None:
         metrics_file.write({"event": "layout", "layout": layout, "reason": reason})
@@ -120,8 +122,9 @@ def train(
         processor=processor,
         guard=recipe.guard,
         say=lambda sentence: console.print(sentence, highlight=False),
-        callbacks=[metrics_file, ProgressBar(console, description), *updates, *callbacks],
+        callbacks=[metrics_file, bar, *updates, *watching, *callbacks],
     )
+    attach(watching, trainer, checkpoint)
     report_memory(trainer, recipe, metrics_file, console)
     if recipe.reference.type == "precomputed":
         trainer.reference = precomputed_reference(trainer, recipe, console)
@@ -131,43 +134,17 @@ def train(
         seconds = time.perf_counter() - started
         if rows.eval is not None and not evaluated_at_end(trainer):
             trainer.evaluate()
-    figures = finish(trainer, folder, recipe, seconds)
+    figures = finish(trainer, folder, recipe, seconds, watching[0].watch if watching else None)
     report_skipped(trainer, console)
     console.print(f"Saved to {folder}", highlight=False)
     return RunResult(folder=folder, model=policy, processor=processor, metrics=figures, seconds=seconds)
-
-
-def check_reference(recipe: Recipe, objective: Objective) -> None:
-    """Refuse a reference where the objective has none, and none where it needs one."""
-    if recipe.reference.type == "none" and objective.needs_reference:
-        raise RecipeError(
-            f"`objective.type: {recipe.objective.type}` compares the policy with a reference, but it is none. "
-            "Leave `reference` out, or choose an objective without one."
-        )
-    if recipe.reference.type in ("adapter-off", "frozen-copy", "precomputed") and not objective.needs_reference:
-        raise RecipeError(
-            f"`objective.type: {recipe.objective.type}` has no reference, but `reference.type` is "
-            f"{recipe.reference.type}. Leave `reference` out."
-        )
-    if recipe.reference.update_every is not None and (
-        not objective.needs_reference or recipe.reference.type == "adapter-off"
-    ):
-        raise RecipeError(
-            "`reference.update_every` moves a copy of the model: it needs an objective with a reference, and "
-            "`reference.type` auto or frozen-copy."
-        )
-    if recipe.reference.type == "adapter-off" and recipe.lora is None:
-        raise RecipeError(
-            "`reference.type: adapter-off` turns the adapter off, but the recipe trains all weights. "
-            "Add a `lora` group, or use `reference.type: frozen-copy`."
-        )
 
 
 def finished_run(recipe: Recipe) -> RunResult | None:
     """The result of a run that had already ended when it was asked to resume."""
     folder = Path(recipe.output_dir)
     card = read_card(folder) if recipe.resume else None
-    if card is None or recipe.max_steps > card["steps"]:
+    if card is None or (recipe.max_steps > card["steps"] and card.get("stopped") is None):
         return None
     return RunResult(folder=folder, model=None, processor=None, metrics=card["metrics"], seconds=card["seconds"])
 

@@ -175,54 +175,15 @@ def _accumulate(step: Step, pieces: list[list[Group]], means: Means) -> Tensor:
     for index, piece in enumerate(pieces):
         micro = micro_batch(model, piece, settings)
         # the reference goes first: its activations are gone before the policy's graph is built
-        reference_log_probs = _reference_log_probs(reference, micro, settings)
+        reference_logp = reference_log_probs(reference, micro, settings)
         with step.syncing(last=index == len(pieces) - 1):
-            policy = _policy_log_probs(model, micro, settings)
-            losses = objective(policy, reference_log_probs, extras(micro.groups, settings.device))
+            policy = policy_log_probs(model, micro, settings)
+            losses = objective(policy, reference_logp, extras(micro.groups, settings.device))
             loss = reduce(losses, objective.weights, counts) * settings.num_processes
             backward(loss)
         means.add(part_means(losses, counts_of(objective, piece)))
         total = total + loss.detach()
     return total
-
-
-@torch.no_grad()
-def score_step(
-    model: nn.Module,
-    groups: list[Group],
-    objective: Objective,
-    reference: AnyReference | None,
-    settings: StepSettings,
-    *,
-    state: State,
-    means: Means,
-) -> None:
-    """Loss and metrics of held-out groups as sums and counts in `means`; nothing is trained."""
-    found = scored_alone(settings, groups, lambda pieces: _score(model, pieces, objective, reference, settings, state))
-    means.take(found)
-
-
-def _score(
-    model: nn.Module,
-    pieces: list[list[Group]],
-    objective: Objective,
-    reference: AnyReference | None,
-    settings: StepSettings,
-    state: State,
-) -> Means:
-    means = Means()
-    micros = [micro_batch(model, piece, settings) for piece in pieces]
-    policies = [_policy_log_probs(model, micro, settings) for micro in micros]
-    references = [_reference_log_probs(reference, micro, settings) for micro in micros]
-    columns = [extras(micro.groups, settings.device) for micro in micros]
-    if objective.whole_step:
-        policies, references = [concatenate(policies)], [concatenate_references(references)]
-        pieces = [[group for piece in pieces for group in piece]]
-        columns = [{name: torch.cat([one[name] for one in columns]) for name in columns[0]}]
-    for policy, ref, piece, extra in zip(policies, references, pieces, columns, strict=True):
-        losses = objective(policy, ref, extra, state)
-        means.add(part_means(losses, counts_of(objective, piece)))
-    return means
 
 
 def with_companions(groups: list[Group]) -> list[Group]:
@@ -260,7 +221,8 @@ def extras(groups: list[Group], device: torch.device) -> dict[str, Tensor]:
     return {name: torch.cat([group.extra[name] for group in groups]).to(device) for name in names}
 
 
-def _policy_log_probs(model: nn.Module, piece: MicroBatch, settings: StepSettings) -> LogProbs:
+def policy_log_probs(model: nn.Module, piece: MicroBatch, settings: StepSettings) -> LogProbs:
+    """What the model says of a micro-batch, with the statistics that metrics read."""
     with settings.autocast():
         return log_probs(
             model,
@@ -272,7 +234,8 @@ def _policy_log_probs(model: nn.Module, piece: MicroBatch, settings: StepSetting
         )
 
 
-def _reference_log_probs(reference: AnyReference | None, piece: MicroBatch, settings: StepSettings) -> LogProbs | None:
+def reference_log_probs(reference: AnyReference | None, piece: MicroBatch, settings: StepSettings) -> LogProbs | None:
+    """What the reference says of a micro-batch, without gradient; None without a reference."""
     if reference is None:
         return None
     with torch.no_grad(), settings.autocast():
@@ -294,10 +257,10 @@ def _score_first(step: Step, pieces: list[list[Group]]) -> list[Scored]:
     scored = []
     for piece in pieces:
         micro = micro_batch(step.model, piece, step.settings)
-        reference = _reference_log_probs(step.reference, micro, step.settings)
+        reference = reference_log_probs(step.reference, micro, step.settings)
         random = random_state()  # dropout draws the same masks when the micro-batch is replayed
         with torch.no_grad():
-            scored.append(Scored(micro, _policy_log_probs(step.model, micro, step.settings), reference, random))
+            scored.append(Scored(micro, policy_log_probs(step.model, micro, step.settings), reference, random))
     return scored
 
 
@@ -306,13 +269,12 @@ def _replay(step: Step, pieces: list[list[Group]], state: State, means: Means) -
     settings, objective = step.settings, step.objective
     scored = together(settings.memory, lambda: _score_first(step, pieces))
     here = concatenate([one.policy for one in scored])
-    whole = _everywhere(here, settings)
+    whole = everywhere(here, settings)
     logp = whole.logp.detach().requires_grad_()
     groups = [group for one in scored for group in one.micro.groups]
-    columns = settings.gather(extras(groups, torch.device("cpu")))
-    everything = {name: torch.cat([one[name] for one in columns]).to(settings.device) for name in columns[0]}
+    everything = everywhere_extras(extras(groups, settings.device), settings)
     reference_here = concatenate_references([one.reference for one in scored])
-    whole_reference = _everywhere(reference_here, settings) if reference_here is not None else None
+    whole_reference = everywhere(reference_here, settings) if reference_here is not None else None
     state.update(objective.update_state(state, whole, whole_reference, everything))
     losses = objective(replace(whole, logp=logp), whole_reference, everything, state)
     loss = reduce(losses, objective.weights, step.counts)
@@ -327,13 +289,13 @@ def _replay(step: Step, pieces: list[list[Group]], state: State, means: Means) -
         for index, (one, weights) in enumerate(zip(scored, gradients, strict=True)):
             with step.syncing(last=index == len(scored) - 1):
                 restore_random_state(one.random)
-                step.backward((weights * _policy_log_probs(step.model, one.micro, settings).logp).sum())
+                step.backward((weights * policy_log_probs(step.model, one.micro, settings).logp).sum())
 
     together(settings.memory, replay)
     return loss.detach()
 
 
-def _everywhere(here: LogProbs, settings: StepSettings) -> LogProbs:
+def everywhere(here: LogProbs, settings: StepSettings) -> LogProbs:
     """The log-probs of all processes as if one had scored them, in the order of processes."""
     if settings.num_processes == 1:
         return here
@@ -348,3 +310,9 @@ def _everywhere(here: LogProbs, settings: StepSettings) -> LogProbs:
         for one in received
     ]
     return concatenate(parts)
+
+
+def everywhere_extras(columns: dict[str, Tensor], settings: StepSettings) -> dict[str, Tensor]:
+    """The columns of all processes, in their order."""
+    received = settings.gather({name: column.cpu() for name, column in columns.items()})
+    return {name: torch.cat([one[name] for one in received]).to(settings.device) for name in columns}

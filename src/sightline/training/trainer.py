@@ -20,14 +20,16 @@ from sightline.data.dataset import BadRow
 from sightline.data.loader_workers import OutlivesTermination
 from sightline.errors import DataError
 from sightline.objectives.objective import Objective
+from sightline.objectives.roles import MISMATCHED
 from sightline.policy.families import Family
 from sightline.policy.reference import AnyReference
-from sightline.training.auxiliary import with_auxiliary
+from sightline.training.auxiliary import with_auxiliary, with_corrected
 from sightline.training.gradients import average_gradients
 from sightline.training.guarded import GuardedTrainer
+from sightline.training.held_out import HeldOut
 from sightline.training.metrics import Means, averages, device_memory
 from sightline.training.out_of_memory import Memory
-from sightline.training.step import StepSettings, score_step, train_step
+from sightline.training.step import StepSettings, train_step
 from sightline.types import Group
 
 
@@ -124,7 +126,7 @@ class AlignmentTrainer(GuardedTrainer):
         """One optimizer step's gradient."""
         model.train()
         self._take_bad_rows(inputs["bad_rows"])
-        groups = with_auxiliary(inputs["groups"], self.objective.roles)
+        groups = self._with_auxiliary(inputs["groups"])
         if not groups:
             raise DataError(
                 f"All rows of step {self.state.global_step + 1} are bad: nothing is left to train on. Run `sightline "
@@ -154,23 +156,15 @@ class AlignmentTrainer(GuardedTrainer):
         model = self.model_wrapped
         assert isinstance(dataset, Dataset) and model is not None
         model.eval()
-        means, started = Means(), time.time()
+        held_out, started = HeldOut(self.objective, self.settings, self.objective_state), time.time()
+        spare: Group | None = None
         for inputs in self._eval_batches(dataset):
             self._take_bad_rows(inputs["bad_rows"])
-            if inputs["groups"]:
-                score_step(
-                    model,
-                    inputs["groups"],
-                    self.objective,
-                    self.reference,
-                    self.settings,
-                    state=self.objective_state,
-                    means=means,
-                )
-        figures = averages(self._gather(means.totals()))
-        figures["loss"] = sum(self.objective.weights[name] * figures[f"loss/{name}"] for name in self.objective.weights)
-        if len(self.objective.weights) == 1:
-            figures = {name: value for name, value in figures.items() if not name.startswith("loss/")}
+            groups = self._with_auxiliary(inputs["groups"], spare)
+            spare = inputs["groups"][-1] if groups else spare
+            if groups:
+                held_out.add(model, groups, self.reference)
+        figures = held_out.figures()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         metrics[f"{metric_key_prefix}_runtime"] = time.time() - started
         super().log(dict(metrics))
@@ -178,9 +172,11 @@ class AlignmentTrainer(GuardedTrainer):
         return metrics
 
     def _eval_batches(self, dataset: Dataset) -> DataLoader:
+        size = self.args.per_device_eval_batch_size
         loader = DataLoader(
             dataset,
-            batch_size=self.args.per_device_eval_batch_size,
+            # neighbours lend each other their answers: an odd batch would part two of them
+            batch_size=size + size % 2 if MISMATCHED in self.objective.roles else size,
             collate_fn=collate,
             num_workers=self.args.dataloader_num_workers,
             worker_init_fn=OutlivesTermination(),
@@ -250,6 +246,11 @@ class AlignmentTrainer(GuardedTrainer):
 
     def _any_process(self, flag: bool) -> bool:
         return self._sum_over_processes({"flag": float(flag)})["flag"] > 0
+
+    def _with_auxiliary(self, groups: list[Group], spare: Group | None = None) -> list[Group]:
+        groups = with_corrected(groups, self.objective.corrected_weight)
+        index = self.accelerator.process_index
+        return with_auxiliary(groups, self.objective.roles, gather=self._gather, process_index=index, spare=spare)
 
     def _no_sync(self) -> contextlib.AbstractContextManager:
         return self.accelerator.no_sync(self.model_wrapped)

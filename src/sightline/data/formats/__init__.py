@@ -14,7 +14,7 @@ from sightline.data.defects import RowError
 from sightline.data.formats.alpaca import parse_alpaca
 from sightline.data.formats.columns import parse_columns
 from sightline.data.formats.conversational import parse_conversational
-from sightline.data.formats.kto import parse_kto
+from sightline.data.formats.kto import labelled, parse_kto
 from sightline.data.formats.names import ANSWER_COLUMNS, PICTURE_COLUMNS, QUESTION_COLUMNS, num_pictures, present
 from sightline.data.formats.parsed import Parsed
 from sightline.data.formats.rendered import dialect_of, parse_rendered
@@ -83,7 +83,7 @@ def parse(
     where = f"{source}, row {row_number}"
     _require_mapping(row, where)
     name = recognise(row, where) if format == "auto" else format
-    parsed = PARSERS[name](row, where, Media(folder=media_dir, allow_urls=allow_urls))
+    parsed = _labelled(PARSERS[name](row, where, Media(folder=media_dir, allow_urls=allow_urls)), row, name)
     left_out = {*PICTURE_COLUMNS, *parsed.consumed}
     return Example(
         id=f"{source}:{row_number}",
@@ -94,6 +94,14 @@ def parse(
         responses=parsed.responses,
         extra={k: v for k, v in row.items() if k not in left_out},
     )
+
+
+def _labelled(parsed: Parsed, row: Mapping[str, Any], format: str) -> Parsed:
+    """A single response with the row's true or false `label`; a label that is itself the answer is none."""
+    is_answer = format == "columns" and present(row, ANSWER_COLUMNS) == "label"
+    if not isinstance(row.get("label"), bool) or is_answer or len(parsed.responses) != 1:
+        return parsed
+    return parsed if parsed.responses[0].label is not None else labelled(parsed, row["label"], "label")
 
 
 def _shape(row: Any, where: str) -> str:

@@ -8,30 +8,41 @@ from sightline.errors import RecipeError
 from sightline.evaluation.task import Task
 from sightline.evaluation.tasks.amber import discriminative, generative
 from sightline.evaluation.tasks.captions import chair_task
+from sightline.evaluation.tasks.mathvista import mathvista
+from sightline.evaluation.tasks.mmhal import mmhal
+from sightline.evaluation.tasks.options import TaskOptions
 from sightline.evaluation.tasks.pope import SETTINGS, pope
-from sightline.evaluation.tasks.short_answers import anls_task, chartqa, choice, mathvista, vqa
+from sightline.evaluation.tasks.short_answers import anls_task, chartqa, choice, vqa
+from sightline.evaluation.tasks.similarity import spacy_similar
+from sightline.scoring.amber import Similar
 
-Builder = Callable[[Path], list[Task]]
+NO_OPTIONS = TaskOptions()
+Builder = Callable[[Path, TaskOptions], list[Task]]
 
 BENCHMARKS: dict[str, Builder] = {
-    "amber": lambda folder: [discriminative(folder), generative(folder)],
-    "amber-discriminative": lambda folder: [discriminative(folder)],
-    "amber-generative": lambda folder: [generative(folder)],
-    "pope": lambda folder: [pope(folder, setting) for setting in SETTINGS],
-    "pope-random": lambda folder: [pope(folder, "random")],
-    "pope-popular": lambda folder: [pope(folder, "popular")],
-    "pope-adversarial": lambda folder: [pope(folder, "adversarial")],
-    "chair": lambda folder: [chair_task(folder)],
-    "vqa": lambda data: [vqa(data)],
-    "anls": lambda data: [anls_task(data)],
-    "chartqa": lambda data: [chartqa(data)],
-    "choice": lambda data: [choice(data)],
-    "mathvista": lambda data: [mathvista(data)],
+    "amber": lambda folder, options: [discriminative(folder), generative(folder, _similar(options))],
+    "amber-discriminative": lambda folder, options: [discriminative(folder)],
+    "amber-generative": lambda folder, options: [generative(folder, _similar(options))],
+    "pope": lambda folder, options: [pope(folder, setting) for setting in SETTINGS],
+    "pope-random": lambda folder, options: [pope(folder, "random")],
+    "pope-popular": lambda folder, options: [pope(folder, "popular")],
+    "pope-adversarial": lambda folder, options: [pope(folder, "adversarial")],
+    "chair": lambda folder, options: [chair_task(folder, options.synonyms)],
+    "vqa": lambda data, options: [vqa(data)],
+    "anls": lambda data, options: [anls_task(data)],
+    "chartqa": lambda data, options: [chartqa(data)],
+    "choice": lambda data, options: [choice(data)],
+    "mmhal": lambda folder, options: [mmhal(folder, options.judge)],
+    "mathvista": lambda data, options: [mathvista(data, options.judge)],
 }
 """Name on the command line → its tasks. `amber` and `pope` stand for all of theirs."""
 
 
-def build(name: str, data: Path | None) -> list[Task]:
+def _similar(options: TaskOptions) -> Similar | None:
+    return spacy_similar() if options.spacy else None
+
+
+def build(name: str, data: Path | None, options: TaskOptions = NO_OPTIONS) -> list[Task]:
     """The tasks of this name from the folder `data`, or from its subfolder of that name where there is one.
 
     Raises `RecipeError` for an unknown name (with the nearest one) or without data, `DataError` for missing files.
@@ -43,4 +54,4 @@ def build(name: str, data: Path | None) -> list[Task]:
     if data is None:
         raise RecipeError(f"Task {name} needs `--data`, the folder that holds its files.")
     own = data / name.partition("-")[0]
-    return BENCHMARKS[name](own if own.is_dir() else data)
+    return BENCHMARKS[name](own if own.is_dir() else data, options)

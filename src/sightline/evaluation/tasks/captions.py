@@ -1,11 +1,14 @@
 """CHAIR (arXiv:1809.02156) on any captioned set: `captions.jsonl` and `synonyms.txt` in a folder.
 
-A row: `id`, `image`, `objects` (what is in the picture), and `companions` where expected but absent objects are known.
+A row: `id`, `image`, and `objects` (what is in the picture) or `captions` (by people: the objects that they name are
+there), and `companions` where expected but absent objects are known.
 synonyms.txt: one object a line, its other names behind commas; COCO's list of the CHAIR repository has this form.
 """
 
 from pathlib import Path
+from typing import Any
 
+from sightline.errors import DataError
 from sightline.evaluation.task import Item, Task
 from sightline.evaluation.tasks.files import field, find, picture_in, read_rows
 from sightline.evaluation.tasks.metrics import CAPTIONS
@@ -13,16 +16,27 @@ from sightline.scoring import chair
 from sightline.scoring.ratio import Ratios, amount
 from sightline.scoring.synonyms import objects_named, parse_synonyms
 
-SOURCE = "one JSON object a line: id, image, objects; and synonyms.txt"
+SOURCE = "one JSON object a line: id, image, objects or captions; and synonyms.txt"
 
 
-def chair_task(folder: Path) -> Task:
-    """Descriptions of the pictures, scored by CHAIR, Cover, Hal and (with companions) Cog."""
+def chair_task(folder: Path, synonyms: Path | None = None) -> Task:
+    """Descriptions of the pictures, scored by CHAIR, Cover, Hal and (with companions) Cog. synonyms: another file."""
     path = find(folder, ("captions.jsonl", "captions.json"), SOURCE)
-    names = parse_synonyms(find(folder, ("synonyms.txt",), SOURCE).read_text(encoding="utf-8"))
+    if synonyms is not None and not synonyms.is_file():
+        raise DataError(
+            f"There is no file {synonyms}. --synonyms names one: an object a line, other names after commas."
+        )
+    names = parse_synonyms((synonyms or find(folder, ("synonyms.txt",), SOURCE)).read_text(encoding="utf-8"))
 
     def canonical(objects: list[str]) -> list[str]:
         return [names.get(name.lower(), name.lower()) for name in objects]
+
+    def present(row: dict[str, Any], where: str) -> list[str]:
+        if row.get("objects") is not None:
+            return canonical(row["objects"])
+        captions = field(row, ("captions", "caption"), where)
+        captions = [captions] if isinstance(captions, str) else captions
+        return list(dict.fromkeys(name for caption in captions for name in objects_named(caption, names)))
 
     items = []
     for number, row in enumerate(read_rows(path), start=1):
@@ -33,7 +47,7 @@ def chair_task(folder: Path) -> Task:
                 id=str(row.get("id", number)),
                 question=str(row.get("question", "Describe this image.")),
                 truth={
-                    "present": canonical(field(row, ("objects",), where)),
+                    "present": present(row, where),
                     "companions": canonical(row.get("companions", [])),
                 },
                 picture_id=name,

@@ -1,4 +1,4 @@
-"""Tasks on questions with short answers, from a JSONL of your own or MathVista's own JSON.
+"""Tasks on questions with short answers, from a JSONL of your own.
 
 A row: `id`, `image` (path next to the file, or in its image/), `question`, and `answer` or `answers`; multiple choice
 has `choices` too. How an answer is judged is the task's name.
@@ -10,10 +10,10 @@ from typing import Any
 
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Metric, Scorer, Task
-from sightline.evaluation.tasks.files import field, find, picture_in, read_json, read_rows
+from sightline.evaluation.tasks.files import field, find, picture_in, read_rows
 from sightline.rewards.matching import chosen_letter, final_answer, relaxed
 from sightline.scoring.ratio import amount, rate
-from sightline.scoring.text_answers import anls, normal, same_number, vqa_accuracy
+from sightline.scoring.text_answers import anls, normal, vqa_accuracy
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 WORDS = Metric(name="words", label="Words", better="neither", unit="number", explanation="words an answer")
@@ -43,50 +43,7 @@ def chartqa(data: Path) -> Task:
 def choice(data: Path) -> Task:
     """Multiple choice: the letter, or the words of a choice."""
     ask = "{question}\nAnswer with the option's letter from the given choices directly."
-    return _task(data, "choice", "Multiple choice", "Accuracy", _chosen_right, prompt=ask, with_choices=True)
-
-
-def mathvista(data: Path) -> Task:
-    """MathVista (arXiv:2310.02255) from `testmini.json`, answers extracted by rule instead of by GPT-4."""
-    path = (
-        data if data.is_file() else find(data, ("testmini.json", "mathvista.json"), "data/ of MathVista's repository")
-    )
-    folder = path.parent
-    items = []
-    for number, row in read_json(path).items():
-        where = f"{path}, problem {number}"
-        choices = row.get("choices") or []
-        if choices and row["answer"] not in choices:
-            raise DataError(f"{where}: the answer {row['answer']!r} is not among the choices.")
-        truth = {
-            "answers": [str(row["answer"])],
-            "choices": choices,
-            "kind": field(row, ("answer_type",), where),
-            "precision": int(row["precision"]) if row.get("precision") else None,
-        }
-        name = field(row, ("image",), where)
-        pictures = (picture_in(folder, name.removeprefix("images/") if (folder / "image").is_dir() else name, where),)
-        items.append(
-            Item(
-                id=str(number),
-                question=str(row.get("query") or field(row, ("question",), where)),
-                truth=truth,
-                picture_id=name,
-                pictures=pictures,
-                groups=(str(row["question_type"]),) if row.get("question_type") else (),
-            )
-        )
-    return Task(
-        name="mathvista",
-        title="MathVista (rule-based extraction)",
-        items=items,
-        scorer=_scorer("accuracy", _math_right),
-        metrics=(Metric(name="accuracy", label="Accuracy", better="higher", explanation="rule-based"), WORDS),
-        correct="accuracy",
-        max_new_tokens=256,
-        truth_text=_truth,
-        notes=("Answers are extracted by rule, not by a judge: figures are not those of the leaderboard.",),
-    )
+    return _task(data, "choice", "Multiple choice", "Accuracy", chosen_right, prompt=ask, with_choices=True)
 
 
 def _task(
@@ -104,12 +61,12 @@ def _task(
         name=name,
         title=title,
         items=[_item(path, row, number, with_choices) for number, row in enumerate(read_rows(path), start=1)],
-        scorer=_scorer("accuracy", judge),
+        scorer=scorer("accuracy", judge),
         metrics=(Metric(name="accuracy", label=metric, better="higher"), WORDS),
         correct="accuracy",
         max_new_tokens=32,
         prompt=prompt,
-        truth_text=_truth,
+        truth_text=truth_text,
     )
 
 
@@ -138,7 +95,9 @@ def _item(path: Path, row: dict[str, Any], number: int, with_choices: bool) -> I
     )
 
 
-def _scorer(name: str, judge: Callable[[Item, str], float]) -> Scorer:
+def scorer(name: str, judge: Callable[[Item, str], float]) -> Scorer:
+    """A scorer of one figure between 0 and 1, and of the answer's length."""
+
     def score(item: Item, text: str) -> dict[str, Any]:
         value = judge(item, text)
         scored = rate(bool(value)) if value in (0.0, 1.0) else amount(value)
@@ -147,11 +106,12 @@ def _scorer(name: str, judge: Callable[[Item, str], float]) -> Scorer:
     return score
 
 
-def _chosen_right(item: Item, text: str) -> float:
-    return float(_pick(text, item.truth["choices"]) == item.truth["answers"][0])
+def chosen_right(item: Item, text: str) -> float:
+    """1 where the answer names the right choice, else 0."""
+    return float(one_of(text, item.truth["choices"]) == item.truth["answers"][0])
 
 
-def _pick(text: str, choices: Sequence[str]) -> str | None:
+def one_of(text: str, choices: Sequence[str]) -> str | None:
     """The choice that an answer names by its words, or by its letter."""
     bare = final_answer(text)
     by_words = [choice for choice in choices if normal(choice) == normal(bare)]
@@ -161,15 +121,6 @@ def _pick(text: str, choices: Sequence[str]) -> str | None:
     return choices[LETTERS.index(letter)] if letter is not None and letter in LETTERS[: len(choices)] else None
 
 
-def _math_right(item: Item, text: str) -> float:
-    truth = item.truth["answers"][0]
-    if item.truth["choices"]:
-        return _chosen_right(item, text)
-    if item.truth["kind"] in ("integer", "float"):
-        precision = item.truth["precision"] if item.truth["kind"] == "float" else None
-        return float(same_number(final_answer(text), truth, precision))
-    return float(normal(final_answer(text)) == normal(truth))
-
-
-def _truth(item: Item) -> str:
+def truth_text(item: Item) -> str:
+    """The accepted answers for readers."""
     return " / ".join(dict.fromkeys(item.truth["answers"]))

@@ -1,0 +1,61 @@
+"""Groups of a recipe that contradict one another, with the reason; each group by itself was checked before."""
+
+from sightline.config.data import DataConfig
+from sightline.config.model import LoraConfig, ReferenceConfig
+from sightline.config.objective import MixConfig, MPOConfig, ObjectiveConfig
+from sightline.config.online_objectives import OnlineConfig
+from sightline.config.other_objectives import MDPOConfig
+
+
+def needs_reference(objective: ObjectiveConfig) -> bool:
+    """Whether the objective compares the policy with a reference."""
+    if isinstance(objective, OnlineConfig):
+        return objective.beta > 0
+    if isinstance(objective, MPOConfig):
+        return True
+    if isinstance(objective, MixConfig):
+        return any(part.config.needs_reference for part in objective.read_parts().values())
+    return objective.needs_reference
+
+
+def corrupts_pictures(objective: ObjectiveConfig) -> bool:
+    """Whether some part of the objective is mDPO's."""
+    parts = [part.config for part in objective.read_parts().values()] if isinstance(objective, MixConfig) else []
+    return any(isinstance(config, MDPOConfig) for config in (objective, *parts))
+
+
+def refuse_reference(objective: ObjectiveConfig, reference: ReferenceConfig, lora: LoraConfig | None) -> None:
+    """Raises `ValueError` for a reference where there is nothing to compare with it, for none where there is, and for
+    one that cannot be or cannot move."""
+    needed = needs_reference(objective)
+    if reference.type == "none" and needed:
+        raise ValueError(
+            f"`objective.type: {objective.type}` compares the policy with a reference, but `reference.type` is none. "
+            "Leave `reference` out, or choose an objective without one."
+        )
+    if reference.type in ("adapter-off", "frozen-copy", "precomputed") and not needed:
+        raise ValueError(
+            f"`objective.type: {objective.type}` has no reference, but `reference.type` is {reference.type}. "
+            "Leave `reference` out."
+        )
+    if reference.update_every is not None and not needed:
+        raise ValueError(
+            f"`objective.type: {objective.type}` has no reference that `reference.update_every` could move. Leave "
+            "`reference` out."
+        )
+    if reference.update_every is not None and reference.type == "adapter-off":
+        raise ValueError(
+            "`reference.update_every` moves a copy of the model, and `reference.type: adapter-off` keeps none. Take "
+            "`reference.type: auto` or frozen-copy."
+        )
+    if reference.type == "adapter-off" and lora is None:
+        raise ValueError(
+            "`reference.type: adapter-off` turns the adapter off, but the recipe trains all weights. "
+            "Add a `lora` group, or use `reference.type: frozen-copy`."
+        )
+
+
+def refuse_shared_pictures(objective: ObjectiveConfig, data: DataConfig) -> None:
+    """Raises `ValueError` where rows are to share pictures that are corrupted row by row."""
+    if data.share_pictures and corrupts_pictures(objective):
+        raise ValueError("mDPO corrupts the picture of each row, so `data.share_pictures` has to be false.")

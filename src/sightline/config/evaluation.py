@@ -1,0 +1,51 @@
+"""Scoring answers while training, and what follows from the scores."""
+
+from dataclasses import field
+from typing import Any
+
+from pydantic import Field, field_validator, model_validator
+from pydantic.dataclasses import dataclass
+
+from sightline.config.strict import STRICT
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class EvaluationConfig:
+    """Asks the policy the questions of benchmarks while it trains; best weights and an early stop by any figure."""
+
+    tasks: list[str] = field(default_factory=list)
+    """Benchmarks as `sightline evaluate --task` names them: `[scenes]`, `[amber, pope]`."""
+    data: str | None = None
+    """Folder of the benchmarks' own files, as in `sightline evaluate --data`."""
+    every: int = Field(default=100, ge=1)
+    """Steps between scorings; there is one before the first step and one after the last, too."""
+    limit: int | None = Field(default=None, ge=1)
+    """Only the first so many items of each task."""
+    batch_size: int = Field(default=32, ge=1)
+    """Answers at a time, on each device."""
+    best: str | None = None
+    """Figure by which the best weights are kept in OUTPUT/best: `scenes/hal`, `amber-discriminative/existence/f1`, or
+    one of held-out rows such as `eval_loss`."""
+    patience: int | None = Field(default=None, ge=1)
+    """Stop after so many values of `best` in a row that are no better than the best one so far."""
+    limits: dict[str, float] = field(default_factory=dict)
+    """Stop as soon as a figure is worse than this: `{scenes/cover: 90}`. In percent, as in tables."""
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: Any) -> Any:
+        return [name.strip() for name in given.split(",")] if isinstance(given, str) else given
+
+    @model_validator(mode="after")
+    def _what_follows_has_a_figure(self) -> Any:
+        if self.patience is not None and self.best is None:
+            raise ValueError(
+                "`evaluation.patience` waits for a better value of `evaluation.best`, which is not given. Name a "
+                "figure there, such as `best: scenes/hal`."
+            )
+        figures = [name for name in (self.best, *self.limits) if name is not None and not name.startswith("eval_")]
+        if figures and not self.tasks:
+            raise ValueError(
+                f"`evaluation` watches `{figures[0]}`, but scores no task. Give `evaluation.tasks`, such as `[scenes]`."
+            )
+        return self

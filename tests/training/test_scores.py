@@ -1,0 +1,113 @@
+"""Scoring while training: the collapse is caught that reward accuracy hides, best weights are kept, resume is exact."""
+
+import json
+
+import pytest
+
+from sightline.config.evaluation import EvaluationConfig
+from sightline.errors import RecipeError
+from sightline.evaluation.models import Models, source_of
+from sightline.recipe import load_recipe
+from sightline.scenes.recipes import path as recipe_path
+from sightline.training.run import train
+from sightline.training.watch import Watch
+from tests.training.runs import curve, lines, pairs, run
+
+FEW = {"tasks": ["scenes"], "every": 2, "limit": 12}
+
+
+def test_the_run_whose_reward_accuracy_is_one_while_cover_falls_is_stopped(tmp_path):
+    """The shipped recipe at a smaller size: rewards look perfect, answers do not, and the run ends early."""
+    flags = ["--output-dir", str(tmp_path / "run"), "--data.scenes", "{pictures: 400}", "--evaluation.limit", "200"]
+    result = train(load_recipe(recipe_path("scenes_watched"), flags))
+    cover, accuracy = curve(result.folder, "scenes/cover"), curve(result.folder, "rewards/accuracies")
+    card = json.loads((result.folder / "sightline.json").read_text())
+    assert cover[0] > 93 and cover[-1] < 90
+    assert max(accuracy) >= 0.97
+    assert card["steps"] < 100 and "scenes/cover" in card["stopped"] and "below its limit of 90" in card["stopped"]
+    assert "Stopped early" in (result.folder / "report.html").read_text()
+    assert (result.folder / "curves" / "scores_scenes.png").is_file()
+    best = json.loads((result.folder / "best" / "sightline.json").read_text())
+    assert best["scenes/cover"] == max(cover) and best["step"] < card["steps"]
+
+
+@pytest.fixture(scope="module")
+def scored(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scored") / "run"
+    watched = {**FEW, "best": "scenes/hal"}
+    run(folder, "embedded", pairs(8), evaluation=watched, num_train_epochs=2, save_steps=2, lora={"r": 4})
+    return folder
+
+
+def test_scores_stand_in_the_metrics_and_answers_with_intervals_in_the_folder(scored):
+    steps = [line["step"] for line in lines(scored) if "scenes/cover" in line]
+    assert steps == [0, 2, 4]
+    summary = json.loads((scored / "scores" / "step-2" / "scenes.json").read_text())
+    figure = summary["figures"]["all"]["hal"]
+    assert figure["low"] <= figure["value"] <= figure["high"]
+    assert figure["value"] == curve(scored, "scenes/hal")[1]
+    assert len((scored / "scores" / "step-2" / "scenes.jsonl").read_text().splitlines()) == 12
+
+
+def test_scoring_does_not_move_the_training(scored, tmp_path):
+    run(tmp_path / "plain", "embedded", pairs(8), num_train_epochs=2, lora={"r": 4})
+    assert curve(scored) == curve(tmp_path / "plain")
+
+
+def test_the_best_weights_load_by_their_folder(scored):
+    source = source_of(str(scored / "best"))
+    assert source.base == "embedded"
+    with Models([source]).use(source.label) as (model, _):
+        assert any("lora" in name for name, _ in model.named_parameters())
+
+
+def test_a_resumed_run_watches_on_from_where_it_was(scored, tmp_path):
+    before = (scored / "sightline.json").read_text()
+    assert json.loads((scored / "checkpoint-2" / "evaluation.json").read_text())["seen"] == [0, 2]
+    (scored / "sightline.json").unlink()
+    for file in (scored / "checkpoint-4").iterdir():
+        file.unlink()
+    (scored / "checkpoint-4").rmdir()
+    watched = {**FEW, "best": "scenes/hal"}
+    options = {"evaluation": watched, "num_train_epochs": 2, "save_steps": 2, "lora": {"r": 4}}
+    run(scored, "embedded", pairs(8), **options, resume=True)
+    assert [line["step"] for line in lines(scored) if "scenes/cover" in line] == [0, 2, 4]
+    again = json.loads((scored / "sightline.json").read_text())
+    assert (again["best"], again["best_step"]) == tuple(json.loads(before)[key] for key in ("best", "best_step"))
+
+
+def test_held_out_figures_can_be_watched_and_patience_ends_the_run(tmp_path, tiny_model):
+    options = {"data": {"val_size": 2}, "eval_steps": 1, "learning_rate": 0.0, "max_steps": 6, "num_train_epochs": 9}
+    watched = {"best": "eval_loss", "patience": 2}
+    result = run(tmp_path / "run", tiny_model("llava"), pairs(6), evaluation=watched, **options)
+    card = json.loads((result.folder / "sightline.json").read_text())
+    assert (card["steps"], card["best_step"]) == (3, 1) and "has not been better since" in card["stopped"]
+    again = run(tmp_path / "run", tiny_model("llava"), pairs(6), evaluation=watched, **options, resume=True)
+    assert again.model is None
+
+
+def test_limits_and_best_values_go_the_way_that_is_better():
+    config = EvaluationConfig(tasks=["scenes"], best="scenes/hal", limits={"scenes/cover": 90.0})
+    better, watch = {"scenes/hal": "lower", "scenes/cover": "higher"}, Watch()
+    assert watch.judge(config, better, 0, {"scenes/hal": 40.0, "scenes/cover": 95.0})
+    assert watch.judge(config, better, 1, {"scenes/hal": 30.0, "scenes/cover": 90.0}) and watch.stopped is None
+    assert not watch.judge(config, better, 2, {"scenes/hal": 30.0, "scenes/cover": 89.9})
+    assert watch.best_step == 1 and watch.stopped == "scenes/cover is 89.9, below its limit of 90"
+    assert not watch.judge(config, better, 3, {"scenes/hal": float("nan")})
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "reason"),
+    [
+        ({"tasks": ["scenes"], "best": "scenes/covr"}, "which no task here has. Known: scenes/chair"),
+        ({"tasks": ["scenes"], "limits": {"scenes/mentions": 1}}, "which no task here has"),
+        ({"tasks": ["scens"]}, "no task 'scens'"),
+        ({"best": "eval_loss"}, "`eval_steps`"),
+        ({"best": "scenes/hal"}, "scores no task"),
+        ({"tasks": ["scenes"], "patience": 2}, "`evaluation.best`"),
+        ({"tasks": ["pope"]}, "needs `--data`|needs `data`"),
+    ],
+)
+def test_a_figure_that_the_run_will_not_have_is_refused(tmp_path, tiny_model, evaluation, reason):
+    with pytest.raises(RecipeError, match=reason):
+        run(tmp_path / "run", tiny_model("llava"), pairs(4), evaluation=evaluation)
