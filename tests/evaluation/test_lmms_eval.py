@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import yaml
 from tests.evaluation import toy
@@ -14,7 +15,11 @@ class Loader(yaml.SafeLoader):
     """Reads `!function` as its text."""
 
 
-Loader.add_constructor("!function", lambda loader, node: loader.construct_scalar(node))
+def _text(loader: Loader, node: Any) -> Any:
+    return loader.construct_scalar(node)
+
+
+Loader.add_constructor("!function", _text)
 
 
 def test_tasks_are_exported_and_logged_samples_are_scored(tmp_path, capsys):
@@ -29,6 +34,7 @@ def test_tasks_are_exported_and_logged_samples_are_scored(tmp_path, capsys):
     rows = [json.loads(line) for line in written.splitlines()]
     assert [row["target"] for row in rows] == ["yes", "no", "yes", "no"]
     spec = importlib.util.spec_from_file_location("sightline_tasks", out / "sightline_tasks.py")
+    assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.question(rows[0]) == "Is there a dog 0?" and module.answered(rows[0], ["Yes"]) == {"answered": 1.0}
