@@ -54,7 +54,13 @@ def run(folder: Path, model: str, *, resume: bool) -> None:
         "lora": {"r": 4},
         "layout": "prefix",
         "objective": {"type": "grpo"},
-        "sampler": {"num_generations": 4, "max_completion_length": 5, "num_iterations": 2, "completions_steps": 1},
+        "sampler": {
+            "type": "transformers",
+            "num_generations": 4,
+            "max_completion_length": 5,
+            "num_iterations": 2,
+            "completions_steps": 1,
+        },
     }
     train(structure(normalise(tree)), data=prompts(6), rewards=[shortness], console=Console(quiet=True))
 
