@@ -27,7 +27,7 @@ from sightline.policy.unwrap import unwrap
 from sightline.rollouts.sampler import Sampled, SamplingSettings
 from sightline.rollouts.vllm_model import sampling_parameters
 from sightline.rollouts.vllm_prompts import check_same_prompt
-from sightline.rollouts.vllm_weights import ServerWeights
+from sightline.rollouts.vllm_weights import LONGEST_REQUEST, ServerWeights
 from sightline.types import Group
 
 NOT_FOUND = 404
@@ -121,7 +121,7 @@ class VLLMServerSampler:
         }
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        return post_json(self.url + path, body, seconds=self.patience, patience=self.patience)
+        return post_json(self.url + path, body, seconds=LONGEST_REQUEST, patience=self.patience)
 
     def _told(self, ask: Any) -> Any:
         """What the server says to `ask`, its failures as the user's mistake."""

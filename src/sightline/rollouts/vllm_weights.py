@@ -48,6 +48,10 @@ class ServerWeights(Protocol):
         ...
 
 
+LONGEST_REQUEST = 1800.0
+"""Seconds that an answer may take from a server that has taken the request: long answers queue."""
+
+
 class Endpoint:
     """A vLLM server's own endpoints. patience: seconds that it may be away."""
 
@@ -55,10 +59,10 @@ class Endpoint:
         self.url, self.patience = url.rstrip("/"), patience
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        return post_json(self.url + path, body, seconds=self.patience, patience=self.patience)
+        return post_json(self.url + path, body, seconds=LONGEST_REQUEST, patience=self.patience)
 
     def get(self, path: str) -> Any:
-        return post_json(self.url + path, None, seconds=self.patience, patience=self.patience)
+        return post_json(self.url + path, None, seconds=LONGEST_REQUEST, patience=self.patience)
 
     def forget(self) -> None:
         """Drop what the server computed with other weights."""
