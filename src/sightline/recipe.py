@@ -176,6 +176,8 @@ def normalise(tree: Tree) -> Tree:
             value = {}
         if name == "lora" and value in (False, "false"):
             value = None
+        if name == "reference" and (value is None or (isinstance(value, dict) and value.get("type", "") is None)):
+            value = {**(value or {}), "type": "none"}  # `none` is null on the command line
         if name == "report_to" and isinstance(value, str):
             value = [value]
         if name == "report_to" and value is None:

@@ -1,5 +1,6 @@
 """Two gloo processes have one process's step and curve, for objectives over batch statistics too."""
 
+import json
 import os
 import subprocess
 import sys
@@ -51,3 +52,14 @@ def test_a_training_over_two_processes_has_the_curve_of_one(folders, name):
     for figure in ("loss", "grad_norm", *(("rewards/shift",) if name == "mpo" else ())):
         assert curve(two, figure) == pytest.approx(curve(one, figure), rel=1e-5, abs=1e-5)
         assert len(curve(one, figure)) == STEPS and curve(one, figure)[0] != curve(one, figure)[1]
+
+
+def test_processes_share_the_questions_of_a_task_and_have_the_answers_of_one(folders):
+    one, two = (folder / "watched" for folder in folders)
+    for step in (0, STEPS):
+        alone, shared = (folder / "scores" / f"step-{step}" / "scenes.jsonl" for folder in (one, two))
+        answers = [[json.loads(line)["answer"] for line in path.read_text().splitlines()] for path in (alone, shared)]
+        assert len(answers[0]) == 12 and answers[0] == answers[1]
+    assert curve(two, "scenes/cover") == curve(one, "scenes/cover") and len(curve(one, "scenes/cover")) == 2
+    cards = [json.loads((folder / "best" / "sightline.json").read_text()) for folder in (one, two)]
+    assert cards[0] == cards[1] and (two / "best" / "adapter_model.safetensors").is_file()

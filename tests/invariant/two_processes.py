@@ -24,6 +24,8 @@ TRAININGS: dict[str, dict[str, Any]] = {
     "sft": {"type": "sft"},
 }
 """Objectives that whole trainings show: over batch statistics, a mixture with state, and over tokens."""
+WATCHED: dict[str, Any] = {"tasks": ["scenes"], "every": 2, "limit": 12, "best": "scenes/hal"}
+"""Scores of a training of the embedded model, in the folder `watched`."""
 ROWS, STEPS = 6, 2
 
 
@@ -68,16 +70,14 @@ def main(folder: Path, model: Path, num_processes: int) -> None:
         wrapped = {"model": nn.parallel.DistributedDataParallel(made.policy), "processes": Processes(state)}
     outcomes = {name: step(made, name, groups_per_forward=1 + len(name) % 2, **wrapped) for name in EVERY}
     torch.save({n: vars(outcome) for n, outcome in outcomes.items()}, folder / f"steps-{state.process_index}.pt")
+    short: dict[str, Any] = {
+        "per_device_train_batch_size": ROWS // num_processes,
+        "max_steps": STEPS,
+        "use_cpu": True,
+    }
     for name, objective in TRAININGS.items():
-        run(
-            folder / name,
-            model,
-            pairs(ROWS * STEPS),
-            objective=objective,
-            per_device_train_batch_size=ROWS // num_processes,
-            max_steps=STEPS,
-            use_cpu=True,
-        )
+        run(folder / name, model, pairs(ROWS * STEPS), objective=objective, **short)
+    run(folder / "watched", Path("embedded"), pairs(ROWS * STEPS), evaluation=WATCHED, **short)
 
 
 if __name__ == "__main__":

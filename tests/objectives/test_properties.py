@@ -1,5 +1,6 @@
 """For any log-probs, ±10⁴ and equal pairs among them, losses and gradients are finite numbers, never NaN."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -61,6 +62,20 @@ def test_whole_objectives_are_finite_in_value_gradient_and_metrics(options, data
     assert gradient.isfinite().all()
     for part in objective(policy, reference, extras(groups)).values():
         assert all(total.isfinite() for total, _ in part.metrics.values())
+
+
+@pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
+def test_equal_pairs_and_the_ends_of_the_range_are_finite(options):
+    """Every response of the policy alike and every one of the reference alike, at 0 and ±10⁴ nats a token."""
+    objective = build_from(options)
+    groups = make_groups(2, objective, seed=0, segments=False)
+    made = make_log_probs(groups, seed=1, dtype=torch.float32)
+    for nats_of_policy, nats_of_reference in itertools.product((0.0, -1e4, 1e4), repeat=2):
+        policy = replace(made, logp=torch.full_like(made.logp, nats_of_policy).requires_grad_())
+        reference = replace(made, logp=torch.full_like(made.logp, nats_of_reference))
+        loss = total_loss(objective, groups, policy, reference)
+        (gradient,) = torch.autograd.grad(loss, policy.logp)
+        assert loss.isfinite() and gradient.isfinite().all(), (nats_of_policy, nats_of_reference)
 
 
 def test_positions_count_target_tokens_of_each_response_wherever_they_stand():

@@ -8,6 +8,7 @@ from sightline.objectives.ddpo import corrected_tokens
 from sightline.objectives.roles import MISMATCHED
 from sightline.training.auxiliary import with_auxiliary, with_corrected
 from sightline.types import Group
+from tests.training.runs import curve, pairs, run
 
 
 def pair(name: str, chosen: list[int], rejected: list[int], weight: float = 1.0) -> Group:
@@ -52,5 +53,10 @@ def test_a_step_of_a_single_prompt_borrows_from_the_spare_one_or_is_refused():
     single, spare = pair("a", [1], [2]), pair("b", [7], [8])
     (made,) = with_auxiliary([single], frozenset({MISMATCHED}), spare=spare)
     assert made.responses[-1].tolist() == [7]
-    with pytest.raises(RecipeError, match="at least two rows"):
+    with pytest.raises(RecipeError, match="there is only this one"):
         with_auxiliary([single], frozenset({MISMATCHED}))
+
+
+def test_the_last_step_of_an_epoch_may_have_a_single_row(tmp_path, tiny_model):
+    result = run(tmp_path / "run", tiny_model("llava"), pairs(5), objective="kto", max_steps=2)
+    assert len(curve(result.folder)) == 2

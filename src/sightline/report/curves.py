@@ -152,7 +152,7 @@ def curves_of(metrics: Mapping[str, Series]) -> list[Curve]:
     charts = list(CHARTS)
     if parts:
         charts.insert(1, Chart("loss_parts", "Parts of the loss", tuple((p, p.removeprefix("loss/")) for p in parts)))
-    charts += _score_charts(metrics)
+    charts[1:1] = _score_charts(metrics)
     drawn = []
     for chart in charts:
         lines = [

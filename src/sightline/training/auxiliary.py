@@ -78,8 +78,8 @@ def _with_mismatched(groups: list[Group], gather: Gather, process_index: int, sp
         everywhere, first = [(spare.responses[0], spare.weights[0]), *everywhere], 1
     if len(everywhere) < 2:
         raise RecipeError(
-            "KTO compares each prompt with another prompt's answer, so every step needs at least two rows. Raise "
-            "`per_device_train_batch_size` or `gradient_accumulation_steps`, or leave out the last row."
+            "KTO compares each prompt with another prompt's answer, and there is only this one. Give it more rows, or "
+            "raise `per_device_train_batch_size` or `gradient_accumulation_steps`."
         )
     return [_with_answer(group, *everywhere[_neighbour(first + i, len(everywhere))]) for i, group in enumerate(groups)]
 

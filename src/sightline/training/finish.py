@@ -40,7 +40,9 @@ def finish(
     curves = draw_curves(folder / METRICS, folder / "curves")
     report = Report(
         title=f"{recipe.objective.type.upper()} of {Path(recipe.model.name).name or 'a model'}",
-        headline=headline(trainer.state.global_step, seconds, figures),
+        headline=headline(
+            trainer.state.global_step, seconds, figures, early=watch is not None and watch.stopped is not None
+        ),
         curves=tuple(curves),
         rounds=sampled_rounds(folder),
         recipe=dump_recipe(recipe),
@@ -75,9 +77,9 @@ def watched(watch: Watch | None) -> tuple[str, ...]:
     return tuple(said)
 
 
-def headline(steps: int, seconds: float, figures: dict[str, float]) -> str:
+def headline(steps: int, seconds: float, figures: dict[str, float], *, early: bool = False) -> str:
     """One sentence with the run's last figures."""
-    said = f"{steps:,} steps in {seconds:,.0f} s"
+    said = f"{'Stopped early after ' if early else ''}{steps:,} steps in {seconds:,.0f} s"
     held_out = {
         "eval_loss": "held-out loss",
         "eval_rewards/accuracies": "held-out reward accuracy",

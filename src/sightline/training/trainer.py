@@ -32,6 +32,9 @@ from sightline.training.out_of_memory import Memory
 from sightline.training.step import StepSettings, train_step
 from sightline.types import Group
 
+NUM_LENDERS = 16
+"""Rows looked at for another prompt's answer where a step has a single one."""
+
 
 def collate(items: list[Group | BadRow]) -> dict[str, list]:
     """A Trainer batch must be a dict; nothing is padded before the step is cut."""
@@ -126,7 +129,7 @@ class AlignmentTrainer(GuardedTrainer):
         """One optimizer step's gradient."""
         model.train()
         self._take_bad_rows(inputs["bad_rows"])
-        groups = self._with_auxiliary(inputs["groups"])
+        groups = self._with_auxiliary(inputs["groups"], self._lender(inputs["groups"]))
         if not groups:
             raise DataError(
                 f"All rows of step {self.state.global_step + 1} are bad: nothing is left to train on. Run `sightline "
@@ -251,6 +254,14 @@ class AlignmentTrainer(GuardedTrainer):
         groups = with_corrected(groups, self.objective.corrected_weight)
         index = self.accelerator.process_index
         return with_auxiliary(groups, self.objective.roles, gather=self._gather, process_index=index, spare=spare)
+
+    def _lender(self, groups: list[Group]) -> Group | None:
+        """For a step of a single prompt, the last of an epoch, that borrows an answer: the first other row."""
+        dataset = self.train_dataset
+        if len(groups) != 1 or MISMATCHED not in self.objective.roles or not isinstance(dataset, Sized):
+            return None
+        first = (dataset[index] for index in range(min(NUM_LENDERS, len(dataset))))
+        return next((item for item in first if isinstance(item, Group) and item.id != groups[0].id), None)
 
     def _no_sync(self) -> contextlib.AbstractContextManager:
         return self.accelerator.no_sync(self.model_wrapped)
