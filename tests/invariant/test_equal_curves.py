@@ -1,5 +1,6 @@
 """Runs that differ only in how they are computed have one curve."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,16 @@ def test_a_moving_reference_changes_the_curve_and_survives_a_resume(tmp_path, ti
     before = curve(moving.folder)
     run(moving.folder, tiny_model("llava"), rows, **options, resume=True)
     assert curve(moving.folder) == before
+
+
+def test_the_running_shift_goes_on_where_the_checkpoint_left_it(tmp_path, tiny_model, rows):
+    """δ is the mean of all rewards so far: starting it anew at step 3 would change every later loss."""
+    objective = {"type": "bco_pair", "running_shift": True}
+    options = {"objective": objective, "max_steps": 4, "save_steps": 2}
+    whole = run(tmp_path / "run", tiny_model("llava"), rows, **options)
+    before = {name: curve(whole.folder, name) for name in ("loss", "rewards/shift")}
+    assert len(set(before["rewards/shift"])) == 4
+    (whole.folder / "sightline.json").unlink()
+    shutil.rmtree(whole.folder / "checkpoint-4")
+    run(whole.folder, tiny_model("llava"), rows, **options, resume=True)
+    assert {name: curve(whole.folder, name) for name in before} == before
