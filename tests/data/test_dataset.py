@@ -16,7 +16,6 @@ from sightline.data.holdout import split_by_picture
 from sightline.data.picture_keys import picture_keys
 from sightline.data.render import Renderer
 from sightline.data.sources import load_rows, rows_of
-from sightline.data.stream import GroupStream
 from sightline.errors import DataError, RecipeError
 from sightline.types import Group
 
@@ -142,34 +141,6 @@ def test_bad_rows_stay_with_training():
     rows = [{**ROWS[0], "image": 3}, *ROWS]
     train, held_out = split_by_picture(rows, 0.9, 0)
     assert 0 in train and held_out
-
-
-def test_a_stream_gives_every_row_once_in_another_order_each_pass(renderer, tmp_path):
-    lines = [
-        json.dumps({"question": f"{i}?", "chosen": f"yes {i}", "rejected": "no" if i != 7 else ""}) for i in range(30)
-    ]
-    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
-    config = DataConfig(source=str(tmp_path / "rows.jsonl"), shuffle_buffer=8, limit=20, on_bad_row="skip")
-    stream = GroupStream(config, renderer, "pairs")
-    passes = []
-    for epoch in (0, 0, 1):
-        stream.set_epoch(epoch)
-        passes.append([item.id for item in stream])
-    in_order = [f"rows.jsonl:{i}" for i in range(20)]
-    assert passes[0] == passes[1] != passes[2] and sorted(passes[0]) == sorted(passes[2]) == sorted(in_order)
-    assert [item.id for item in GroupStream(config, renderer, "pairs", shuffle=False)] == in_order
-    assert sum(isinstance(item, BadRow) for item in stream) == 1
-
-
-def test_ranks_and_workers_share_a_stream_without_overlap(renderer, tmp_path):
-    lines = [json.dumps({"question": f"{i}?", "chosen": "yes", "rejected": "no"}) for i in range(11)]
-    (tmp_path / "rows.jsonl").write_text("\n".join(lines))
-    config = DataConfig(source=str(tmp_path / "rows.jsonl"))
-    seen = []
-    for rank in (0, 1):
-        stream = GroupStream(config, renderer, "pairs", rank=rank, num_ranks=2)
-        seen += [item.id for item in DataLoader(stream, batch_size=None, num_workers=2)]
-    assert sorted(seen) == sorted(f"rows.jsonl:{i}" for i in range(11))
 
 
 def test_picture_keys_are_kept_for_unchanged_files(tmp_path, monkeypatch):

@@ -6,7 +6,6 @@ import pickle
 import tarfile
 from pathlib import Path
 
-import datasets
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +14,7 @@ from PIL import Image
 
 from sightline.config.data import DataConfig, SourceConfig
 from sightline.data.defects import RowError
-from sightline.data.sources import load_rows, rows_of, stream_rows
+from sightline.data.sources import load_rows, rows_of
 from sightline.errors import DataError, RecipeError
 
 PICTURE = Image.fromarray(np.full((8, 8, 3), 77, np.uint8))
@@ -237,18 +236,6 @@ def test_a_mixture_takes_weights_and_limits(folder):
     assert [rows.name(i) for i in range(15)] == [load_rows(config).name(i) for i in range(15)]
     with pytest.raises(RecipeError, match="give one of source, registry and mixture"):
         load_rows(DataConfig(mixture=[one], source="x"))
-
-
-def test_a_stream_gives_the_rows_of_the_file_without_an_index(folder):
-    rows = [{"image": PICTURE, "question": f"{i}?", "chosen": "yes", "rejected": "no"} for i in range(70)]
-    datasets.Dataset.from_list(rows).to_parquet(str(folder / "rows.parquet"))
-    config = DataConfig(source=str(folder / "rows.parquet"), streaming=True)
-    entries = list(stream_rows(config))
-    assert [pair(e.example())[0] for e in entries] == [f"{i}?" for i in range(70)]
-    assert entries[69].name == "rows.parquet:69"
-    assert len(list(stream_rows(DataConfig(source=str(folder / "rows.parquet"), limit=3)))) == 3
-    with pytest.raises(RecipeError, match="no slices"):
-        next(stream_rows(config, "train[:3]"))
 
 
 def test_rows_in_order_are_read_front_to_back_and_bad_ones_are_errors(folder):

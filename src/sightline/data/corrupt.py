@@ -12,7 +12,8 @@ from torch.utils.data import Dataset
 
 from sightline.data.dataset import BadRow, GroupDataset
 from sightline.data.defects import RowError
-from sightline.types import Group, Picture
+from sightline.data.render import Renderer
+from sightline.types import Example, Group, Picture
 
 LARGEST_SHARE = 0.2
 """Of the picture's area, at most this much is kept."""
@@ -54,12 +55,15 @@ class WithCorruptedPictures(Dataset):
         if isinstance(group, BadRow):
             return group
         try:
-            example = self.dataset.example(index)
-            images = tuple(
-                CorruptedPicture(picture, (self.dataset.config.seed, example.row, number))
-                for number, picture in enumerate(example.images)
-            )
-            chosen = replace(example, images=images, responses=example.responses[:1])
-            return replace(group, companions=(self.dataset.renderer.group(chosen),))
+            return with_companion(group, self.dataset.example(index), self.dataset.renderer, self.dataset.config.seed)
         except RowError as error:
             return self.dataset.bad_row(index, error)
+
+
+def with_companion(group: Group, example: Example, renderer: Renderer, seed: int) -> Group:
+    """The pair's group with its chosen answer on corrupted pictures beside it. Raises `RowError`."""
+    images = tuple(
+        CorruptedPicture(picture, (seed, example.row, number)) for number, picture in enumerate(example.images)
+    )
+    chosen = replace(example, images=images, responses=example.responses[:1])
+    return replace(group, companions=(renderer.group(chosen),))

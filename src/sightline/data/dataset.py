@@ -12,7 +12,7 @@ from sightline.data.defects import RowError
 from sightline.data.download import cache_folder
 from sightline.data.picture_keys import picture_keys
 from sightline.data.render import Renderer
-from sightline.data.rows import Entry, Rows
+from sightline.data.rows import Rows
 from sightline.data.sources import rows_of
 from sightline.data.token_cache import tokenised
 from sightline.errors import RecipeError
@@ -96,14 +96,6 @@ class GroupDataset(Dataset):
 def render(example: Example, renderer: Renderer, kind: Kind) -> Group:
     """The group of a checked example. Raises `RowError`."""
     return renderer.prompt(example) if kind == "prompts" else renderer.group(example)
-
-
-def read_entry(entry: Entry, renderer: Renderer, kind: Kind, config: DataConfig) -> Group | BadRow:
-    """A row as it comes from a source, parsed, checked and rendered."""
-    try:
-        return render(checked(entry.example(), NUM_RESPONSES[kind]), renderer, kind)
-    except RowError as error:
-        return bad_row(entry.name, error, config)
 
 
 def bad_row(name: str, error: RowError, config: DataConfig) -> BadRow:

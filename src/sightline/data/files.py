@@ -9,7 +9,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
-from sightline.data.delimited import read_delimited
+from sightline.data.delimited import Delimited
 from sightline.data.internvl import is_meta, read_meta
 from sightline.data.jsonl import JsonLines, read_json
 from sightline.data.rows import Part
@@ -54,7 +54,7 @@ def _read_table(path: Path) -> Any:
             case ".jsonl":
                 return JsonLines(path)
             case ".csv" | ".tsv":
-                return read_delimited(path)
+                return Delimited(path)
             case ".arrow":
                 return Undecoded(datasets.Dataset.from_file(str(path)))
             case ".tar":

@@ -2,52 +2,100 @@
 
 import json
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
 from sightline.data.defects import RowError
+from sightline.data.reader import Reader, State, Table
 from sightline.errors import DataError
 
 MAX_LINE = 64 * 2**20
 """Bytes of the longest line that is parsed. Longer ones are whole files on one line, or an attack."""
 
 
-class JsonLines:
-    """Rows of a JSON Lines file; blank lines are left out. Only line positions are kept in memory."""
+class JsonLines(Table):
+    """Rows of a JSON Lines file; blank lines are left out. Lines are found when a row is asked for by its number."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        starts, lengths, position = [], [], 0
-        for length, is_blank in _line_lengths(path):
-            if not is_blank:
-                starts.append(position)
-                lengths.append(length)
-            position += length
-        self._starts, self._lengths = np.array(starts, dtype=np.int64), np.array(lengths, dtype=np.int64)
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return len(self._lines)
 
     def __getitem__(self, index: int) -> Any:
+        start, length = map(int, self._lines[index])
         where = f"{self.path.name}, row {index}"
-        length = int(self._lengths[index])
         if length > MAX_LINE:
-            raise RowError(
-                "row unreadable", where, f"the line has {length:,} bytes, more than {MAX_LINE:,} are not parsed"
-            )
+            raise _too_long(where, length)
         with self.path.open("rb") as file:
-            file.seek(int(self._starts[index]))
+            file.seek(start)
             line = file.read(length)
         return parse_json(line, where)
 
-    def __iter__(self) -> Iterator[Any]:
-        for index in range(len(self)):
+    def reader(self, state: State) -> "LineReader":
+        """From a line on."""
+        return LineReader(self.path, state)
+
+    @cached_property
+    def _lines(self) -> Int[np.ndarray, "rows 2"]:
+        """Position and length of every line that is not blank."""
+        found, position = [], 0
+        for length, is_blank in _line_lengths(self.path):
+            if not is_blank:
+                found.append((position, length))
+            position += length
+        return np.array(found, dtype=np.int64).reshape(-1, 2)
+
+
+class LineReader(Reader):
+    """Reads a JSON Lines file line by line."""
+
+    def __init__(self, path: Path, state: State) -> None:
+        self.path, self.number = path, state.get("number", 0)
+        self._size = path.stat().st_size
+        self._file = path.open("rb")
+        self._file.seek(state.get("offset", 0))
+
+    def __next__(self) -> Any:
+        while line := self._file.readline(MAX_LINE + 1):
+            if line.isspace():
+                continue
+            where = f"{self.path.name}, row {self.number}"
+            self.number += 1
+            if len(line) > MAX_LINE:
+                return _too_long(where, len(line) + self._skip_line(line))
             try:
-                yield self[index]
+                return parse_json(line, where)
             except RowError as error:
-                yield error
+                return error
+        self._file.close()
+        raise StopIteration
+
+    def state(self) -> dict[str, Any]:
+        """The row's number, and where its line begins."""
+        return {"number": self.number, "offset": self._size if self._file.closed else self._file.tell()}
+
+    @property
+    def progress(self) -> float:
+        """Bytes read among all."""
+        return self.state()["offset"] / max(self._size, 1)
+
+    def _skip_line(self, line: bytes) -> int:
+        """Read on to the end of the line; how many bytes that was."""
+        skipped = 0
+        while line and not line.endswith(b"\n"):
+            line = self._file.readline(2**22)
+            skipped += len(line)
+        return skipped
+
+
+def _too_long(where: str, length: int) -> RowError:
+    what = f"the line has {length:,} bytes, more than {MAX_LINE:,} are not parsed"
+    return RowError("row unreadable", where, what)
 
 
 def read_json(path: Path) -> Any:

@@ -4,14 +4,14 @@ Its defaults hold until `columns` or `tags` is given; then whatever is not liste
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sightline.data.defects import RowError
 from sightline.data.files import read_path
 from sightline.data.hub import read_hub
+from sightline.data.reader import Seen
 from sightline.data.rows import Part
 from sightline.errors import DataError
 
@@ -32,8 +32,11 @@ ROLE_TAGS = {
 }  # fmt: skip
 
 
-def read_registry(path: Path, names: list[str], media_dir: Path | None) -> list[Part]:
-    """The parts of the named data sets. Raises `DataError` for a name or file that is not there."""
+def read_registry(path: Path, names: list[str], media_dir: Path | None, *, streaming: bool = False) -> list[Part]:
+    """The parts of the named data sets. streaming: hub data sets are not downloaded.
+
+    Raises `DataError` for a name or file that is not there.
+    """
     if path.is_dir():
         path = path / "dataset_info.json"
     try:
@@ -47,13 +50,14 @@ def read_registry(path: Path, names: list[str], media_dir: Path | None) -> list[
     missing = [name for name in names if not isinstance(entries.get(name), dict)]
     if missing:
         raise DataError(f"data.names: {path} has no {missing[0]!r}. It has {', '.join(entries)}.")
-    return [part for name in names for part in _read_entry(path, name, entries[name], media_dir)]
+    return [part for name in names for part in _read_entry(path, name, entries[name], media_dir, streaming)]
 
 
-def _read_entry(path: Path, name: str, entry: Mapping[str, Any], media_dir: Path | None) -> list[Part]:
+def _read_entry(path: Path, name: str, entry: Mapping[str, Any], media_dir: Path | None, streaming: bool) -> list[Part]:
     split = entry.get("split") or "train"
     if entry.get("hf_hub_url"):
-        parts = [read_hub(entry["hf_hub_url"], split, subset=entry.get("subset"), folder=entry.get("folder"))]
+        options = {"subset": entry.get("subset"), "folder": entry.get("folder")}
+        parts = [read_hub(entry["hf_hub_url"], split, **options, streaming=streaming)]
     elif entry.get("file_name"):
         file = path.parent / entry["file_name"]
         if not file.exists():
@@ -92,7 +96,7 @@ def _tag(entry: Mapping[str, Any], tag: str) -> str | None:
     return entry["tags"].get(tag) if "tags" in entry else TAGS[tag]
 
 
-class Registered:
+class Registered(Seen):
     """A table seen through a registry entry: alpaca or ShareGPT rows under our names.
 
     columns: our name → the source's. tags: registry tag → the source's word, for conversations. ranking: whether
@@ -105,20 +109,8 @@ class Registered:
             self.columns = {k: v for k, v in columns.items() if k not in ("chosen", "rejected")}
         self.roles = {tags[tag]: ours for tag, ours in ROLE_TAGS.items() if tags[tag]} if tags else {}
 
-    def __len__(self) -> int:
-        return len(self.table)
-
-    def __getitem__(self, index: int) -> Any:
-        return self._seen(self.table[index])
-
-    def __iter__(self) -> Iterator[Any]:
-        for row in self.table:
-            try:
-                yield self._seen(row)
-            except RowError as error:
-                yield error
-
-    def _seen(self, row: Any) -> Any:
+    def seen(self, row: Any) -> Any:
+        """The row under our names."""
         if not isinstance(row, Mapping):
             return row
         own = set(self.columns.values())

@@ -11,6 +11,7 @@ import numpy as np
 
 from sightline.data.defects import RowError
 from sightline.data.formats import parse, recognise_source
+from sightline.data.reader import reader_of
 from sightline.types import Example
 
 
@@ -38,7 +39,7 @@ class Part:
         """The same with its format recognised from its first rows, where that is left to us."""
         if self.format != "auto":
             return self
-        return replace(self, format=recognise_source(itertools.islice(iter(self.table), 64)))
+        return replace(self, format=recognise_source(itertools.islice(reader_of(self.table, {}), 64)))
 
 
 class Entry(NamedTuple):

@@ -3,7 +3,6 @@
 Also any sequence of mappings made in Python, a `datasets.Dataset` among them.
 """
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from torch.utils.data import Subset
 from sightline.config.data import DataConfig, SourceConfig
 from sightline.data.files import SUFFIXES, read_path, splits_in
 from sightline.data.hub import read_hub
+from sightline.data.passes import Stream
 from sightline.data.registry import read_registry
-from sightline.data.rows import Entry, Part, Rows
-from sightline.data.tables import Renamed, Undecoded
+from sightline.data.rows import Part, Rows
+from sightline.data.tables import Renamed, Streamed, Undecoded
 from sightline.errors import DataError, RecipeError
 
 
@@ -32,8 +32,7 @@ def load_rows(config: DataConfig, split: str | None = None) -> Rows:
         assert config.eval_source is not None, "without an eval_source rows are held out of the source"
         config = replace(config, source=config.eval_source, registry=None, mixture=[], limit=None)
         split = config.eval_split
-    if sum(map(bool, (config.source, config.registry, config.mixture))) > 1:
-        raise RecipeError("data: give one of source, registry and mixture; several sources are one mixture.")
+    _one_kind_of_source(config)
     if config.registry:
         parts = read_registry(Path(config.registry).expanduser(), config.names, _media_dir(config))
         rows = mixed([replace(part, allow_urls=config.allow_urls) for part in parts], config.seed)
@@ -45,20 +44,36 @@ def load_rows(config: DataConfig, split: str | None = None) -> Rows:
     return rows if config.limit is None else rows.select(range(min(config.limit, len(rows))))
 
 
-def stream_rows(config: DataConfig, split: str | None = None) -> Iterator[Entry]:
-    """The rows of `config.source` from front to back, in constant memory and without a copy on disk.
+def streams_of(config: DataConfig, split: str | None = None) -> list[Stream]:
+    """What the recipe names, for reading front to back: no index, and no download of hub data sets.
 
-    Hub data sets are not downloaded first. Slices need an index and are refused. Raises `DataError`.
+    One stream a source: of a mixture, of a registry, of InternVL's meta file. Raises `DataError`.
     """
-    spec = split or config.split
-    if "[" in spec or not config.source:
-        raise RecipeError("data.streaming reads one source from front to back: no slices, no registry, no mixture.")
-    parts = (replace(p, system=config.system).recognised() for p in _parts(config, spec, streaming=True))
-    entries = (Entry(replace(part, table=None), number, row) for part in parts for number, row in enumerate(part.table))
-    for count, entry in enumerate(entries):
-        if config.limit is not None and count >= config.limit:
-            return
-        yield entry
+    _one_kind_of_source(config)
+    if config.registry:
+        parts = read_registry(Path(config.registry).expanduser(), config.names, _media_dir(config), streaming=True)
+        parts = [replace(part, allow_urls=config.allow_urls, system=config.system) for part in parts]
+        return [Stream([part for part in parts if part.source == name]) for name in config.names]
+    sources = config.mixture or [replace(config, split=split or config.split, limit=None)]
+    streams = []
+    for source in sources:
+        if "[" in source.split:
+            raise RecipeError(
+                f"data.split: {source.split!r} is a slice, which needs an index of all rows; data.streaming reads from "
+                "front to back. Give data.limit, or leave streaming out."
+            )
+        parts = [replace(part, system=config.system) for part in _parts(source, source.split, streaming=True)]
+        apart = [[part] for part in parts] if Path(source.source).expanduser().is_file() else [parts]
+        weight = source.weight if isinstance(source, SourceConfig) else 1.0
+        streams += [Stream(some, weight=weight, limit=source.limit) for some in apart]
+    return streams
+
+
+def streams_in_python(rows: Any, system: str | None = None) -> list[Stream]:
+    """Rows made in Python, a `datasets.IterableDataset` among them, as a stream."""
+    if isinstance(rows, datasets.IterableDataset):
+        return [Stream([Part(table=Streamed(rows), source="rows", system=system)])]
+    return [Stream([replace(part, system=system)]) for part in rows_of(rows).parts]
 
 
 def split_names(config: DataConfig) -> list[str]:
@@ -98,6 +113,11 @@ def joined(rows: list[Rows]) -> Rows:
     part = np.concatenate([r.places[0] + offset for r, offset in zip(rows, offsets, strict=False)])
     number = np.concatenate([r.places[1] for r in rows])
     return Rows([p for r in rows for p in r.parts], part, number)
+
+
+def _one_kind_of_source(config: DataConfig) -> None:
+    if sum(map(bool, (config.source, config.registry, config.mixture))) > 1:
+        raise RecipeError("data: give one of source, registry and mixture; several sources are one mixture.")
 
 
 def _weighted(rows: Rows, source: SourceConfig, seed: int) -> Rows:

@@ -1,12 +1,14 @@
 """Which layout a run uses: the shared prefix where it is exact, the padded one elsewhere, and a line saying so."""
 
-from collections.abc import Sized
+from collections.abc import Iterator, Sized
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from sightline.data.stream import GroupStream
 from sightline.policy.check import compare_layouts
 from sightline.policy.families import Family
 from sightline.types import Group
@@ -49,11 +51,17 @@ def with_made_up_answers(prompt: Group, family: Family) -> Group:
 def typical_group(dataset: Dataset) -> Group | None:
     """The first group with a picture and two responses, else the first group, of the first few rows."""
     first = None
-    assert isinstance(dataset, Sized)
-    for index in range(min(NUM_CANDIDATES, len(dataset))):
-        item = dataset[index]
+    for item in first_items(dataset):
         if isinstance(item, Group):
             first = first or item
             if item.model_inputs and len(item.responses) > 1:
                 return item
     return first
+
+
+def first_items(dataset: Dataset) -> Iterator[Any]:
+    """The first few items."""
+    if isinstance(dataset, GroupStream):
+        return dataset.first(NUM_CANDIDATES)
+    assert isinstance(dataset, Sized)
+    return (dataset[index] for index in range(min(NUM_CANDIDATES, len(dataset))))

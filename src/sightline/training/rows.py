@@ -7,13 +7,15 @@ from typing import Any
 from torch import nn
 from torch.utils.data import Dataset
 
-from sightline.config import Recipe
+from sightline.config import DataConfig, Recipe
 from sightline.data.corrupt import WithCorruptedPictures
 from sightline.data.dataset import GroupDataset, Kind
 from sightline.data.holdout import split_by_picture
+from sightline.data.passes import Passes
 from sightline.data.render import Renderer
 from sightline.data.rows import Rows
-from sightline.data.sources import load_rows, rows_of
+from sightline.data.sources import load_rows, rows_of, streams_in_python, streams_of
+from sightline.data.stream import GroupStream
 from sightline.errors import DataError, RecipeError
 from sightline.objectives.objective import Objective
 from sightline.objectives.roles import CORRUPTED
@@ -44,17 +46,15 @@ def training_rows(
     """Read the recipe's rows, or take the given ones. Raises `DataError` when there are none."""
     config = recipe.data
     if data is None and not config.is_given:
-        raise RecipeError("The recipe names no data. Give `data.source` (a file, folder, hub id or `scenes`).")
-    if data is not None:
-        rows = rows_of(data).with_system(config.system)
-    elif config.source == "scenes":
-        from sightline.scenes.rows import for_recipe
-
-        rows = rows_of(for_recipe(config, recipe.objective.type, model=model, processor=processor), source="scenes")
-    else:
-        rows = load_rows(config)
+        raise RecipeError(
+            "The recipe names no data. Give `data.source` (a file, folder, hub id or `scenes`), `data.registry` with "
+            "`names`, or `data.mixture`."
+        )
+    if config.streaming:
+        return streamed_rows(recipe, objective, processor, data=data, eval_data=eval_data)
+    rows = rows_of(data).with_system(config.system) if data is not None else _all_rows(recipe, processor, model)
     if len(rows) == 0:
-        raise DataError(f"{config.source or 'The data'} has no rows.")
+        raise DataError(f"{name_of(config)} has no rows.")
     renderer = Renderer(processor, max_length=config.max_length, on_overlong=config.on_overlong)
     kind = kind_of(objective, rows)
 
@@ -72,10 +72,69 @@ def training_rows(
     elif config.val_size > 0:
         train_indices, eval_indices = split_by_picture(rows, config.val_size, config.seed)
         trained, held_out = rows.select(train_indices), rows.select(eval_indices)
-    summary = f"{len(rows):,} rows from {config.source or 'memory'} as {kind}"
+    summary = f"{len(rows):,} rows from {name_of(config)} as {kind}"
     if held_out is not None:
         summary += f"; {len(held_out):,} held out for evaluation"
     return TrainingRows(train=dataset(trained), eval=None if held_out is None else dataset(held_out), summary=summary)
+
+
+def _all_rows(recipe: Recipe, processor: Any, model: nn.Module) -> Rows:
+    """The rows that the recipe names, scenes drawn."""
+    if recipe.data.source != "scenes":
+        return load_rows(recipe.data)
+    from sightline.scenes.rows import for_recipe
+
+    return rows_of(for_recipe(recipe.data, recipe.objective.type, model=model, processor=processor), source="scenes")
+
+
+def name_of(config: DataConfig) -> str:
+    """What the rows are from, as it is said to the user."""
+    return config.source or ", ".join(config.names) or ", ".join(s.source for s in config.mixture) or "memory"
+
+
+def streamed_rows(
+    recipe: Recipe, objective: Objective, processor: Any, *, data: Any = None, eval_data: Any = None
+) -> TrainingRows:
+    """The recipe's rows, read from front to back; held-out rows have a source of their own. Raises `RecipeError`."""
+    config = recipe.data
+    if config.source == "scenes" and data is None:
+        raise RecipeError("data.streaming: scenes are drawn, not read. Leave data.streaming out.")
+    if recipe.max_steps <= 0:
+        raise RecipeError(
+            "data.streaming reads rows without counting them, so the schedule needs `max_steps`. Give the number of "
+            "optimizer steps."
+        )
+    if objective.num_responses == 0:
+        raise RecipeError(
+            f"`objective.type: {recipe.objective.type}` samples answers to prompts that it comes back to, which needs "
+            "an index of them. Leave data.streaming out; `data.limit` and `split: train[:1%]` take a part."
+        )
+    streams = streams_of(config) if data is None else streams_in_python(data, config.system)
+    first = Passes(streams, seed=None).next()
+    assert first is not None, "the first pass begins with a row, or raises"
+    kind: Kind = "pairs" if objective.num_responses is None else KINDS[objective.num_responses]
+    if objective.num_responses is None and len(first.example().responses) < 2:
+        kind = "demonstrations"
+    renderer = Renderer(processor, max_length=config.max_length, on_overlong=config.on_overlong)
+    train = GroupStream(
+        streams,
+        config,
+        renderer,
+        kind,
+        seed=recipe.seed,
+        shuffle=recipe.shuffle,
+        corrupt=CORRUPTED in objective.roles,
+    )
+    summary = f"Rows streamed from {'memory' if data is not None else name_of(config)} as {kind}"
+    if eval_data is None and config.eval_source is None:
+        return TrainingRows(train=train, eval=None, summary=summary)
+    held_out = rows_of(eval_data).with_system(config.system) if eval_data is not None else load_rows(config, "eval")
+    groups = GroupDataset(held_out, config, renderer, kind)
+    return TrainingRows(
+        train=train,
+        eval=WithCorruptedPictures(groups) if CORRUPTED in objective.roles else groups,
+        summary=f"{summary}; {len(held_out):,} held out for evaluation",
+    )
 
 
 def kind_of(objective: Objective, rows: Rows) -> Kind:

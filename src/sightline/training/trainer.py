@@ -18,6 +18,7 @@ from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 from sightline.config.guard import GuardConfig
 from sightline.data.dataset import BadRow
 from sightline.data.loader_workers import OutlivesTermination
+from sightline.data.stream import GroupStream
 from sightline.errors import DataError
 from sightline.objectives.objective import Objective
 from sightline.objectives.roles import MISMATCHED
@@ -30,6 +31,7 @@ from sightline.training.held_out import HeldOut
 from sightline.training.metrics import Means, averages, device_memory
 from sightline.training.out_of_memory import Memory
 from sightline.training.step import StepSettings, train_step
+from sightline.training.stream_epochs import StreamEpochs
 from sightline.types import Group
 
 NUM_LENDERS = 16
@@ -89,6 +91,10 @@ class AlignmentTrainer(GuardedTrainer):
         self.reference = reference
         self.processor = processor
         self.shuffle = shuffle
+        self.group_stream = train_dataset if isinstance(train_dataset, GroupStream) else None
+        if self.group_stream is not None:
+            self.args.ignore_data_skip = True  # the stream itself goes on where it was
+            self.add_callback(StreamEpochs(self.group_stream))
         self.means = Means()
         self.bad_rows: dict[str, str] = {}
         self.num_tokens = 0
@@ -114,14 +120,28 @@ class AlignmentTrainer(GuardedTrainer):
         return RandomSampler(dataset) if self.shuffle else SequentialSampler(dataset)
 
     def get_train_dataloader(self) -> DataLoader:
-        """As the library's, but it draws nothing from the global random state.
+        """As the library's, but it draws nothing from the global random state; a stream's batches are one step each.
 
         It would do so at the start of some epochs only (not with workers that persist), and a resumed run at others.
         """
-        loader = super().get_train_dataloader()
+        loader = (
+            super().get_train_dataloader() if self.group_stream is None else self._stream_batches(self.group_stream)
+        )
         loader.generator = torch.Generator().manual_seed(self.args.seed)
         loader.worker_init_fn = OutlivesTermination(loader.worker_init_fn)
         return loader
+
+    def _stream_batches(self, stream: GroupStream) -> DataLoader:
+        """This process's share of every step; a stream shares itself among processes."""
+        return stream.loader(
+            self.args.per_device_train_batch_size,
+            rank=self.settings.process_index,
+            num_ranks=self.settings.num_processes,
+            collate_fn=collate,
+            num_workers=self.args.dataloader_num_workers,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            pin_memory=self.args.dataloader_pin_memory,
+        )
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, list], num_items_in_batch: Tensor | int | None = None
@@ -188,11 +208,13 @@ class AlignmentTrainer(GuardedTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Training logs carry the averages since the last log, by TRL's names, and peak memory."""
+        for bad_rows in self._gather(self.bad_rows):
+            self.bad_rows |= bad_rows
         if "loss" in logs:
             averaged = averages(self._gather(self.means.totals()))
             if len(self.objective.weights) == 1:
                 averaged = {name: value for name, value in averaged.items() if not name.startswith("loss/")}
-            logs = {**logs, **averaged, "num_tokens": self.num_tokens, **device_memory()}
+            logs = {**logs, **averaged, "num_tokens": sum(self._gather(self.num_tokens)), **device_memory()}
             if self.settings.memory.limit is not None:
                 logs["token_limit"] = self.settings.memory.limit
             if self.bad_rows:
@@ -213,13 +235,14 @@ class AlignmentTrainer(GuardedTrainer):
             self.processor.save_pretrained(folder)
 
     def process_state(self) -> dict[str, Any]:
-        """With the objective's state, and the figures since the last log."""
+        """With the objective's state, the figures since the last log, and where a stream of rows stands."""
         own = {
             "objective": self.objective_state,
             "means": self.means.state(),
             "num_tokens": self.num_tokens,
             "bad_rows": self.bad_rows,
             "token_limit": self.settings.memory.limit,
+            "stream": None if self.group_stream is None else self.group_stream.state(self.state.global_step),
         }
         return super().process_state() | own
 
@@ -232,6 +255,8 @@ class AlignmentTrainer(GuardedTrainer):
         self.num_tokens = state["num_tokens"]
         self.bad_rows.update(state["bad_rows"])
         self.settings.memory.limit = state["token_limit"]
+        if self.group_stream is not None:
+            self.group_stream.load(state["stream"], self.state.global_step)
 
     def _take_bad_rows(self, rows: list[BadRow]) -> None:
         for row in rows:
