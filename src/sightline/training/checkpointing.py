@@ -42,6 +42,7 @@ class CheckpointingTrainer(Trainer):
         self._tr_loss += state["loss"]
         self._total_loss_scalar = state["total_loss"]
         self._globalstep_last_logged = state["logged_at"]
+        self._initial_global_step = 0  # the total is that of all steps, not of those since the checkpoint
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As the library's; everything but the weights is put back when training begins."""
