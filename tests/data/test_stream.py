@@ -6,6 +6,7 @@ import json
 import tarfile
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import datasets
 import numpy as np
@@ -61,7 +62,7 @@ def write_tar(path: Path, content: list[dict]) -> None:
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory) -> dict[str, object]:
+def sources(tmp_path_factory) -> dict[str, Any]:
     """The same rows as every kind of source."""
     datasets.disable_progress_bars()
     folder, content = tmp_path_factory.mktemp("sources"), rows()
@@ -96,7 +97,7 @@ def flat(steps) -> list[str]:
 KINDS = ("rows.jsonl", "rows.json", "rows.csv", "rows.parquet", "rows.tar", "shards", "saved", "hub")
 
 
-def stream_of(source: object, renderer: Renderer, *, shuffle: bool = True, **config: object) -> GroupStream:
+def stream_of(source: object, renderer: Renderer, *, shuffle: bool = True, **config: Any) -> GroupStream:
     given = DataConfig(
         streaming=True, **{"shuffle_buffer": 5, "source": source if isinstance(source, str) else "", **config}
     )
@@ -170,7 +171,8 @@ def test_a_state_is_saved_for_the_step_that_was_made_not_for_rows_read_ahead(sou
     steps = seen(stream_of(sources["rows.jsonl"], renderer), 5)
     stream = stream_of(sources["rows.jsonl"], renderer)
     batches = iter(stream.loader(4, rank=0, num_ranks=1, collate_fn=collate, num_workers=2, prefetch_factor=4))
-    next(batches), next(batches)
+    for _ in range(2):
+        next(batches)
     again = stream_of(sources["rows.jsonl"], renderer)
     again.load(stream.state(2), 2)
     assert seen(again, 3) == steps[2:]
