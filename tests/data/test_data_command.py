@@ -8,8 +8,8 @@ import datasets
 import numpy as np
 import pytest
 from PIL import Image
-from tests.data import real_pairs
 
+from examples import demo_pairs as real_pairs
 from sightline.cli.main import main
 from sightline.config.data import DataConfig
 from sightline.data.show import word_diff

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw
-from tests.data import real_pairs
 from tests.data.processors import llava
 
+from examples import demo_pairs as real_pairs
 from sightline.data.defects import FIXES
 from sightline.data.duplicates import Duplicates
 from sightline.data.examine import Examiner, Facts, gives_away, normalised, scripts_of

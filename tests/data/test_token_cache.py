@@ -8,10 +8,10 @@ import datasets
 import numpy as np
 import pytest
 import torch
-from tests.data import real_pairs
 from tests.data.processors import idefics3, llava, llava_1_5, paligemma
 from torch.utils.data import DataLoader
 
+from examples import demo_pairs as real_pairs
 from sightline.config.data import DataConfig
 from sightline.data.dataset import BadRow, GroupDataset
 from sightline.data.render import Renderer
