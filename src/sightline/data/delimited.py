@@ -33,7 +33,7 @@ class Delimited(Table):
 
     @cached_property
     def _records(self) -> list[Any]:
-        return list(self)
+        return list(self.reader({}))
 
 
 class DelimitedReader(Reader):
