@@ -31,7 +31,17 @@ def test_a_flag_wins_over_the_file(tmp_path):
     assert isinstance(recipe.objective, DPOConfig) and recipe.objective.beta == 0.3
 
 
-def test_a_number_that_yaml_reads_as_text_is_still_a_number(tmp_path):
+def test_trl_hurt_7_an_option_that_cannot_be_is_refused_before_anything_is_loaded(tmp_path):
+    for text, expected in (
+        ("objective: {type: sigmod}\n", "sigmoid"),
+        ("objective: {type: dpo, ld_alpha: 3}\n", "ld_alpha"),
+        ("learning_rat: 1e-5\n", "learning_rate"),
+    ):
+        with pytest.raises(RecipeError, match=expected):
+            load_recipe(write(tmp_path, text))
+
+
+def test_trl_hurt_7_a_number_that_yaml_reads_as_text_is_still_a_number(tmp_path):
     assert load_recipe(write(tmp_path, "learning_rate: 5e-6\n")).learning_rate == 5e-6
 
 

@@ -67,7 +67,7 @@ def test_pairs_in_columns_and_conversations_read_the_same(row):
     assert len(example.images) == 1 and example.id == "rows.jsonl:4"
 
 
-def test_an_implicit_prompt_is_what_both_sides_begin_with():
+def test_trl_hurt_5_an_implicit_prompt_is_what_both_sides_begin_with():
     start = [
         {"role": "user", "content": "What?"},
         {"role": "assistant", "content": "?"},

@@ -238,6 +238,22 @@ def test_a_mixture_takes_weights_and_limits(folder):
         load_rows(DataConfig(mixture=[one], source="x"))
 
 
+SHARED = Path(__file__).parents[3] / "shared" / "data"
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the question files of AMBER and POPE are not here")
+def test_popes_and_ambers_question_files_are_read_as_they_are():
+    pope = load_rows(DataConfig(source=str(SHARED / "pope" / "coco_pope_random.json"), columns={"question": "text"}))
+    assert len(pope) == 3000 and pope.formats == {"coco_pope_random.json": "columns"}
+    answers = [pope.example(i).responses[0].text for i in range(3000)]
+    assert answers.count("yes") == answers.count("no") == 1500 and len(pope.example(0).images) == 1
+    amber = load_rows(DataConfig(source=str(SHARED / "amber" / "query" / "query_generative.json")))
+    prompt = amber.example(0)
+    assert (
+        len(amber) == 1004 and not prompt.responses and prompt.prompt[0]["content"][1]["text"] == "Describe this image."
+    )
+
+
 def test_rows_in_order_are_read_front_to_back_and_bad_ones_are_errors(folder):
     (folder / "rows.jsonl").write_text('{"question": "0?"}\nno json\n{"question": "2?"}\n{"question": "3?"}\n')
     rows = load_rows(DataConfig(source=str(folder / "rows.jsonl")))

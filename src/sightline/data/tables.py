@@ -55,7 +55,12 @@ class Parquet(Table):
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if self._indexed is None:
-            self._indexed = Undecoded(datasets.Dataset.from_parquet(str(self.path)))
+            try:
+                self._indexed = Undecoded(datasets.Dataset.from_parquet(str(self.path)))
+            except (OSError, pa.ArrowException, datasets.exceptions.DatasetsError) as error:
+                raise DataError(
+                    f"{self.path}: not all of its rows can be read ({error}). Write or download the file again."
+                ) from error
         return self._indexed[index]
 
     def reader(self, state: State) -> "ParquetReader":
