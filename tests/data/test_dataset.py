@@ -11,7 +11,7 @@ from tests.data.processors import CHATML, llava
 from torch.utils.data import DataLoader
 
 from sightline.config.data import DataConfig
-from sightline.data.dataset import BadRow, GroupDataset
+from sightline.data.dataset import BadRow, GroupDataset, Kind
 from sightline.data.holdout import split_by_picture
 from sightline.data.picture_keys import picture_keys
 from sightline.data.render import Renderer
@@ -30,7 +30,7 @@ def renderer() -> Renderer:
     return Renderer(llava())
 
 
-def dataset(rows, renderer, kind="pairs", **config) -> GroupDataset:
+def dataset(rows, renderer, kind: Kind = "pairs", **config) -> GroupDataset:
     return GroupDataset(rows, DataConfig(source="memory", **config), renderer, kind)
 
 

@@ -3,6 +3,8 @@
 import io
 import random
 import re
+from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +19,15 @@ from sightline.data.glance import SAME_HASH, Glance, glance, marks, num_differen
 from sightline.data.pictures import LazyPicture
 from sightline.data.render import Renderer
 from sightline.data.report import Report, check_rows
+from sightline.data.rows import Entry
 from sightline.data.shortcuts import Shortcuts
 from sightline.data.sources import rows_of
 
 
-def report_of(*splits: list[dict], num_processes: int = 1, **examiner: object) -> Report:
-    entries = {f"split {i}": rows_of(rows, source=f"set{i}").entries() for i, rows in enumerate(splits)}
+def report_of(*splits: list[dict], num_processes: int = 1, **examiner: Any) -> Report:
+    entries: dict[str, Iterable[Entry]] = {
+        f"split {i}": rows_of(rows, source=f"set{i}").entries() for i, rows in enumerate(splits)
+    }
     return check_rows(entries, Examiner(**examiner), num_processes=num_processes)
 
 

@@ -6,6 +6,7 @@ Neither ranks nor workers change what a step sees, nothing is left over at the e
 one number and the place in the files where its block began: to resume is to read one block again.
 """
 
+import itertools
 from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -94,12 +95,13 @@ class GroupStream(Dataset):
 
     def first(self, count: int) -> Iterator[Group | BadRow]:
         """The first items of the files; where training stands does not change."""
+        return (self[entry] for entry in itertools.islice(self.entries(), count))
+
+    def entries(self) -> Iterator[Entry]:
+        """One pass over the rows in the order of the files; where training stands does not change."""
         passes = Passes(self.streams, seed=None, limit=self.config.limit)
-        for _ in range(count):
-            entry = passes.next()
-            if entry is None:
-                return
-            yield self[entry]
+        while (entry := passes.next()) is not None:
+            yield entry
 
     def loader(self, num_groups: int, *, rank: int, num_ranks: int, **options: Any) -> DataLoader:
         """Batches of `num_groups` items for one rank, each one step's, from `position` on. options: of `DataLoader`."""

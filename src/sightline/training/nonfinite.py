@@ -11,7 +11,6 @@ from torch import nn
 from sightline.data.dataset import GroupDataset
 from sightline.data.export import export
 from sightline.data.rows import Entry
-from sightline.data.sources import stream_rows
 from sightline.data.stream import GroupStream
 from sightline.objectives.objective import Objective, State
 from sightline.policy.reference import AnyReference
@@ -75,7 +74,7 @@ def names_of(groups: list[Group]) -> list[str]:
 
 def _entries(dataset: Any, wanted: set[str]) -> Iterator[Entry]:
     if isinstance(dataset, GroupStream):
-        for entry in stream_rows(dataset.config):
+        for entry in dataset.entries():
             if entry.name in wanted:
                 yield entry
                 wanted = wanted - {entry.name}
