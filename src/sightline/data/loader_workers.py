@@ -1,9 +1,14 @@
-"""How the processes start that read rows for a trainer."""
+"""How the processes start that read rows for a trainer, and how they end."""
 
+import atexit
+import multiprocessing
 import os
 import signal
 from collections.abc import Callable
 from types import FrameType
+
+END = signal.SIGUSR1
+"""What ends a worker, instead of SIGTERM."""
 
 
 class OutlivesTermination:
@@ -15,6 +20,9 @@ class OutlivesTermination:
 
     def __init__(self, start: Callable[[int], None] | None = None) -> None:
         self.start = start
+        # Called before multiprocessing's own, which was registered earlier: that one asks by SIGTERM and waits forever.
+        atexit.unregister(_end_workers)
+        atexit.register(_end_workers)
 
     def __call__(self, worker: int) -> None:
         trainer = os.getppid()
@@ -24,5 +32,13 @@ class OutlivesTermination:
                 os._exit(0)
 
         signal.signal(signal.SIGTERM, unless_alone)
+        signal.signal(END, lambda number, frame: os._exit(0))
         if self.start is not None:
             self.start(worker)
+
+
+def _end_workers() -> None:
+    """At the end of the trainer's process, for workers of a loader that nobody has closed."""
+    for process in multiprocessing.active_children():
+        if process.daemon and process.pid is not None:
+            os.kill(process.pid, END)
