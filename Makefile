@@ -31,7 +31,7 @@ test: .venv/installed-dev
 	touch $@
 
 test-vllm: .venv-vllm/installed
-	OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 .venv-vllm/bin/python -m pytest -o python_files='check_*.py' tests/vllm
+	OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -o python_files='check_*.py' tests/vllm
 
 # three seeds of the online recipes on scenes that nothing was chosen on
 full-online: .venv/installed-dev

@@ -6,15 +6,18 @@ import pytest
 import torch
 
 from sightline.config import ModelConfig
+from sightline.config.data import DataConfig
 from sightline.config.online import VLLMSamplerConfig
+from sightline.data.render import Renderer
 from sightline.errors import SamplerError
 from sightline.policy.families import family_of
 from sightline.policy.load import load_model, load_processor
+from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.sampler import SamplingSettings
 from sightline.rollouts.vllm_colocate import VLLMColocateSampler
-from tests.groups import make_group
+from sightline.types import Group
 from tests.vllm.models import save
-from tests.vllm.runs import AGREE, CASES, differences, run, steps
+from tests.vllm.runs import AGREE, CASES, differences, prompts, run, steps
 
 COLOCATE = {"mode": "colocate", "max_model_len": 512}
 
@@ -57,7 +60,8 @@ def test_a_sampler_that_kept_the_old_weights_is_caught(tmp_path: Path, model, mo
 def test_seeds_stops_bans_and_limits_are_kept(model):
     config = ModelConfig(name=str(model["smolvlm"]))
     policy, processor = load_model(config), load_processor(config)
-    groups = [make_group(processor, question=q, lengths=(), seed=i) for i, q in enumerate(["What?", "Describe it."])]
+    dataset = PromptDataset(prompts(2), DataConfig(source="rows"), Renderer(processor))
+    groups = [group for group in (dataset[i] for i in range(2)) if isinstance(group, Group)]
     sampler = VLLMColocateSampler(policy, processor, VLLMSamplerConfig(max_model_len=512), config, None)
     sampler.sync(policy)
     settings = SamplingSettings(max_new_tokens=12, temperature=1.0)
