@@ -3,13 +3,15 @@
     python -m benchmarks.data --folder /tmp/rows [--rows 83000] [--keep]
 
 Prints rows a CPU second and peak memory of `sightline data check` without token counts; CPU time and size of the token
-cache; and how long a run on the cached set takes until its first batch of groups. Every row's file is different (a few
+cache; how long a run on the cached set takes until its first batch of groups; and how fast one process reads the rows
+as a stream (nothing tokenised), and goes on near their end. Every row's file is different (a few
 hundred photographs, each copy with a comment of its own), so nothing is saved by having seen a picture before. CPU
 seconds, so that a busy machine does not change the figures; docs/data.md has what was measured, and where.
 """
 
 import argparse
 import io
+import itertools
 import json
 import os
 import random
@@ -27,7 +29,7 @@ from PIL import Image
 
 WORDS = ["the", "a", "red", "blue", "cup", "table", "behind", "left", "right", "person", "street", "holding", "two"]
 NUM_PHOTOGRAPHS = 300
-STEPS = ("check", "tokenise", "start")
+STEPS = ("check", "tokenise", "start", "stream")
 
 
 def main() -> None:
@@ -46,7 +48,7 @@ def main() -> None:
     print(f"{options.rows:,} rows, {source.stat().st_size / 1e9:.2f} GB", flush=True)
     caches = {"SIGHTLINE_CACHE": str(options.folder / "cache"), "HF_DATASETS_CACHE": str(options.folder / "datasets")}
     # once in a process each, for its peak memory; `start` a second time finds everything in place
-    for step in (*STEPS, "start"):
+    for step in (*STEPS[:3], "start", "stream"):
         command = [sys.executable, "-m", "benchmarks.data", "--folder", str(options.folder), "--step", step]
         done = subprocess.run(command, env={**os.environ, **caches}, stdout=subprocess.PIPE, text=True, check=True)
         print(f"{step:9}", done.stdout.strip().splitlines()[-1], flush=True)
@@ -97,7 +99,7 @@ def measure(step: str, folder: Path) -> dict[str, float | int | str]:
 
     torch.set_num_threads(1)
     began, began_cpu = time.perf_counter(), time.process_time()
-    found = {"check": check, "tokenise": tokenise, "start": start}[step](folder)
+    found = {"check": check, "tokenise": tokenise, "start": start, "stream": stream}[step](folder)
     cpu = time.process_time() - began_cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     figures = {"seconds": round(time.perf_counter() - began, 1), "cpu_seconds": round(cpu, 1), "peak_mb": round(peak)}
@@ -137,6 +139,7 @@ def dataset(folder: Path):
 def tokenise(folder: Path) -> dict:
     """The token cache, made in one process with LLaVA-1.5's picture size: 576 picture tokens a row."""
     groups = dataset(folder)
+    assert groups.cache is not None
     size, source = groups.cache.path.stat().st_size, (folder / "rows.parquet").stat().st_size
     mean = float(groups.cache.lengths.mean())
     return {
@@ -152,6 +155,32 @@ def start(folder: Path) -> dict:
     groups = dataset(folder)
     first = [groups[i] for i in np.random.default_rng(0).integers(0, len(groups), 8)]
     return {"groups": len(groups), "tokens_of_first_batch": sum(group.num_tokens for group in first)}
+
+
+def stream(folder: Path) -> dict:
+    """One pass in the shuffled order of a run, and from a checkpoint four steps of eight rows before its end."""
+    from sightline.config import DataConfig
+    from sightline.data.render import Renderer
+    from sightline.data.sources import streams_of
+    from sightline.data.stream import GroupStream
+
+    config = DataConfig(source=str(folder / "rows.parquet"), streaming=True)
+
+    def begin() -> GroupStream:
+        stream = GroupStream(streams_of(config), config, Renderer(processor()), "pairs", seed=0)
+        stream.loader(8, rank=0, num_ranks=1)
+        return stream
+
+    whole = begin()
+    num_rows = pq.read_metadata(folder / "rows.parquet").num_rows
+    names = [entry.name for entry in itertools.islice(whole.order(), num_rows)]
+    step = num_rows // 8 - 4
+    resumed = begin()
+    resumed.load(json.loads(json.dumps(whole.state(step))), step)
+    began = time.process_time()
+    following = next(resumed.order()).name
+    assert following == names[8 * step] and len(set(names)) == num_rows
+    return {"rows": num_rows, "resume_cpu_seconds": round(time.process_time() - began, 2)}
 
 
 def processor():
