@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-vllm full-online lint types contracts docs notebooks format bench full clean
+.PHONY: quickstart test test-vllm full-online full-recipes lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -37,7 +37,10 @@ test-vllm: .venv-vllm/installed
 full-online: .venv/installed-dev
 	$(BIN)/pytest -o python_files='check_*.py' tests/full/check_online_recipes.py
 
-full: full-online
+full-recipes: .venv/installed-dev
+	$(BIN)/pytest -o python_files='check_*.py' tests/full/check_recipes.py
+
+full: full-online full-recipes
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -33,14 +33,14 @@ def test_a_recipe_is_headed_by_what_a_user_needs(path):
 
 @pytest.mark.parametrize("path", REAL, ids=lambda path: path.stem)
 def test_a_heading_says_what_is_planned(path):
-    """Within a tenth: the planner's own arithmetic may become finer."""
+    """What stays for the whole run, from a config of the real shape; tests/full has the peaks to a tenth."""
     recipe: Any = load_recipe(path)
     found = PLANNED.search(path.read_text())
     assert found is not None
-    gpus = int(found[2] or 1)
+    said, gpus = float(found[1]), int(found[2] or 1)
     planned = Planned(find_config(recipe.model), usual_sizes(recipe))
-    peak = planned.estimate(recipe, gpus=gpus, sharded=gpus > 1).peak
-    assert peak / 2**30 == pytest.approx(float(found[1]), rel=0.1)
+    stays = sum(line.bytes for line in planned.static(recipe, gpus=gpus, sharded=gpus > 1)) / 2**30
+    assert 0.5 * said < stays < said
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
