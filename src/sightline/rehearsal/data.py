@@ -46,7 +46,7 @@ def _held_out(val_size: float) -> float:
     """So many rows that a few are held out where the recipe holds any out."""
     if val_size == 0:
         return 0.0
-    return min(val_size, HELD_OUT) if val_size >= 1 else max(val_size, HELD_OUT / ROWS)
+    return min(val_size, float(HELD_OUT)) if val_size >= 1 else max(val_size, HELD_OUT / ROWS)
 
 
 def _is_here(source: str) -> bool:
