@@ -54,7 +54,9 @@ def compare_layouts(model: nn.Module, groups: list[Group]) -> Comparison:
     finally:
         for module in training:
             module.training = True
-    floor = SMALLEST_ALLOWED[next(family_of(model).model.get_decoder().parameters()).dtype]
+    weight = next(family_of(model).model.get_decoder().parameters())
+    autocast = torch.is_autocast_enabled(weight.device.type)
+    floor = SMALLEST_ALLOWED[torch.get_autocast_dtype(weight.device.type) if autocast else weight.dtype]
     return Comparison(
         difference=float((shared - plain).abs().max()), allowed=max(4 * float((alone - plain).abs().max()), floor)
     )

@@ -29,12 +29,11 @@ SAME_NAME = (
 def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False) -> TrainingArguments:
     """The Trainer's settings: one of its batches is this process's whole step, so its own accumulation stays 1."""
     on_cpu = recipe.use_cpu or not torch.cuda.is_available()
-    bf16 = recipe.bf16 if recipe.bf16 is not None else not on_cpu and torch.cuda.is_bf16_supported()
     return TrainingArguments(
         output_dir=recipe.output_dir,
         **{name: getattr(recipe, name) for name in SAME_NAME if name != "use_cpu"},
         use_cpu=on_cpu,
-        bf16=bf16,
+        bf16=uses_bf16(recipe),
         per_device_train_batch_size=recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps,
         per_device_eval_batch_size=recipe.per_device_eval_batch_size or recipe.per_device_train_batch_size,
         gradient_accumulation_steps=1,
@@ -54,3 +53,9 @@ def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False)
         ddp_broadcast_buffers=False,  # a collective inside a forward, which may run out of memory
         ddp_find_unused_parameters=not (recipe.model.freeze_vision and recipe.model.freeze_projector),
     )
+
+
+def uses_bf16(recipe: Recipe) -> bool:
+    """Whether forwards run under bfloat16 autocast: as the recipe says, else where the GPU has it."""
+    on_gpu = not recipe.use_cpu and torch.cuda.is_available()
+    return recipe.bf16 if recipe.bf16 is not None else on_gpu and torch.cuda.is_bf16_supported()

@@ -24,7 +24,7 @@ from sightline.policy.load import load_model, load_processor, trainable_summary,
 from sightline.policy.lora import add_lora
 from sightline.policy.recompute import recompute
 from sightline.policy.reference import Reference, build_reference
-from sightline.training.arguments import training_arguments
+from sightline.training.arguments import training_arguments, uses_bf16
 from sightline.training.checkpoints import last_checkpoint, named_checkpoint
 from sightline.training.finish import finish, read_card
 from sightline.training.layout_choice import choose_layout
@@ -96,7 +96,9 @@ def train(
     policy = prepare(model, recipe)
     console.print(describe_trainable(policy), highlight=False)
     family = family_of(policy)
-    layout, reason = choose_layout(policy, family, rows.train, wanted=recipe.layout)
+    # as in training: a frozen tower in bfloat16 and a trained projector in float32 meet under autocast only
+    with torch.autocast(device(recipe).type, torch.bfloat16, enabled=uses_bf16(recipe)):
+        layout, reason = choose_layout(policy, family, rows.train, wanted=recipe.layout)
     console.print(reason, highlight=False)
     reference = build_reference(
         policy, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
