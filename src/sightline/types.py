@@ -152,6 +152,7 @@ class LogProbs:
     logp[t] is in nats; response[t] in 0…R−1; response_group[r] in 0…num_groups−1, responses of a group adjacent and in
     the group's order. weight 0 marks tokens that are not targets. Optional per token: entropy (nats), top1 (the target
     was the most likely token), mean_logit (mean over the vocabulary), log_sum_sq = log Σ p² (WPO, arXiv:2406.11827).
+    router_loss: what a mixture of experts adds to any loss, its coefficient included; differentiable.
     """
 
     logp: Float[Tensor, " targets"]
@@ -163,6 +164,7 @@ class LogProbs:
     top1: Bool[Tensor, " targets"] | None = None
     mean_logit: Float[Tensor, " targets"] | None = None
     log_sum_sq: Float[Tensor, " targets"] | None = None
+    router_loss: Float[Tensor, ""] | None = None
 
     @property
     def num_responses(self) -> int:

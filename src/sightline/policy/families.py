@@ -5,7 +5,7 @@ from torch import nn
 from sightline.policy.family import Family
 from sightline.policy.gemma import Gemma3Family, PaliGemmaFamily
 from sightline.policy.mllama import MllamaFamily
-from sightline.policy.qwen import DeepstackFamily, HybridFamily, QwenFamily
+from sightline.policy.qwen import DeepstackFamily, ExpertsFamily, HybridFamily, QwenFamily
 from sightline.policy.unwrap import unwrap
 
 FAMILIES: dict[str, type[Family]] = {
@@ -21,6 +21,7 @@ FAMILIES: dict[str, type[Family]] = {
     "qwen2_vl": QwenFamily,
     "qwen3_5": HybridFamily,
     "qwen3_vl": DeepstackFamily,
+    "qwen3_vl_moe": ExpertsFamily,
     "smolvlm": Family,
 }
 """By the `model_type` of config.json."""

@@ -20,7 +20,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPooling
 from sightline.errors import ModelError
 from sightline.layout import visible
 from sightline.layout.grid import stack_rows
-from sightline.policy import attention
+from sightline.policy import attention, flex
 from sightline.types import Batch, Group
 
 Pieces = dict[str, Tensor]
@@ -62,6 +62,13 @@ class Family:
     def softcap(self) -> float | None:
         """Cap that the model's own forward applies behind its head."""
         return None
+
+    @property
+    def router_coefficient(self) -> float:
+        """What the load-balancing loss of a mixture of experts is multiplied by; 0 for a model without."""
+        if not hasattr(self.text_config, "output_router_logits"):
+            return 0.0
+        return getattr(self.text_config, "router_aux_loss_coef", 0.0)
 
     # the parts of the model
 
@@ -229,7 +236,9 @@ class Family:
         last_layer = self.text_config.num_hidden_layers - 1
         return attention.spans_of(batch, last_layer) if in_reach and not drops else None
 
-    def _mask(self, batch: Batch, window: int | None) -> Tensor:
+    def _mask(self, batch: Batch, window: int | None) -> Any:
+        if self.text_config._attn_implementation == flex.NAME:
+            return flex.block_mask(batch, window)
         return self.mask_of(visible(batch, window)[:, None])
 
     def mask_of(self, seen: Tensor) -> Tensor:

@@ -7,12 +7,14 @@ exist, and DDP, FSDP and peft see one ordinary forward, so that gradients are sy
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from sightline.errors import ModelError
 from sightline.layout import order
+from sightline.policy import flex
 from sightline.policy.families import family_of
 from sightline.policy.family import Family
 from sightline.policy.features import Features
@@ -40,6 +42,8 @@ def log_probs(
     family = family_of(model)
     prompts = order(batch)
     batch = batch.to(family.model.device)
+    if family.text_config._attn_implementation == flex.NAME:
+        batch = flex.filled_up(batch)
     in_grid = [groups[g] for g in prompts]
     if features is None:
         pictures = family.pixels(in_grid, batch)
@@ -47,6 +51,9 @@ def log_probs(
         pictures = features.family.join([features.pieces[g] for g in prompts], batch)
     # pixel inputs may repeat a grid that counts positions
     inputs = {**family.grid_inputs(batch, in_grid), **pictures}
+    trains_routers = family.router_coefficient != 0 and torch.is_grad_enabled()
+    if trains_routers:
+        inputs["output_router_logits"] = True
     with ExitStack() as stack:
         stack.enter_context(family.calling(batch, in_grid))
         if batch.position_ids is not None and not is_compiled(model):
@@ -54,7 +61,8 @@ def log_probs(
             stack.enter_context(only_what_is_read(family, batch))
         scored = stack.enter_context(_scoring(family, batch, statistics, temperature))
         output = model(input_ids=family.embedded_ids(batch), use_cache=False, **inputs)
-    return _log_probs(batch, _unaltered(output.logits, scored, family), statistics)
+    found = _log_probs(batch, _unaltered(output.logits, scored, family), statistics)
+    return replace(found, router_loss=family.router_coefficient * output.aux_loss) if trains_routers else found
 
 
 @contextmanager

@@ -183,11 +183,16 @@ def _score(
     values = (chosen - total.log(),)
     if statistics:
         assert mean_logit is not None
-        entropy = total.log() - logits.mul_(unnormalised).sum(-1) / total
-        log_sum_sq = unnormalised.square().sum(-1).log() - 2 * total.log()
+        entropy = total.log() - _row_dot(logits, unnormalised) / total
+        log_sum_sq = _row_dot(unnormalised, unnormalised).log() - 2 * total.log()
         values = (*values, entropy, top1, mean_logit, log_sum_sq)
     if slope is None:
         return values, None
     coefficients = unnormalised.div_(total.neg()[:, None])
     coefficients[rows, target] += 1
     return values, coefficients.mul_(slope) if isinstance(slope, Tensor) or slope != 1.0 else coefficients
+
+
+def _row_dot(a: Tensor, b: Tensor) -> Tensor:
+    """Σ_v a[n, v] · b[n, v], without a matrix in between."""
+    return (a[:, None, :] @ b[:, :, None])[:, 0, 0]

@@ -12,6 +12,7 @@ from sightline.config import ModelConfig
 from sightline.errors import ModelError
 from sightline.policy.attention import NAME as SHARED_PREFIX
 from sightline.policy.families import family_of
+from sightline.policy.flex import NAME as FLEX
 from sightline.policy.processor import from_pretrained, set_options
 from sightline.policy.quantize import number_of, quantization, steady
 
@@ -44,7 +45,9 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
     model, or files or weights are missing.
     """
     architecture = read_config(config)
-    attention = None if config.attn_implementation == "auto" else config.attn_implementation
+    # a tower has no use for a mask of blocks
+    language_only = config.attn_implementation in ("auto", FLEX)
+    attention = None if language_only else config.attn_implementation
     if config.random_weights:
         model: Any = AutoModelForImageTextToText.from_config(architecture, attn_implementation=attention)
     else:
@@ -54,6 +57,8 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
     shares = config.attn_implementation == "auto" and decoder.config._attn_implementation == "sdpa"
     if shares and torch.device(device).type == "cpu" and family_of(model).layout == "prefix":
         decoder.set_attn_implementation(SHARED_PREFIX)
+    if config.attn_implementation == FLEX:
+        decoder.set_attn_implementation(FLEX)
     if config.quantize == "none":
         return model.to(device).eval()
     # quantised weights are made where they stay

@@ -49,6 +49,12 @@ class DeepstackFamily(QwenFamily):
         return {"mm_encoder_outputs": {"image": output}}
 
 
+class ExpertsFamily(DeepstackFamily):
+    """Qwen3-VL with a mixture of experts: its router loss averages over the tokens of ordinary rows."""
+
+    layout = "padded"
+
+
 class HybridFamily(QwenFamily):
     """Qwen3.5: layers of linear attention know no mask, so that responses would leak into each other (error 2.4)."""
 

@@ -281,6 +281,16 @@ def qwen3_vl() -> Built:
     return hf.Qwen3VLForConditionalGeneration(config), processor
 
 
+def qwen3_vl_moe() -> Built:
+    """Qwen3-VL with four experts, of which a token takes two."""
+    tokenizer, processor = _qwen_processor(hf.Qwen3VLProcessor, 16)
+    tower = _qwen_tower(16) | {"num_position_embeddings": 64, "deepstack_visual_indexes": [0, 1]}
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": HIDDEN}
+    text = language(tokenizer, "qwen3_vl_moe_text", head_dim=16, rope_parameters=_rope(), **experts)
+    config = hf.Qwen3VLMoeConfig(text_config=text, vision_config=tower, **_qwen_ids(tokenizer))
+    return hf.Qwen3VLMoeForConditionalGeneration(config), processor
+
+
 def qwen3_5() -> Built:
     """Qwen3.5: every other layer is linear attention."""
     tokenizer, processor = _qwen_processor(hf.Qwen3VLProcessor, 16)
@@ -347,6 +357,7 @@ BUILDERS: dict[str, Callable[[], Built]] = {
     "qwen2_vl": qwen2_vl,
     "qwen3_5": qwen3_5,
     "qwen3_vl": qwen3_vl,
+    "qwen3_vl_moe": qwen3_vl_moe,
     "smolvlm": smolvlm,
 }
 """By `model_type`; PaliGemma 2 shares PaliGemma's, and `idefics2_window` has a sliding window."""

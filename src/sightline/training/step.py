@@ -22,6 +22,7 @@ from sightline.policy.reference import AnyReference
 from sightline.training.concatenate import concatenate, concatenate_references
 from sightline.training.cut import cut
 from sightline.training.metrics import Means
+from sightline.training.router_loss import with_router_loss
 from sightline.training.out_of_memory import (
     Memory,
     alone_until_it_fits,
@@ -180,7 +181,7 @@ def _accumulate(step: Step, pieces: list[list[Group]], means: Means) -> Tensor:
             policy = policy_log_probs(model, micro, settings)
             losses = objective(policy, reference_logp, extras(micro.groups, settings.device))
             loss = reduce(losses, objective.weights, counts) * settings.num_processes
-            backward(loss)
+            backward(with_router_loss(loss, policy, len(piece) / sum(map(len, pieces)), means))
         means.add(part_means(losses, counts_of(objective, piece)))
         total = total + loss.detach()
     return total
@@ -289,7 +290,9 @@ def _replay(step: Step, pieces: list[list[Group]], state: State, means: Means) -
         for index, (one, weights) in enumerate(zip(scored, gradients, strict=True)):
             with step.syncing(last=index == len(scored) - 1):
                 restore_random_state(one.random)
-                step.backward((weights * policy_log_probs(step.model, one.micro, settings).logp).sum())
+                policy = policy_log_probs(step.model, one.micro, settings)
+                share = len(pieces[index]) / sum(map(len, pieces))
+                step.backward(with_router_loss((weights * policy.logp).sum(), policy, share, means))
 
     together(settings.memory, replay)
     return loss.detach()
