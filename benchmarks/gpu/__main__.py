@@ -43,6 +43,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3, help="pairs of timed runs a setting")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--settings", nargs="+", choices=("dpo", "grpo"), default=["dpo", "grpo"])
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations, in both programs")
     parser.add_argument("--peak", type=float, help="the device's dense bfloat16 FLOP/s, where it is not known here")
     parser.add_argument("--toy", action="store_true", help="a tiny model on a CPU")
@@ -51,7 +52,7 @@ def main() -> None:
     sizes = TOY if options.toy else replace(REAL, shapes=tuple(options.shapes))
     entries = []
     for shape in sizes.shapes:
-        for setting in ("dpo", "grpo"):
+        for setting in options.settings:
             entries.append(compare(shape, setting, sizes, options))
             print(table(entries[-1]), flush=True)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -82,8 +83,9 @@ def compare(shape: str, setting: str, sizes: Sizes, options: argparse.Namespace)
     counted = {
         p: run(case_of(shape, setting, p, sizes, steps=4, count_flops=True, **recompute), options) for p in PROGRAMS
     }
-    rounds = []
-    for i in range(options.rounds if not options.toy else 1):
+    # the toy times nothing: its counted runs stand for a round
+    rounds = [counted] if options.toy else []
+    for i in range(0 if options.toy else options.rounds):
         turned = PROGRAMS[i % 2 :] + PROGRAMS[: i % 2]
         rounds.append(
             {p: run(case_of(shape, setting, p, sizes, steps=6, warmup=2, **recompute), options) for p in turned}

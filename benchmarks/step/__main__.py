@@ -71,8 +71,10 @@ def runs_of(setting: str, ledger: Ledger, options: argparse.Namespace) -> Runs:
     def run(purpose: str, program: Program, **changes: Any) -> Run:
         return ledger.measured(f"{setting} {purpose}", case_of(setting, program, toy=options.toy, **changes))
 
-    exact = {program: run("exact", program, steps=8, warmup=2, count_flops=True) for program in PROGRAMS}
-    timed = []
+    exact: dict[Program, Run] = {
+        program: run("exact", program, steps=8, warmup=2, count_flops=True) for program in PROGRAMS
+    }
+    timed: list[dict[Program, Run]] = []
     for i in range(options.rounds):
         turned = PROGRAMS[i % len(PROGRAMS) :] + PROGRAMS[: i % len(PROGRAMS)]
         timed.append({program: run(f"round {i}", program, steps=5, threads=options.threads) for program in turned})

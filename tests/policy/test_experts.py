@@ -55,5 +55,5 @@ def test_training_logs_the_router_loss_and_moves_the_routers(tiny_model, tmp_pat
     options = {"lora": None, "layout": "auto", "max_steps": 2, "reference": {"type": "frozen-copy"}}
     run(tmp_path / "dpo", tiny_model("qwen3_vl_moe"), pairs(4), **options)
     logged = curve(tmp_path / "dpo", "aux_loss")
-    # with balanced routers the loss is the number of experts a token takes, times the layers' mean
+    # with balanced routers the loss is the number of experts that a token takes
     assert len(logged) == 2 and all(value > COEFFICIENT for value in logged)

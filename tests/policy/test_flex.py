@@ -7,6 +7,7 @@ import torch
 from torch.nn.attention import flex_attention as kernel
 from transformers.integrations import flex_attention as integration
 
+from sightline.errors import ModelError
 from sightline.layout import prefix, visible
 from sightline.policy import flex
 from sightline.policy.families import family_of
@@ -31,7 +32,12 @@ def test_the_block_mask_is_the_dense_one(window: int | None, block: int) -> None
     assert torch.equal(sees(axes[0], torch.tensor(0), axes[1], axes[2]), visible(batch, window))
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen2_vl", "gemma3", "paligemma2", "idefics2_window"])
+def test_a_model_that_transformers_gives_no_flex_attention_is_refused_in_one_paragraph(loaded: Load) -> None:
+    with pytest.raises(ModelError, match="flex_attention"):
+        loaded("qwen2_vl", attn_implementation="flex_attention")
+
+
+@pytest.mark.parametrize("name", ["llava", "qwen3_vl", "gemma3", "paligemma2", "idefics2_window"])
 def test_log_probs_under_flex_attention_equal_plain_forwards(
     loaded: Load, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

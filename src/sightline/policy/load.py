@@ -58,12 +58,22 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
     if shares and torch.device(device).type == "cpu" and family_of(model).layout == "prefix":
         decoder.set_attn_implementation(SHARED_PREFIX)
     if config.attn_implementation == FLEX:
-        decoder.set_attn_implementation(FLEX)
+        _take_flex_attention(decoder, config.name)
     if config.quantize == "none":
         return model.to(device).eval()
     # quantised weights are made where they stay
     steady(model.eval())
     return model
+
+
+def _take_flex_attention(decoder: Any, name: str) -> None:
+    try:
+        decoder.set_attn_implementation(FLEX)
+    except ValueError as error:
+        raise ModelError(
+            f"`model.attn_implementation` is {FLEX!r}, which transformers does not have for the language model of "
+            f"{name!r} ({type(decoder).__name__}). Leave it out for `auto`, or take `sdpa`."
+        ) from error
 
 
 def _pretrained(

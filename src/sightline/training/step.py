@@ -22,7 +22,6 @@ from sightline.policy.reference import AnyReference
 from sightline.training.concatenate import concatenate, concatenate_references
 from sightline.training.cut import cut
 from sightline.training.metrics import Means
-from sightline.training.router_loss import with_router_loss
 from sightline.training.out_of_memory import (
     Memory,
     alone_until_it_fits,
@@ -31,6 +30,7 @@ from sightline.training.out_of_memory import (
     together,
     until_it_fits,
 )
+from sightline.training.router_loss import with_router_loss
 from sightline.types import Batch, Group, LogProbs, Loss
 
 T = TypeVar("T")
