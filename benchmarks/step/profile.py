@@ -24,7 +24,7 @@ from benchmarks.step.rows import write_rows
 from benchmarks.step.shapes import build
 from benchmarks.step.smolvlm import SMOLVLM_36M
 from sightline.policy import forward
-from sightline.training import step, trainer
+from sightline.training import online, step, trainer
 
 PARTS = ("data loading", "vision tower", "layout", "reference forward", "policy forward", "head", "objective",
          "backward", ELSEWHERE)  # fmt: skip
@@ -69,7 +69,7 @@ def book_parts(clock: OperatorClock) -> None:
         backward = clock.booked("backward", backward)
         return original(model, groups, objective, *args, backward=backward, **kwargs)
 
-    trainer.train_step = train_step
+    trainer.train_step = online.train_step = train_step
 
 
 def gemm_rate(case: Case) -> float:
