@@ -37,7 +37,7 @@ def test_a_model_that_transformers_gives_no_flex_attention_is_refused_in_one_par
         loaded("qwen2_vl", attn_implementation="flex_attention")
 
 
-@pytest.mark.parametrize("name", ["llava", "qwen3_vl", "gemma3", "paligemma2", "idefics2_window"])
+@pytest.mark.parametrize("name", ["llava", "internvl", "gemma3", "paligemma2", "idefics2_window"])
 def test_log_probs_under_flex_attention_equal_plain_forwards(
     loaded: Load, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

@@ -36,7 +36,8 @@ def test_language_targets_are_all_linear_layers_of_the_language_model_and_no_oth
     linear = {n for n, m in model.named_modules() if isinstance(m, nn.Linear) and n.startswith(prefix_name)}
     policy = add_lora(model, LoraConfig(r=2))
     assert adapted_layers(policy) == linear
-    assert len(linear) >= 14
+    # two layers; experts are stacked weights, not linear layers
+    assert len(linear) >= (8 if name == "qwen3_vl_moe" else 14)
     trained, total, by_part = trainable_summary(policy)
     assert by_part == {"language": trained}
     assert trained == sum(p.numel() for p in policy.parameters() if p.requires_grad) < total
