@@ -15,6 +15,7 @@ COMMANDS = {
     "quickstart": "the whole journey on the embedded model: pairs, DPO, report",
     "train": "train as a recipe says: RECIPE.yaml [--flags], or flags alone",
     "plan": "how much memory a recipe takes, and what makes it fit a GPU",
+    "export": "merge an adapter; a model that transformers and vLLM load",
     "generate": "answer a question about a picture",
     "evaluate": "score a model, with intervals",
     "compare": "two or more models side by side on the same questions",

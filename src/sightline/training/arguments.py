@@ -1,9 +1,15 @@
 """Recipe → transformers' `TrainingArguments`."""
 
+import difflib
+import re
+
 import torch
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
+from transformers.utils import is_bitsandbytes_available
 
 from sightline.config import Recipe
+from sightline.errors import RecipeError
 
 SAME_NAME = (
     "num_train_epochs",
@@ -24,6 +30,20 @@ SAME_NAME = (
     "seed",
     "run_name",
 )
+
+
+def check_optimizer(recipe: Recipe) -> None:
+    """Raises RecipeError for an optimizer that transformers does not know, or whose package is not installed."""
+    known = [optimizer.value for optimizer in OptimizerNames]
+    if recipe.optim not in known:
+        close = difflib.get_close_matches(recipe.optim, known, n=1)
+        hint = f"Did you mean `{close[0]}`?" if close else "Usual ones: adamw_torch, adamw_8bit, paged_adamw_8bit, sgd."
+        raise RecipeError(f"`optim: {recipe.optim}` is no optimizer of transformers'. {hint}")
+    if re.search("8bit|paged|bnb|lion", recipe.optim) and not is_bitsandbytes_available():
+        raise RecipeError(
+            f"`optim: {recipe.optim}` needs bitsandbytes, which is not installed. Install it with `pip install "
+            "'sightline[quant]'`, or use `adamw_torch`."
+        )
 
 
 def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False) -> TrainingArguments:

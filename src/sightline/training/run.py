@@ -24,7 +24,7 @@ from sightline.policy.load import load_model, load_processor, trainable_summary,
 from sightline.policy.lora import add_lora
 from sightline.policy.recompute import recompute
 from sightline.policy.reference import Reference, build_reference
-from sightline.training.arguments import training_arguments, uses_bf16
+from sightline.training.arguments import check_optimizer, training_arguments, uses_bf16
 from sightline.training.checkpoints import last_checkpoint, named_checkpoint
 from sightline.training.finish import finish, read_card
 from sightline.training.layout_choice import choose_layout
@@ -77,6 +77,7 @@ def train(
     """
     console = console or Console()
     objective = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
+    check_optimizer(recipe)
     panel = panel_of(recipe, rewards) if objective.num_responses == 0 else None
     finished = finished_run(recipe)
     if finished is not None:
