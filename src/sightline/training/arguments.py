@@ -49,7 +49,7 @@ def check_optimizer(recipe: Recipe) -> None:
 def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False) -> TrainingArguments:
     """The Trainer's settings: one of its batches is this process's whole step, so its own accumulation stays 1."""
     on_cpu = recipe.use_cpu or not torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=recipe.output_dir,
         **{name: getattr(recipe, name) for name in SAME_NAME if name != "use_cpu"},
         use_cpu=on_cpu,
@@ -73,6 +73,9 @@ def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False)
         ddp_broadcast_buffers=False,  # a collective inside a forward, which may run out of memory
         ddp_find_unused_parameters=not (recipe.model.freeze_vision and recipe.model.freeze_projector),
     )
+    # one process uses one GPU; the library would split its batches over all it sees (DataParallel)
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def uses_bf16(recipe: Recipe) -> bool:

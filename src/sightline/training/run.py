@@ -38,6 +38,7 @@ from sightline.training.rows import training_rows
 from sightline.training.run_folder import METRICS, open_run_folder
 from sightline.training.scores import attach, scores
 from sightline.training.trainer import AlignmentTrainer
+from sightline.training.world import check_engine, check_shared_folder, check_world, enter_slurm_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +76,9 @@ def train(
     rewards: functions besides `recipe.rewards`, for objectives over sampled answers.
     Raises `UserError` and its kinds for every mistake of the user's.
     """
+    enter_slurm_step()
     console = console or Console()
+    console.quiet = console.quiet or int(os.environ.get("RANK", "0")) > 0  # the first process speaks for all
     objective = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
     check_optimizer(recipe)
     panel = panel_of(recipe, rewards) if objective.num_responses == 0 else None
@@ -84,10 +87,12 @@ def train(
         console.print(f"{finished.folder} is a finished run; nothing is left to do", highlight=False)
         return finished
     processes = PartialState(cpu=device(recipe).type == "cpu")
+    check_world(processes.num_processes, recipe)
     folder = Path(recipe.output_dir)
     if processes.is_main_process:
         open_run_folder(recipe)
     processes.wait_for_everyone()
+    check_shared_folder(folder)
     checkpoint = find_checkpoint(recipe, console)
     set_seed(recipe.seed)
     processor = processor if processor is not None else load_processor(recipe.model)
@@ -131,12 +136,13 @@ def train(
     report_memory(trainer, recipe, metrics_file, console)
     if recipe.reference.type == "precomputed":
         trainer.reference = precomputed_reference(trainer, recipe, console)
+    check_engine(trainer.accelerator, recipe)
     with contextlib.closing(trainer):
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.perf_counter() - started
         if rows.eval is not None and not evaluated_at_end(trainer):
-            trainer.evaluate()
+            trainer.evaluate_at_end()
     figures = finish(trainer, folder, recipe, seconds, watching[0].watch if watching else None)
     report_skipped(trainer, console)
     console.print(f"Saved to {folder}", highlight=False)
