@@ -76,9 +76,7 @@ def train(
     rewards: functions besides `recipe.rewards`, for objectives over sampled answers.
     Raises `UserError` and its kinds for every mistake of the user's.
     """
-    enter_slurm_step()
-    console = console or Console()
-    console.quiet = console.quiet or int(os.environ.get("RANK", "0")) > 0  # the first process speaks for all
+    console = speaking_alone(console or Console())
     objective = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
     check_optimizer(recipe)
     panel = panel_of(recipe, rewards) if objective.num_responses == 0 else None
@@ -87,12 +85,7 @@ def train(
         console.print(f"{finished.folder} is a finished run; nothing is left to do", highlight=False)
         return finished
     processes = PartialState(cpu=device(recipe).type == "cpu")
-    check_world(processes.num_processes, recipe)
-    folder = Path(recipe.output_dir)
-    if processes.is_main_process:
-        open_run_folder(recipe)
-    processes.wait_for_everyone()
-    check_shared_folder(folder)
+    folder = enter_folder(recipe, processes)
     checkpoint = find_checkpoint(recipe, console)
     set_seed(recipe.seed)
     processor = processor if processor is not None else load_processor(recipe.model)
@@ -147,6 +140,24 @@ def train(
     report_skipped(trainer, console)
     console.print(f"Saved to {folder}", highlight=False)
     return RunResult(folder=folder, model=policy, processor=processor, metrics=figures, seconds=seconds)
+
+
+def speaking_alone(console: Console) -> Console:
+    """Join the world of a SLURM step; of several processes, the first speaks for all."""
+    enter_slurm_step()
+    console.quiet = console.quiet or int(os.environ.get("RANK", "0")) > 0
+    return console
+
+
+def enter_folder(recipe: Recipe, processes: PartialState) -> Path:
+    """The run's folder, opened once for all processes. Raises `UserError` where some are missing or cannot see it."""
+    check_world(processes.num_processes, recipe)
+    folder = Path(recipe.output_dir)
+    if processes.is_main_process:
+        open_run_folder(recipe)
+    processes.wait_for_everyone()
+    check_shared_folder(folder)
+    return folder
 
 
 def finished_run(recipe: Recipe) -> RunResult | None:
