@@ -29,7 +29,7 @@ def pairs(count: int, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
-def run(folder: Path, model: Path, rows: list[dict[str, Any]], **changes: Any) -> RunResult:
+def run(folder: Path, model: Path, rows: list[dict[str, Any]], /, **changes: Any) -> RunResult:
     """Train for a few steps on the CPU without workers; `changes` are recipe fields."""
     tree = {
         "model": str(model),

@@ -5,7 +5,9 @@ Nothing heavy is imported before the command is known, so that `--help` answers 
 
 import difflib
 import importlib
+import os
 import sys
+import traceback
 
 from sightline import __version__
 from sightline.cli.colour import paint
@@ -15,6 +17,7 @@ COMMANDS = {
     "quickstart": "the whole journey on the embedded model: pairs, DPO, report",
     "train": "train as a recipe says: RECIPE.yaml [--flags], or flags alone",
     "plan": "how much memory a recipe takes, and what makes it fit a GPU",
+    "export": "merge an adapter; a model that transformers and vLLM load",
     "generate": "answer a question about a picture",
     "evaluate": "score a model, with intervals",
     "compare": "two or more models side by side on the same questions",
@@ -39,16 +42,32 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return importlib.import_module(f"sightline.cli.{command_named(argv[0]).replace('-', '_')}").run(argv[1:])
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print_error(f"error: {error}")
         return 2
     except RunFailed as error:
-        print(f"stopped: {error}", file=sys.stderr)
+        print_error(f"stopped: {error}")
         return 1
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return 1
+    except Exception:
+        if "SIGHTLINE_LAUNCHED" not in os.environ:
+            raise
+        # of several processes that fail together, the first says why
+        print_error(traceback.format_exc())
+        return 1
+
+
+def print_error(message: str) -> None:
+    """On stderr; where `sightline train` started this process as one of several, it prints for all of them."""
+    if "SIGHTLINE_LAUNCHED" in os.environ:
+        from sightline.training.launcher import hand_to_launcher
+
+        if hand_to_launcher(message):
+            return
+    print(message, file=sys.stderr)
 
 
 def command_named(word: str) -> str:

@@ -30,6 +30,7 @@ def run(argv: list[str]) -> int:
         page = recipe_help(topic)
         print(paint(page if topic else page + "\n" + OWN_FLAGS))
         return 0
+    given = argv
     rehearsing, kept, argv = take_rehearse(argv)
     as_json, argv = "--json" in argv, [word for word in argv if word != "--json"]
     path = argv[0] if argv and not argv[0].startswith("-") else None
@@ -40,6 +41,11 @@ def run(argv: list[str]) -> int:
     quiet()
     from rich.console import Console
 
+    from sightline.training.launcher import launch, num_to_launch
+
+    num_processes = 1 if rehearsing else num_to_launch(recipe)
+    if num_processes > 1:
+        return launch(given, num_processes)
     console = Console(stderr=as_json)
     if rehearsing:
         result = _rehearse(recipe, kept, console)

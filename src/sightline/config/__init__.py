@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from sightline.config.combinations import refuse_reference, refuse_shared_pictures
 from sightline.config.data import DataConfig
+from sightline.config.engine import Engine
 from sightline.config.evaluation import EvaluationConfig
 from sightline.config.fit import fit_complaint
 from sightline.config.guard import GuardConfig
@@ -121,6 +122,10 @@ class Recipe:
     """Steps between checkpoints; left out: at the end only."""
     save_total_limit: int | None = Field(default=None, ge=1)
     """Checkpoints to keep."""
+    nproc_per_node: int | None = Field(default=None, ge=1)
+    """Processes that `sightline train` starts on this machine; left out: one a GPU. Launchers decide for themselves."""
+    engine: Engine = "auto"
+    """ddp: the whole model in every process; auto is the same."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     """What to do when loss, gradient or policy go wrong."""
     resume: bool | str = False

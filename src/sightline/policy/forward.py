@@ -8,9 +8,11 @@ exist, and DDP, FSDP and peft see one ordinary forward, so that gradients are sy
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
 
 from sightline.errors import ModelError
 from sightline.layout import order
@@ -98,10 +100,15 @@ def _scoring(family: Family, batch: Batch, statistics: bool, temperature: float)
             config.final_logit_softcapping = cap
 
 
+def is_plain_linear(module: nn.Module | None) -> TypeGuard[nn.Linear]:
+    """Whether it is torch's own linear layer, as it is or with its weight spread by FSDP2 (which renames its class)."""
+    return type(module) is nn.Linear or (isinstance(module, FSDPModule) and isinstance(module, nn.Linear))
+
+
 def output_head(family: Family) -> nn.Linear:
     """The model's output embedding. Raises ModelError where it is not a plain linear layer (adapted, quantised)."""
     head = family.model.get_output_embeddings()
-    if type(head) is not nn.Linear:
+    if not is_plain_linear(head):
         raise ModelError(
             f"The output embedding of this {family.name} model is a {type(head).__name__}, not a plain "
             "linear layer; log-probs are computed from its weight. Leave `lm_head` out of `lora.target_modules` (and "

@@ -59,6 +59,8 @@ def shrink(recipe: Recipe, folder: Path) -> Small:
         output_dir=str(folder / "run"),
         overwrite_output_dir=False,
         resume=False,
+        nproc_per_node=None,
+        engine="auto",
         report_to=[],
         num_train_epochs=1.0,
         max_steps=STEPS,

@@ -1,9 +1,15 @@
 """Recipe → transformers' `TrainingArguments`."""
 
+import difflib
+import re
+
 import torch
 from transformers import TrainingArguments
+from transformers.training_args import OptimizerNames
+from transformers.utils import is_bitsandbytes_available
 
 from sightline.config import Recipe
+from sightline.errors import RecipeError
 
 SAME_NAME = (
     "num_train_epochs",
@@ -26,10 +32,24 @@ SAME_NAME = (
 )
 
 
+def check_optimizer(recipe: Recipe) -> None:
+    """Raises RecipeError for an optimizer that transformers does not know, or whose package is not installed."""
+    known = [optimizer.value for optimizer in OptimizerNames]
+    if recipe.optim not in known:
+        close = difflib.get_close_matches(recipe.optim, known, n=1)
+        hint = f"Did you mean `{close[0]}`?" if close else "Usual ones: adamw_torch, adamw_8bit, paged_adamw_8bit, sgd."
+        raise RecipeError(f"`optim: {recipe.optim}` is no optimizer of transformers'. {hint}")
+    if re.search("8bit|paged|bnb|lion", recipe.optim) and not is_bitsandbytes_available():
+        raise RecipeError(
+            f"`optim: {recipe.optim}` needs bitsandbytes, which is not installed. Install it with `pip install "
+            "'sightline[quant]'`, or use `adamw_torch`."
+        )
+
+
 def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False) -> TrainingArguments:
     """The Trainer's settings: one of its batches is this process's whole step, so its own accumulation stays 1."""
     on_cpu = recipe.use_cpu or not torch.cuda.is_available()
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=recipe.output_dir,
         **{name: getattr(recipe, name) for name in SAME_NAME if name != "use_cpu"},
         use_cpu=on_cpu,
@@ -53,6 +73,9 @@ def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False)
         ddp_broadcast_buffers=False,  # a collective inside a forward, which may run out of memory
         ddp_find_unused_parameters=not (recipe.model.freeze_vision and recipe.model.freeze_projector),
     )
+    # one process uses one GPU; the library would split its batches over all it sees (DataParallel)
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def uses_bf16(recipe: Recipe) -> bool:

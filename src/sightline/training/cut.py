@@ -12,6 +12,8 @@ def cut(
     Several short groups thus share a forward that a long one fills alone. Every group is in exactly one micro-batch.
     limit: tokens that none of several groups exceeds; a longer group is alone.
     """
+    if not groups:
+        return []  # this process has none of the step's rows
     sizes = [tokens_in_grid(group, shared_prefix=shared_prefix) for group in groups]
     budget = groups_per_forward * max(sizes)
     if limit is not None:

@@ -19,6 +19,7 @@ from sightline.training.run_folder import METRICS, RUN_CARD, write_folder_into, 
 from sightline.training.scores import BEST
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch import Watch
+from sightline.training.world import check_engine
 
 REPORT = "report.html"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
@@ -29,8 +30,11 @@ def finish(
 ) -> dict[str, float]:
     """Save the model, draw curves and report, write the run card last; returns the last figure of each name."""
     if not trainer.is_world_process_zero():
+        trainer.save_model(str(folder))  # nothing is written here; engines that shard weights gather them from all
+        trainer.accelerator.wait_for_everyone()
         return {}
     write_folder_into(folder, lambda aside: trainer.save_model(str(aside)))
+    trainer.accelerator.wait_for_everyone()
     figures = {
         name: float(value)
         for line in trainer.state.log_history
@@ -56,6 +60,8 @@ def finish(
         "versions": versions(),
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() and not recipe.use_cpu else "cpu",
+        "processes": trainer.accelerator.num_processes,
+        "engine": check_engine(trainer.accelerator, recipe),
         "base_model": recipe.model.name,
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 2),

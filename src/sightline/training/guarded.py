@@ -6,16 +6,17 @@ from typing import Any
 
 from accelerate.utils import DistributedType
 from torch import nn
+from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sightline.config.guard import GuardConfig
 from sightline.errors import RunFailed, Terminated
 from sightline.objectives.objective import Objective, State
 from sightline.policy.reference import AnyReference
-from sightline.training.checkpointing import CheckpointingTrainer
 from sightline.training.guard import Collapse
 from sightline.training.metrics import Means
 from sightline.training.nonfinite import FOLDER, is_finite, names_of, offenders, write_rows
+from sightline.training.sharded import ShardedTrainer
 from sightline.training.step import StepSettings
 from sightline.training.termination import Termination
 from sightline.types import Group
@@ -23,7 +24,7 @@ from sightline.types import Group
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
 
 
-class GuardedTrainer(CheckpointingTrainer):
+class GuardedTrainer(ShardedTrainer):
     """Between the checkpoints and the objective: what happens when numbers or signals say that something is wrong.
 
     Subclasses call `begin_step` before they compute a gradient and `watch` with every line of figures.
@@ -87,6 +88,8 @@ class GuardedTrainer(CheckpointingTrainer):
     def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         """The norm, when the gradient is whole; where it or the loss is not finite, the step is not taken."""
         norm = super()._get_grad_norm(model, grad_norm)
+        if isinstance(norm, DTensor):
+            norm = norm.full_tensor()
         norm_or_zero = 0.0 if norm is None else norm  # DeepSpeed has none before its first step
         fine = is_finite(self._tr_loss) and is_finite(norm_or_zero)
         if self.settings.sum_over_processes({"wrong": 0.0 if fine else 1.0})["wrong"] == 0:

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from sightline.config.online import SamplingConfig
 from sightline.data.loader_workers import OutlivesTermination
 from sightline.errors import UserError
+from sightline.policy.sharded import gathered
 from sightline.rollouts.prompts import PromptDataset, PromptStream
 from sightline.rollouts.sampler import SamplingSettings
 from sightline.training.agreement import correction, stale
@@ -95,11 +96,14 @@ class OnlineTrainer(AlignmentTrainer):
         """
         seconds = Seconds()
         if self.reuse.is_used_up:
-            self._new_round(model, seconds)
+            with gathered(model):
+                self._new_round(model, seconds)
         model.train()
         groups = self.reuse.take()
         self.num_tokens += sum(group.num_tokens for group in groups)
         self.begin_step(groups)
+        if self._is_sharded:
+            self.spare.see(groups)
         started = time.perf_counter()
         loss = train_step(
             model,

@@ -3,10 +3,9 @@
 Half the tokens a micro-batch, twice the micro-batches; the new limit holds for the rest of the run and is saved in its
 checkpoints. With several processes no collective happens inside what may run out: gradients stay where they are
 (`no_sync`), a flag says whether any process ran out, and only then are gradients averaged. Engines that shard weights
-communicate in every forward, so that one process cannot step back alone: there running out ends the run with advice,
-and `probe` runs the longest step first.
+communicate in every forward, so that one process cannot step back alone: there running out ends the run with advice.
 
-Left out: cutting a single group (its responses) further.
+Left out: cutting a single group (its responses) further; trying the longest step first with engines that shard.
 """
 
 import gc

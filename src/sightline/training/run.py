@@ -24,7 +24,7 @@ from sightline.policy.load import load_model, load_processor, trainable_summary,
 from sightline.policy.lora import add_lora
 from sightline.policy.recompute import recompute
 from sightline.policy.reference import Reference, build_reference
-from sightline.training.arguments import training_arguments, uses_bf16
+from sightline.training.arguments import check_optimizer, training_arguments, uses_bf16
 from sightline.training.checkpoints import last_checkpoint, named_checkpoint
 from sightline.training.finish import finish, read_card
 from sightline.training.layout_choice import choose_layout
@@ -38,6 +38,7 @@ from sightline.training.rows import training_rows
 from sightline.training.run_folder import METRICS, open_run_folder
 from sightline.training.scores import attach, scores
 from sightline.training.trainer import AlignmentTrainer
+from sightline.training.world import check_engine, check_shared_folder, check_world, enter_slurm_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,18 +76,16 @@ def train(
     rewards: functions besides `recipe.rewards`, for objectives over sampled answers.
     Raises `UserError` and its kinds for every mistake of the user's.
     """
-    console = console or Console()
+    console = speaking_alone(console or Console())
     objective = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
+    check_optimizer(recipe)
     panel = panel_of(recipe, rewards) if objective.num_responses == 0 else None
     finished = finished_run(recipe)
     if finished is not None:
         console.print(f"{finished.folder} is a finished run; nothing is left to do", highlight=False)
         return finished
     processes = PartialState(cpu=device(recipe).type == "cpu")
-    folder = Path(recipe.output_dir)
-    if processes.is_main_process:
-        open_run_folder(recipe)
-    processes.wait_for_everyone()
+    folder = enter_folder(recipe, processes)
     checkpoint = find_checkpoint(recipe, console)
     set_seed(recipe.seed)
     processor = processor if processor is not None else load_processor(recipe.model)
@@ -130,16 +129,35 @@ def train(
     report_memory(trainer, recipe, metrics_file, console)
     if recipe.reference.type == "precomputed":
         trainer.reference = precomputed_reference(trainer, recipe, console)
+    check_engine(trainer.accelerator, recipe)
     with contextlib.closing(trainer):
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         seconds = time.perf_counter() - started
         if rows.eval is not None and not evaluated_at_end(trainer):
-            trainer.evaluate()
+            trainer.evaluate_at_end()
     figures = finish(trainer, folder, recipe, seconds, watching[0].watch if watching else None)
     report_skipped(trainer, console)
     console.print(f"Saved to {folder}", highlight=False)
     return RunResult(folder=folder, model=policy, processor=processor, metrics=figures, seconds=seconds)
+
+
+def speaking_alone(console: Console) -> Console:
+    """Join the world of a SLURM step; of several processes, the first speaks for all."""
+    enter_slurm_step()
+    console.quiet = console.quiet or int(os.environ.get("RANK", "0")) > 0
+    return console
+
+
+def enter_folder(recipe: Recipe, processes: PartialState) -> Path:
+    """The run's folder, opened once for all processes. Raises `UserError` where some are missing or cannot see it."""
+    check_world(processes.num_processes, recipe)
+    folder = Path(recipe.output_dir)
+    if processes.is_main_process:
+        open_run_folder(recipe)
+    processes.wait_for_everyone()
+    check_shared_folder(folder)
+    return folder
 
 
 def finished_run(recipe: Recipe) -> RunResult | None:

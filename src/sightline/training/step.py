@@ -21,6 +21,7 @@ from sightline.policy.forward import log_probs
 from sightline.policy.reference import AnyReference
 from sightline.training.concatenate import concatenate, concatenate_references
 from sightline.training.cut import cut
+from sightline.training.idle_turns import num_idle
 from sightline.training.metrics import Means
 from sightline.training.out_of_memory import (
     Memory,
@@ -62,6 +63,8 @@ class StepSettings:
     num_processes: int = 1
     process_index: int = 0
     temperature: float = 1.0
+    spare: Callable[[], Group] | None = None
+    """Gives a group to sit out turns with, where every forward needs all processes (weights spread over them)."""
 
     def alone(self) -> "StepSettings":
         """The same for a single process."""
@@ -173,6 +176,7 @@ def _accumulate(step: Step, pieces: list[list[Group]], means: Means) -> Tensor:
     """Forward, objective and backward of every micro-batch."""
     model, objective, reference, settings, counts, backward = step
     total = torch.zeros((), device=settings.device)
+    sit_out(step, pieces)
     for index, piece in enumerate(pieces):
         micro = micro_batch(model, piece, settings)
         # the reference goes first: its activations are gone before the policy's graph is built
@@ -185,6 +189,25 @@ def _accumulate(step: Step, pieces: list[list[Group]], means: Means) -> Tensor:
         means.add(part_means(losses, counts_of(objective, piece)))
         total = total + loss.detach()
     return total
+
+
+def sit_out(step: Step, pieces: list[list[Group]], *, reference: bool = True, train: bool = True) -> None:
+    """As many turns as the process with the most micro-batches has more than this one; they add nothing.
+
+    reference, train: whether a turn has a forward of the reference, and a backward.
+    """
+    settings = step.settings
+    if settings.spare is None:
+        return
+    idle = num_idle(len(pieces), settings.gather)
+    for index in range(idle):
+        micro = micro_batch(step.model, [settings.spare()], settings)
+        if reference:
+            reference_log_probs(step.reference, micro, settings)
+        with step.syncing(last=index == idle - 1 and not pieces), torch.set_grad_enabled(train):
+            found = policy_log_probs(step.model, micro, settings)
+            if train:
+                step.backward(0.0 * found.logp.sum())
 
 
 def with_companions(groups: list[Group]) -> list[Group]:
@@ -214,6 +237,8 @@ def part_means(losses: dict[str, Loss], counts: Counts) -> dict[str, tuple[Tenso
 
 def extras(groups: list[Group], device: torch.device) -> dict[str, Tensor]:
     """Columns with an entry for each response, such as `label` and `role`, that all of the groups have."""
+    if not groups:
+        return {}
     names = [
         name
         for name, value in groups[0].extra.items()
@@ -256,6 +281,7 @@ class Scored(NamedTuple):
 
 def _score_first(step: Step, pieces: list[list[Group]]) -> list[Scored]:
     scored = []
+    sit_out(step, pieces, train=False)
     for piece in pieces:
         micro = micro_batch(step.model, piece, step.settings)
         reference = reference_log_probs(step.reference, micro, step.settings)
@@ -269,24 +295,25 @@ def _replay(step: Step, pieces: list[list[Group]], state: State, means: Means) -
     """A step whose loss needs the whole step at once: score it, differentiate by log-prob, replay Σ g·logp."""
     settings, objective = step.settings, step.objective
     scored = together(settings.memory, lambda: _score_first(step, pieces))
-    here = concatenate([one.policy for one in scored])
+    here = concatenate([one.policy for one in scored]) if scored else None
     whole = everywhere(here, settings)
     logp = whole.logp.detach().requires_grad_()
     groups = [group for one in scored for group in one.micro.groups]
     everything = everywhere_extras(extras(groups, settings.device), settings)
     reference_here = concatenate_references([one.reference for one in scored])
-    whole_reference = everywhere(reference_here, settings) if reference_here is not None else None
+    whole_reference = everywhere(reference_here, settings) if step.reference is not None else None
     state.update(objective.update_state(state, whole, whole_reference, everything))
     losses = objective(replace(whole, logp=logp), whole_reference, everything, state)
     loss = reduce(losses, objective.weights, step.counts)
     means.add(part_means(losses, step.counts))
     (gradient,) = torch.autograd.grad(loss, logp)
     # engines average gradients over processes, and every process has the whole loss here
-    sizes = settings.gather(len(here.logp))
+    sizes = settings.gather(len(here.logp) if here is not None else 0)
     mine = gradient.split(sizes)[settings.process_index] * settings.num_processes
     gradients = mine.split([len(one.policy.logp) for one in scored])
 
     def replay() -> None:
+        sit_out(step, pieces, reference=False)
         for index, (one, weights) in enumerate(zip(scored, gradients, strict=True)):
             with step.syncing(last=index == len(scored) - 1):
                 restore_random_state(one.random)
@@ -298,24 +325,22 @@ def _replay(step: Step, pieces: list[list[Group]], state: State, means: Means) -
     return loss.detach()
 
 
-def everywhere(here: LogProbs, settings: StepSettings) -> LogProbs:
-    """The log-probs of all processes as if one had scored them, in the order of processes."""
-    if settings.num_processes == 1:
+def everywhere(here: LogProbs | None, settings: StepSettings) -> LogProbs:
+    """The log-probs of all processes as if one had scored them, in their order; None from one without rows."""
+    if settings.num_processes == 1 and here is not None:
         return here
-    tensors = {f.name: getattr(here, f.name) for f in fields(here) if isinstance(getattr(here, f.name), Tensor)}
-    sent = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-    received = settings.gather({**sent, "num_groups": here.num_groups})
-    parts = [
-        LogProbs(
-            num_groups=one["num_groups"],
-            **{name: one[name].to(settings.device) for name in tensors},
-        )
-        for one in received
-    ]
+    sent = None
+    if here is not None:
+        tensors = {f.name: getattr(here, f.name) for f in fields(here) if isinstance(getattr(here, f.name), Tensor)}
+        sent = (here.num_groups, {name: tensor.detach().cpu() for name, tensor in tensors.items()})
+    received = [one for one in settings.gather(sent) if one is not None]
+    device = settings.device
+    parts = [LogProbs(num_groups=n, **{name: v.to(device) for name, v in values.items()}) for n, values in received]
     return concatenate(parts)
 
 
 def everywhere_extras(columns: dict[str, Tensor], settings: StepSettings) -> dict[str, Tensor]:
     """The columns of all processes, in their order."""
-    received = settings.gather({name: column.cpu() for name, column in columns.items()})
-    return {name: torch.cat([one[name] for one in received]).to(settings.device) for name in columns}
+    received = [one for one in settings.gather({name: column.cpu() for name, column in columns.items()}) if one]
+    names = received[0] if received else {}
+    return {name: torch.cat([one[name] for one in received]).to(settings.device) for name in names}

@@ -3,20 +3,20 @@
 One batch of its loader is the list of groups of this process's whole optimizer step; `training.step` cuts it up.
 """
 
-import contextlib
 import time
 from collections.abc import Callable, Sized
+from dataclasses import replace
 from typing import Any
 
 import torch
 from accelerate.utils import DistributedType, gather_object
 from peft import PeftModel
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, RandomSampler, SequentialSampler
+from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 
 from sightline.config.guard import GuardConfig
-from sightline.data.dataset import BadRow
+from sightline.data.dataset import BadRow, GroupDataset
 from sightline.data.loader_workers import OutlivesTermination
 from sightline.data.stream import GroupStream
 from sightline.errors import DataError
@@ -28,6 +28,9 @@ from sightline.training.auxiliary import with_auxiliary, with_corrected
 from sightline.training.gradients import average_gradients
 from sightline.training.guarded import GuardedTrainer
 from sightline.training.held_out import HeldOut
+from sightline.training.idle_turns import Spare
+from sightline.training.layout_choice import typical_group
+from sightline.training.loader import Costs, StepBatches, StepLoader
 from sightline.training.metrics import Means, averages, device_memory
 from sightline.training.out_of_memory import Memory
 from sightline.training.step import StepSettings, train_step
@@ -49,6 +52,22 @@ def collate(items: list[Group | BadRow]) -> dict[str, list]:
 def bad_rows(item: Group | BadRow) -> tuple[BadRow, ...]:
     """The bad rows that an item is, or that were left out of it."""
     return (item,) if isinstance(item, BadRow) else item.extra.get("skipped", ())
+
+
+def row_costs(dataset: Any) -> Costs | None:
+    """Tokens of each item, where they are known before it is read: `data.cache_tokens`."""
+    groups = getattr(dataset, "dataset", dataset)
+    if not isinstance(groups, GroupDataset) or groups.cache is None:
+        return None
+    lengths = groups.cache.lengths.tolist()
+    return lengths if groups.items is None else [sum(lengths[row] for row in rows) for rows in groups.items]
+
+
+def some_group(dataset: Dataset) -> Group:
+    """Any group of the data, one with a picture if there is one among the first."""
+    group = typical_group(dataset)
+    assert group is not None, "the data has a row that is not bad"
+    return group
 
 
 class AlignmentTrainer(GuardedTrainer):
@@ -112,24 +131,44 @@ class AlignmentTrainer(GuardedTrainer):
             num_processes=self.accelerator.num_processes,
             process_index=self.accelerator.process_index,
         )
+        if self._is_sharded:
+            self.spare = Spare(lambda: some_group(train_dataset))
+            self.settings = replace(self.settings, spare=self.spare)
         self.start_guarding(guard, say)
 
-    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
-        dataset = train_dataset if train_dataset is not None else self.train_dataset
-        assert isinstance(dataset, Sized)
-        return RandomSampler(dataset) if self.shuffle else SequentialSampler(dataset)
-
     def get_train_dataloader(self) -> DataLoader:
-        """As the library's, but it draws nothing from the global random state; a stream's batches are one step each.
-
-        It would do so at the start of some epochs only (not with workers that persist), and a resumed run at others.
-        """
-        loader = (
-            super().get_train_dataloader() if self.group_stream is None else self._stream_batches(self.group_stream)
+        """Batches of whole steps: this process's share of each."""
+        if self.group_stream is not None:
+            loader = self._stream_batches(self.group_stream)
+            loader.generator = torch.Generator().manual_seed(self.args.seed)
+            loader.worker_init_fn = OutlivesTermination(loader.worker_init_fn)
+            return loader
+        dataset, size = self.train_dataset, self.args.per_device_train_batch_size
+        assert isinstance(dataset, Dataset)
+        # neighbours in a step lend each other answers (KTO), so their order is kept
+        costs = None if MISMATCHED in self.objective.roles else row_costs(dataset)
+        return self._loader(
+            dataset,
+            size,
+            seed=self.args.seed if self.shuffle else None,
+            costs=costs,
+            persistent_workers=self.args.dataloader_persistent_workers,
+            pin_memory=self.args.dataloader_pin_memory,
         )
-        loader.generator = torch.Generator().manual_seed(self.args.seed)
-        loader.worker_init_fn = OutlivesTermination(loader.worker_init_fn)
-        return loader
+
+    def _loader(
+        self,
+        dataset: Dataset,
+        size: int,
+        *,
+        seed: int | None,
+        costs: Costs | None = None,
+        **options: Any,
+    ) -> StepLoader:
+        assert isinstance(dataset, Sized)
+        world, rank = self.settings.num_processes, self.settings.process_index
+        batches = StepBatches(len(dataset), size * world, seed=seed, rank=rank, world=world, costs=costs)
+        return StepLoader(dataset, batches, collate_fn=collate, num_workers=self.args.dataloader_num_workers, **options)
 
     def _stream_batches(self, stream: GroupStream) -> DataLoader:
         """This process's share of every step; a stream shares itself among processes."""
@@ -150,13 +189,15 @@ class AlignmentTrainer(GuardedTrainer):
         model.train()
         self._take_bad_rows(inputs["bad_rows"])
         groups = self._with_auxiliary(inputs["groups"], self._lender(inputs["groups"]))
-        if not groups:
+        if self._sum_over_processes({"groups": len(groups)})["groups"] == 0:
             raise DataError(
                 f"All rows of step {self.state.global_step + 1} are bad: nothing is left to train on. Run `sightline "
                 "data check`, or give a larger `per_device_train_batch_size`."
             )
         self.num_tokens += sum(group.num_tokens for group in groups)
         self.begin_step(groups)
+        if self._is_sharded:
+            self.spare.see(groups)
         return train_step(
             model,
             groups,
@@ -196,15 +237,8 @@ class AlignmentTrainer(GuardedTrainer):
 
     def _eval_batches(self, dataset: Dataset) -> DataLoader:
         size = self.args.per_device_eval_batch_size
-        loader = DataLoader(
-            dataset,
-            # neighbours lend each other their answers: an odd batch would part two of them
-            batch_size=size + size % 2 if MISMATCHED in self.objective.roles else size,
-            collate_fn=collate,
-            num_workers=self.args.dataloader_num_workers,
-            worker_init_fn=OutlivesTermination(),
-        )
-        return self.accelerator.prepare_data_loader(loader)
+        # neighbours lend each other their answers: an odd batch would part two of them
+        return self._loader(dataset, size + size % 2 if MISMATCHED in self.objective.roles else size, seed=None)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Training logs carry the averages since the last log, by TRL's names, and peak memory."""
@@ -287,9 +321,6 @@ class AlignmentTrainer(GuardedTrainer):
             return None
         first = (dataset[index] for index in range(min(NUM_LENDERS, len(dataset))))
         return next((item for item in first if isinstance(item, Group) and item.id != groups[0].id), None)
-
-    def _no_sync(self) -> contextlib.AbstractContextManager:
-        return self.accelerator.no_sync(self.model_wrapped)
 
     def _sum_over_processes(self, counts: dict[str, float]) -> dict[str, float]:
         if self.accelerator.num_processes == 1:

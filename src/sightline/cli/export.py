@@ -1,0 +1,34 @@
+"""`sightline export RUN FOLDER [--dtype D] [--push-to-hub USER/NAME]`."""
+
+from pathlib import Path
+
+from sightline.cli.arguments import Arguments
+
+DESCRIPTION = """Merge a run's adapter into its base, check that the merged model says the same, and write model,
+processor, generation config and model card into a folder that plain transformers and vLLM load."""
+
+
+def run(argv: list[str]) -> int:
+    """Write the folder, and push it where asked."""
+    arguments = Arguments("export", DESCRIPTION)
+    arguments.add_argument("run", metavar="RUN", help="folder of a finished run, or of a peft adapter")
+    arguments.add_argument("folder", metavar="FOLDER", help="a new folder")
+    arguments.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"], help="[bfloat16]")
+    arguments.add_argument("--device", default="cpu", help="where it is merged [cpu]")
+    arguments.add_argument("--push-to-hub", metavar="USER/NAME", help="upload the folder to the hub, too")
+    arguments.add_argument("--private", action="store_true", help="as a private repository")
+    given = arguments.parse(argv)
+    if given.private and not given.push_to_hub:
+        arguments.error("--private is for --push-to-hub")
+
+    from rich.console import Console
+
+    from sightline.cli.quiet import quiet
+
+    quiet()
+    from sightline.export.export import export, push
+
+    exported = export(given.run, Path(given.folder), dtype=given.dtype, device=given.device, console=Console())
+    if given.push_to_hub:
+        print(f"Pushed to {push(exported.folder, given.push_to_hub, private=given.private)}")
+    return 0

@@ -1,0 +1,149 @@
+"""From a run's folder to a model's: merge, check, write, and push where asked."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from peft import PeftModel
+from rich.console import Console
+from transformers import PreTrainedModel, ProcessorMixin
+
+from sightline.config import ModelConfig, Recipe
+from sightline.errors import UserError
+from sightline.evaluation.models import source_of
+from sightline.export.agreement import Agreement, agreement, base_score, probe, score
+from sightline.export.card import card
+from sightline.export.merge import load_base, merged
+from sightline.policy.load import load_processor, read_config
+from sightline.policy.processor import from_pretrained
+from sightline.recipe import load_recipe
+from sightline.training.run_folder import RECIPE, RUN_CARD, explain_disk_errors
+
+Precision = Literal["bfloat16", "float16", "float32"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """Where the model is, and how far merging and rounding changed it."""
+
+    folder: Path
+    agreement: Agreement
+
+
+def export(
+    run: str, folder: Path, *, dtype: Precision = "bfloat16", device: str = "cpu", console: Console | None = None
+) -> Exported:
+    """Write the model of a run (or of a peft adapter's folder) as one that plain transformers and vLLM load.
+
+    run: a run's folder, or an adapter's. folder: a new one. Raises `UserError` and its kinds; then nothing is written.
+    """
+    console = console or Console(quiet=True)
+    source = Path(run)
+    if not source.is_dir():
+        raise UserError(f"There is no folder {run}. Give the folder of a finished run, or of a peft adapter.")
+    if folder.exists() and (folder.is_file() or any(folder.iterdir())):
+        raise UserError(f"{folder} exists already. Name a new folder to export into.")
+    recipe = load_recipe(source / RECIPE) if (source / RECIPE).is_file() else None
+    base, adapter = _base_and_adapter(run)
+    config = _model_config(recipe, base)
+    console.print(f"Loading {base}{' and its adapter' if adapter else ''}", highlight=False)
+    processor = _processor(source, config)
+    model: Any = load_base(config, device)
+    precision = getattr(torch, dtype)
+    group = probe(processor)
+    if adapter is None:
+        trained = before = score(model, group)
+        whole: PreTrainedModel = model.to(precision)
+    else:
+        policy = PeftModel.from_pretrained(model, adapter)
+        trained, before = score(policy, group), base_score(policy, group)
+        whole = merged(policy, precision)
+    checked = agreement(trained, before, score(whole, group), precision)
+    console.print(checked.sentence(), highlight=False)
+    if not checked.is_kept:
+        console.print(
+            f"Warning: {dtype} rounds away a good part of what training did. `--dtype float32` keeps it.",
+            highlight=False,
+        )
+    _write(folder, source, whole, processor, recipe, base, checked)
+    console.print(f"Saved to {folder}", highlight=False)
+    return Exported(folder=folder, agreement=checked)
+
+
+def push(folder: Path, name: str, *, private: bool) -> str:
+    """Upload an exported folder to the hub as `name`; returns its address. Raises `UserError` where that fails."""
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
+
+    api = HfApi()
+    try:
+        address = api.create_repo(name, private=private, exist_ok=True)
+        api.upload_folder(repo_id=name, folder_path=folder, commit_message="Export by Sightline")
+    except (HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(
+            f"{folder} is written, but could not be pushed to {name}: {reason} Log in with `hf auth login`, see that "
+            f"the network is there (HF_HUB_OFFLINE is not set), and push it with `hf upload {name} {folder}`."
+        ) from error
+    return str(address)
+
+
+def _base_and_adapter(run: str) -> tuple[str, str | None]:
+    """Names of the base and of the adapter's folder; a run of full weights is its own base."""
+    source = source_of(run)
+    return (run, None) if source.adapter is None else (source.base, source.adapter)
+
+
+def _model_config(recipe: Recipe | None, base: str) -> ModelConfig:
+    if recipe is None:
+        return ModelConfig(name=base)
+    revision = None if recipe.lora is None else recipe.model.revision
+    return replace(recipe.model, name=base, random_weights=False, revision=revision)
+
+
+def _processor(source: Path, config: ModelConfig) -> ProcessorMixin:
+    """The run's own, which holds the recipe's options; the base's where an adapter's folder has none."""
+    if (source / "processor_config.json").is_file() or (source / "preprocessor_config.json").is_file():
+        return from_pretrained(str(source), read_config(config), None, config.trust_remote_code)
+    return load_processor(config)
+
+
+def _write(
+    folder: Path,
+    source: Path,
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    recipe: Recipe | None,
+    base: str,
+    checked: Agreement,
+) -> None:
+    aside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(aside, ignore_errors=True)
+    with explain_disk_errors(folder.parent):
+        try:
+            aside.mkdir(parents=True)
+            model.save_pretrained(aside)
+            processor.save_pretrained(aside)
+            curves = sorted((source / "curves").glob("*.png"))
+            for curve in curves:
+                (aside / "curves").mkdir(exist_ok=True)
+                shutil.copy(curve, aside / "curves" / curve.name)
+            run = json.loads((source / RUN_CARD).read_text(encoding="utf-8")) if (source / RUN_CARD).is_file() else {}
+            text = card(
+                name=folder.name,
+                base=run.get("base_model") or base,
+                recipe=recipe,
+                run=run,
+                curves=[f"curves/{curve.name}" for curve in curves],
+                checked=checked,
+            )
+            (aside / "README.md").write_text(text, encoding="utf-8")
+            if folder.exists():
+                folder.rmdir()
+            os.replace(aside, folder)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)

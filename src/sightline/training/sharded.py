@@ -1,0 +1,120 @@
+"""The Trainer under engines that spread weights over processes: FSDP2, DeepSpeed ZeRO.
+
+Weights of a checkpoint are loaded before they are spread; each process saves its own part of the optimizer as
+safetensors. DeepSpeed keeps its own files, which are pickled: see docs/security.md.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from sightline.policy.sharded import gathered, kept_whole, layer_class
+from sightline.training.checkpointing import SCHEDULER, CheckpointingTrainer
+from sightline.training.state_file import load_state, save_state
+
+
+class ShardedTrainer(CheckpointingTrainer):
+    """What FSDP2 and DeepSpeed need to be told; nothing changes for one process and for DDP."""
+
+    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        assert self.model is not None
+        if self.is_fsdp_enabled:
+            plugin = self.accelerator.state.fsdp_plugin
+            assert plugin is not None
+            plugin.transformer_cls_names_to_wrap = [layer_class(self.model)]
+            if resume_from_checkpoint is not None:
+                self._load_whole_weights(resume_from_checkpoint)
+        with kept_whole(self.model):
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
+    def _load_whole_weights(self, checkpoint: str) -> None:
+        self.is_fsdp_enabled = False
+        try:
+            super()._load_from_checkpoint(checkpoint)
+        finally:
+            self.is_fsdp_enabled = True
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
+        if not self.is_fsdp_enabled:  # else they were loaded before they were spread
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        assert self.optimizer is not None and self.lr_scheduler is not None
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        save_state(_local(self.optimizer.state_dict()), Path(output_dir) / optimizer_file(self.args.process_index))
+        if self.args.should_save:
+            save_state(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is None or not self.is_fsdp_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        assert self.optimizer is not None and self.lr_scheduler is not None
+        state = load_state(Path(checkpoint) / optimizer_file(self.args.process_index))
+        weights = [weight for group in self.optimizer.param_groups for weight in group["params"]]
+        numbers = [number for group in state["param_groups"] for number in group["params"]]
+        for number, weight in zip(numbers, weights, strict=True):
+            own = state["state"].get(number, {})
+            state["state"][number] = {name: _like(value, weight) for name, value in own.items()}
+        self.optimizer.load_state_dict(state)
+        self.lr_scheduler.load_state_dict(load_state(Path(checkpoint) / SCHEDULER))
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
+        """As the library's, with all weights in every process: held-out rows need not come out even."""
+        assert self.model_wrapped is not None
+        with gathered(self.model_wrapped):
+            return super()._evaluate(*args, **kwargs)
+
+    def evaluate_at_end(self) -> None:
+        """The same behind the last step."""
+        assert self.model_wrapped is not None
+        with gathered(self.model_wrapped):
+            self.evaluate()
+
+    def _no_sync(self) -> AbstractContextManager:
+        """Context of every backward of a step but the last."""
+        if self.is_deepspeed_enabled:
+            return self._without_step()
+        return self.accelerator.no_sync(self.model_wrapped)
+
+    @contextmanager
+    def _without_step(self) -> Iterator[None]:
+        # accelerate has DeepSpeed take its step inside the backward that synchronises
+        self.accelerator.gradient_state._set_sync_gradients(False)
+        try:
+            yield
+        finally:
+            self.accelerator.gradient_state._set_sync_gradients(True)
+
+
+def optimizer_file(index: int) -> str:
+    """The file of a checkpoint that holds one process's part of the optimizer."""
+    return f"optimizer-{index}.safetensors"
+
+
+def _local(value: Any) -> Any:
+    """The same tree with this process's part of every spread tensor."""
+    if isinstance(value, DTensor):
+        return value.to_local()
+    if isinstance(value, dict):
+        return {key: _local(item) for key, item in value.items()}
+    return [_local(item) for item in value] if isinstance(value, list) else value
+
+
+def _like(value: Any, weight: Tensor) -> Any:
+    """A part of an optimizer's tensor, spread as its weight is; numbers such as the step count stay as they are."""
+    if not isinstance(weight, DTensor) or not isinstance(value, Tensor) or value.dim() == 0:
+        return value
+    placed = value.to(weight.to_local().device)
+    return DTensor.from_local(
+        placed, weight.device_mesh, weight.placements, shape=weight.shape, stride=weight.stride(), run_check=False
+    )

@@ -1,0 +1,118 @@
+"""The processes that train together: found, counted, and refused when there are fewer than were asked for.
+
+Seen to go wrong in silence: `torchrun` on CPUs without `use_cpu` gives as many separate trainings; `accelerate launch
+--cpu --num_processes 2` gives one process; FSDP on CPUs becomes DDP; `sbatch --ntasks 8` without `srun` runs once.
+"""
+
+import os
+import subprocess
+from collections.abc import Mapping, MutableMapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from accelerate.utils import DistributedType
+
+from sightline.config import Recipe
+from sightline.errors import RecipeError, UserError
+from sightline.training.run_folder import RECIPE
+
+PORTS = range(20000, 60000)
+
+
+def enter_slurm_step(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Inside `srun` with several tasks: what torch wants to know, from what SLURM says. Nothing elsewhere."""
+    if "RANK" in environment or int(environment.get("SLURM_STEP_NUM_TASKS", "1")) < 2:
+        return
+    job = int(environment.get("SLURM_JOB_ID", "0"))
+    environment["RANK"] = environment["SLURM_PROCID"]
+    environment["LOCAL_RANK"] = environment["SLURM_LOCALID"]
+    environment["WORLD_SIZE"] = environment["SLURM_STEP_NUM_TASKS"]
+    environment["LOCAL_WORLD_SIZE"] = environment["SLURM_STEP_TASKS_PER_NODE"].split("(")[0].split(",")[0]
+    environment.setdefault("MASTER_ADDR", _first_host(environment))
+    environment.setdefault("MASTER_PORT", str(PORTS.start + job % len(PORTS)))
+
+
+def _first_host(environment: Mapping[str, str]) -> str:
+    nodes = environment.get("SLURM_STEP_NODELIST", environment.get("SLURM_JOB_NODELIST", "localhost"))
+    if "[" not in nodes:
+        return nodes.split(",")[0]
+    listed = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+    return listed.stdout.split()[0]
+
+
+def check_world(found: int, recipe: Recipe) -> None:
+    """found: processes that work together. Raises `UserError` where others were started or asked for."""
+    for wanted, who in expected(os.environ, _command_of_parent()):
+        if wanted != found:
+            raise UserError(
+                f"{who} asked for {wanted} processes, but {found} {'trains' if found == 1 else 'train'} together: the "
+                "others would train alone or not at all, with a smaller batch than the recipe's. Start with `sightline "
+                "train RECIPE --nproc-per-node N`, `torchrun --nproc-per-node N -m sightline.cli.main train RECIPE`, "
+                "or `srun sightline train RECIPE`."
+            )
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    if recipe.nproc_per_node is not None and recipe.nproc_per_node != local:
+        raise RecipeError(
+            f"`nproc_per_node` is {recipe.nproc_per_node}, but the launcher started {local} processes on this machine. "
+            "Leave the field out: it is for `sightline train` alone."
+        )
+
+
+def expected(environment: Mapping[str, str], parent: Sequence[str]) -> list[tuple[int, str]]:
+    """How many processes there should be, and who says so. parent: the command that started this process."""
+    names = {"WORLD_SIZE": "WORLD_SIZE", "OMPI_COMM_WORLD_SIZE": "mpirun", "PMI_SIZE": "MPI"}
+    said = [(int(environment[name]), who) for name, who in names.items() if name in environment]
+    if not said and int(environment.get("SLURM_NTASKS", "1")) > 1:
+        said.append((int(environment["SLURM_NTASKS"]), "SLURM (SLURM_NTASKS)"))
+    if not said:
+        number = _asked_of_accelerate(parent)
+        said += [] if number is None else [(number, "`accelerate launch`")]
+    return said
+
+
+def check_shared_folder(folder: Path) -> None:
+    """Raises `UserError` where this process does not see the folder that the first one made."""
+    if not (folder / RECIPE).is_file():
+        raise UserError(
+            f"{folder} is not the same folder on all machines: checkpoints would be in pieces. Give --output-dir a "
+            "path on a file system that all of them share."
+        )
+
+
+def _asked_of_accelerate(command: Sequence[str]) -> int | None:
+    """`--num_processes` of an `accelerate launch`, from its flags or its config file."""
+    words = [word for part in command for word in part.split("=", 1)]
+    if "launch" not in words or not any("accelerate" in word for word in words):
+        return None
+    for flag in ("--num_processes", "--num-processes"):
+        if flag in words:
+            return int(words[words.index(flag) + 1])
+    if "--config_file" in words:
+        config = yaml.safe_load(Path(words[words.index("--config_file") + 1]).read_text())
+        return config.get("num_processes") if isinstance(config, dict) else None
+    return None
+
+
+def _command_of_parent() -> list[str]:
+    try:
+        return Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
+    except OSError:  # no /proc on this system
+        return []
+
+
+def check_engine(accelerator: Any, recipe: Recipe) -> str:
+    """The engine at work. Raises `UserError` where it is not the one that was asked for, or not proved here."""
+    kind = accelerator.distributed_type
+    asked = "fsdp2" if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" else recipe.engine
+    if asked == "fsdp2" and kind != DistributedType.FSDP:
+        raise UserError(
+            f"{asked} was asked for, but accelerate runs {kind.value} with {accelerator.num_processes} processes: FSDP "
+            "needs GPUs and a launcher."
+        )
+    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        raise UserError(
+            f"accelerate was told to run {kind.value}, whose curve is not proved equal yet. Use `distributed_type: "
+            "MULTI_GPU` (recipes/accelerate/ddp.yaml), with LoRA where the model is large."
+        )
+    return "ddp" if accelerator.num_processes > 1 else "one process"

@@ -1,0 +1,86 @@
+"""Worlds that came out smaller than asked for are refused; launchers are recognised."""
+
+import dataclasses
+import types
+
+import pytest
+import yaml
+
+from sightline.errors import UserError
+from sightline.recipe import load_recipe
+from sightline.training import world
+from sightline.training.launcher import num_to_launch
+from sightline.training.world import check_engine, check_shared_folder, check_world, enter_slurm_step, expected
+
+RECIPE = load_recipe(None, ["--use-cpu"])
+
+
+@pytest.mark.parametrize(
+    ("environment", "parent", "found"),
+    [
+        ({"WORLD_SIZE": "4"}, [], [4]),
+        ({"SLURM_NTASKS": "8"}, [], [8]),
+        ({"SLURM_NTASKS": "2", "WORLD_SIZE": "16"}, [], [16]),
+        ({"OMPI_COMM_WORLD_SIZE": "3"}, [], [3]),
+        ({}, ["python", "/bin/accelerate", "launch", "--cpu", "--num_processes", "2", "train.py"], [2]),
+        ({}, ["accelerate", "launch", "--num_processes=2", "train.py"], [2]),
+        ({}, ["python", "train.py", "--num_processes", "2"], []),
+        ({}, [], []),
+    ],
+)
+def test_how_many_processes_there_should_be_is_known_from_who_started_them(environment, parent, found):
+    assert [number for number, _ in expected(environment, parent)] == found
+
+
+def test_the_number_in_an_accelerate_config_counts(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({"num_processes": 6}))
+    assert expected({}, ["accelerate", "launch", "--config_file", str(config), "x.py"])[0][0] == 6
+
+
+def test_a_smaller_world_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UserError, match="asked for 2 processes, but 1 trains together"):
+        check_world(1, RECIPE)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    check_world(2, RECIPE)
+    with pytest.raises(UserError, match="launcher started 2"):
+        check_world(2, dataclasses.replace(RECIPE, nproc_per_node=4))
+
+
+def test_accelerate_that_started_one_process_instead_of_two_is_noticed(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(world, "_command_of_parent", lambda: ["accelerate", "launch", "--num_processes", "2"])
+    with pytest.raises(UserError, match="`accelerate launch` asked for 2"):
+        check_world(1, RECIPE)
+
+
+def test_fsdp_that_became_ddp_is_noticed(monkeypatch):
+    from accelerate.utils import DistributedType
+
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    accelerator = types.SimpleNamespace(distributed_type=DistributedType.MULTI_CPU, num_processes=2)
+    with pytest.raises(UserError, match="fsdp2 was asked for, but accelerate runs MULTI_CPU"):
+        check_engine(accelerator, RECIPE)
+
+
+def test_a_folder_that_other_machines_do_not_see_is_noticed(tmp_path):
+    with pytest.raises(UserError, match="not the same folder"):
+        check_shared_folder(tmp_path)
+
+
+def test_a_slurm_step_becomes_a_torch_world():
+    environment = {
+        "SLURM_STEP_NUM_TASKS": "16", "SLURM_PROCID": "9", "SLURM_LOCALID": "1", "SLURM_STEP_TASKS_PER_NODE": "8(x2)",
+        "SLURM_STEP_NODELIST": "alpha,beta", "SLURM_JOB_ID": "41",
+    }  # fmt: skip
+    enter_slurm_step(environment)
+    names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+    assert [environment[name] for name in names] == ["9", "1", "16", "8", "alpha", "20041"]
+
+
+def test_processes_are_started_outside_launchers_only():
+    two = dataclasses.replace(RECIPE, nproc_per_node=2)
+    assert num_to_launch(two, {}) == 2 and num_to_launch(RECIPE, {}) == 1
+    for environment in ({"RANK": "0"}, {"WORLD_SIZE": "2"}, {"SLURM_STEP_NUM_TASKS": "4"}):
+        assert num_to_launch(two, environment) == 1
