@@ -40,7 +40,7 @@ def test_a_heading_says_what_is_planned(path):
     said, gpus = float(found[1]), int(found[2] or 1)
     planned = Planned(find_config(recipe.model), usual_sizes(recipe))
     stays = sum(line.bytes for line in planned.static(recipe, gpus=gpus, sharded=gpus > 1)) / 2**30
-    assert 0.5 * said < stays < said
+    assert 0.3 * said < stays < said
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)

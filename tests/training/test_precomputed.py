@@ -148,7 +148,7 @@ def test_pictures_that_change_behind_the_rows_are_found(tmp_path, tiny_model, ro
         ({"objective": "kto"}, "answers to other prompts"),
         ({"objective": "sft"}, "has no reference"),
         ({"reference": {"type": "precomputed", "update_every": 2}}, "cannot move"),
-        ({"objective": "grpo", "rewards": ["length"]}, "samples its answers"),
+        ({"objective": {"type": "grpo", "beta": 0.04}, "rewards": ["length"]}, "samples its answers"),
         ({"data": {"source": "x.jsonl", "streaming": True}}, "streams its rows"),
         ({"reference": {"type": "auto", "path": "x"}}, "is for `reference.type: precomputed`"),
     ],

@@ -85,5 +85,5 @@ def flags_of(command: list[str]) -> list[str]:
     recipe = [f"--{name.replace('_', '-')}" for name in all_names()] if command[0] in WITH_RECIPE else []
     page = io.StringIO()
     with contextlib.redirect_stdout(page), contextlib.suppress(SystemExit):
-        importlib.import_module(f"sightline.cli.{command[0]}").run([*command[1:], "--help"])
+        importlib.import_module(f"sightline.cli.{command[0].replace('-', '_')}").run([*command[1:], "--help"])
     return list(dict.fromkeys([*FLAG.findall(page.getvalue()), *recipe]))

@@ -22,6 +22,7 @@ from sightline.rehearsal.tiny_parts import (
     clip,
     language,
     make_tokenizer,
+    others_of,
     siglip,
     template,
     token_id,
@@ -179,9 +180,9 @@ def _paligemma(text: str, **others: Any) -> Built:
     config = hf.PaliGemmaConfig(
         text_config=language(tokenizer, text, head_dim=16, vocab_size=len(tokenizer), **others),
         vision_config=siglip(),
-        image_token_id=token_id(tokenizer, "<image>"),
         projection_dim=HIDDEN,
         hidden_size=HIDDEN,
+        **others_of(image_token_id=token_id(tokenizer, "<image>")),
     )
     return hf.PaliGemmaForConditionalGeneration(config), processor
 
@@ -198,9 +199,11 @@ def gemma3() -> Built:
         text_config=language(tokenizer, "gemma3_text", head_dim=16, query_pre_attn_scalar=16, **kinds),
         vision_config=siglip(),
         mm_tokens_per_image=4,
-        image_token_id=tokenizer.image_token_id,
-        boi_token_id=tokenizer.boi_token_id,
-        eoi_token_id=tokenizer.eoi_token_id,
+        **others_of(
+            image_token_id=tokenizer.image_token_id,
+            boi_token_id=tokenizer.boi_token_id,
+            eoi_token_id=tokenizer.eoi_token_id,
+        ),
     )
     return hf.Gemma3ForConditionalGeneration(config), processor
 

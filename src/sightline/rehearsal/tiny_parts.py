@@ -91,9 +91,16 @@ def siglip() -> dict[str, Any]:
     return vision(model_type="siglip_vision_model", vision_use_head=False)
 
 
+def others_of(**names: Any) -> dict[str, Any]:
+    """Token ids that a configuration takes though its signature does not name them."""
+    return dict(names)
+
+
 def template(picture: str) -> str:
     return CHAT_TEMPLATE.replace("PICTURE", picture)
 
 
 def token_id(tokenizer: hf.PreTrainedTokenizerFast, token: str) -> int:
-    return tokenizer.convert_tokens_to_ids(token)
+    found = tokenizer.convert_tokens_to_ids(token)
+    assert isinstance(found, int)
+    return found

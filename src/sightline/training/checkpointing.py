@@ -12,7 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    Trainer,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from sightline.errors import UserError
 from sightline.training.checkpoints import ASIDE, InCheckpoint, publish, seal
@@ -86,6 +93,20 @@ class CheckpointingTrainer(Trainer):
 
     def _get_output_dir(self, trial: Any) -> str:
         return super()._get_output_dir(trial) if self._aside is None else str(self._aside)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Whole models are read as `from_pretrained` reads them: names in the file are not always those of the modules.
+
+        The library's own way skips every name that it does not know, in silence.
+        """
+        model = self.model if model is None else model
+        whole = isinstance(model, PreTrainedModel) and not self.is_fsdp_enabled and not self.is_deepspeed_enabled
+        if whole:
+            # float32 holds weights of both kinds, trained (float32) and frozen (bfloat16), without loss
+            read = type(model).from_pretrained(resume_from_checkpoint, config=model.config, dtype=torch.float32)
+            model.load_state_dict(read.state_dict(), strict=True)
+        else:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if self.is_deepspeed_enabled:

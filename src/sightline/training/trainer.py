@@ -189,7 +189,7 @@ class AlignmentTrainer(GuardedTrainer):
         model.train()
         self._take_bad_rows(inputs["bad_rows"])
         groups = self._with_auxiliary(inputs["groups"], self._lender(inputs["groups"]))
-        if self._sum_over_processes({"groups": len(groups)})["groups"] == 0:
+        if self._sum_over_processes({"groups": float(len(groups))})["groups"] == 0:
             raise DataError(
                 f"All rows of step {self.state.global_step + 1} are bad: nothing is left to train on. Run `sightline "
                 "data check`, or give a larger `per_device_train_batch_size`."
