@@ -36,7 +36,8 @@ def layers_of(model: nn.Module, *parts: str) -> dict[str, nn.Linear]:
 def test_the_language_models_layers_are_quantised_and_no_others(loaded: Load, name: str, kind: str) -> None:
     model = loaded(name, quantize=kind).model
     language = layers_of(model, "language")
-    assert len(language) >= 14 and {type(layer) for layer in language.values()} == {KINDS[kind]}
+    # two layers of at least attention; experts are one tensor, which stays as it is
+    assert len(language) >= 8 and {type(layer) for layer in language.values()} == {KINDS[kind]}
     others = layers_of(model, "vision", "projector", "head")
     assert others and {type(layer) for layer in others.values()} <= {nn.Linear, type(model.get_output_embeddings())}
     assert {layer.weight.dtype for layer in others.values()} == {torch.bfloat16}
