@@ -43,7 +43,8 @@ Counts = dict[str, float]
 class StepSettings:
     """How a step is computed; none of it changes what is computed.
 
-    autocast: context of every forward. no_sync: context of every backward without communication.
+    autocast: context of every forward; reference_autocast: of the reference's besides.
+    no_sync: context of every backward without communication.
     average_gradients: where no backward communicates (DDP), what does so at the end; None where the last one does.
     memory: how finely a step must be cut, and what happens when it runs out.
     sum_over_processes: sums counts over ranks. gather: lists an object of every rank.
@@ -55,6 +56,7 @@ class StepSettings:
     groups_per_forward: int
     device: torch.device
     autocast: Callable[[], AbstractContextManager] = nullcontext
+    reference_autocast: Callable[[], AbstractContextManager] = nullcontext
     no_sync: Callable[[], AbstractContextManager] = nullcontext
     average_gradients: Callable[[nn.Module], None] | None = None
     memory: Memory = field(default_factory=Memory)
@@ -264,7 +266,8 @@ def reference_log_probs(reference: AnyReference | None, piece: MicroBatch, setti
     """What the reference says of a micro-batch, without gradient; None without a reference."""
     if reference is None:
         return None
-    with torch.no_grad(), settings.autocast():
+    # a frozen copy is no prepared model, whose own forward brings the autocast with it
+    with torch.no_grad(), settings.autocast(), settings.reference_autocast():
         return reference.log_probs(
             piece.batch, groups=piece.groups, features=piece.features, temperature=settings.temperature
         )

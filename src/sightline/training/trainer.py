@@ -123,6 +123,7 @@ class AlignmentTrainer(GuardedTrainer):
             groups_per_forward=groups_per_forward,
             device=self.accelerator.device,
             autocast=self.compute_loss_context_manager,
+            reference_autocast=lambda: self.accelerator.autocast(),
             no_sync=self._no_sync,
             average_gradients=average_gradients if self._is_ddp else None,
             memory=Memory(sharded=self._is_sharded, any_process=self._any_process, gather=self._gather),
