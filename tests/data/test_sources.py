@@ -17,8 +17,10 @@ from torch.utils.data import Subset
 from sightline.config.data import DataConfig
 from sightline.data.defects import RowError
 from sightline.data.formats import PARSERS
+from sightline.data.hub import read_hub
 from sightline.data.jsonl import MAX_LINE, JsonLines
 from sightline.data.sources import load_rows, rows_of
+from sightline.data.tables import Streamed, Undecoded
 from sightline.errors import DataError
 
 NUM_ROWS = 10
@@ -85,6 +87,21 @@ def test_rows_pickle_for_workers(folder, name):
 def test_slices_are_taken_and_rows_keep_their_numbers(folder, split, expected):
     rows = load_rows(DataConfig(source=str(folder / "rows.jsonl"), split=split))
     assert [rows.example(i).row for i in range(len(rows))] == expected
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_hub_id_with_a_slice_is_read_by_the_library(folder, tmp_path, monkeypatch, streaming):
+    """The hub's own loader, on a repository of the same layout that lies here."""
+    data = tmp_path / "owner" / "name" / "data"
+    data.mkdir(parents=True)
+    (data / "train-00000-of-00001.parquet").write_bytes((folder / "features.parquet").read_bytes())
+    monkeypatch.chdir(tmp_path)
+    part = read_hub("owner/name", "train" if streaming else "train[:20%]", streaming=streaming)
+    assert isinstance(part.table, Streamed if streaming else Undecoded)
+    if not streaming:
+        assert len(part.table) == 2 and part.table[1]["question"] == "Question 1?"
+    with pytest.raises(DataError, match="gave no split 'nowhere'"):
+        read_hub("owner/name", "nowhere")
 
 
 def test_limit_and_splits_of_a_saved_dictionary(folder):
