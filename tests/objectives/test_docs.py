@@ -62,6 +62,17 @@ def test_equations_and_papers_stand_in_the_source(row):
     assert row[2] == "–" if paper is None else f"arXiv:{paper[1]}" in SOURCE
 
 
+def test_moving_references_load_and_their_equation_stands_in_the_source(tmp_path):
+    lines = [line for line in PAGE.splitlines() if line.startswith("| `reference:")]
+    source = Path(sightline.objectives.__file__).parents[1] / "policy" / "moving_reference.py"
+    assert len(lines) == 2
+    for line in lines:
+        recipe, equation = (cell.strip().strip("`") for cell in line.split("|")[1:3])
+        (tmp_path / "recipe.yaml").write_text(f"model: m\ndata: d\nobjective: dpo\n{recipe}\n", encoding="utf-8")
+        assert load_recipe(tmp_path / "recipe.yaml").reference.update_every
+        assert equation in source.read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("row", REFUSED, ids=lambda row: row[0])
 def test_what_the_page_calls_refused_is(row, tmp_path):
     with pytest.raises(RecipeError):

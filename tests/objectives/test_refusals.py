@@ -29,6 +29,9 @@ REFUSED = [
     (["--objective.type", "mix"], "needs `parts`"),
     (["--objective.type", "mix", "--objective.parts.sigmod", "1"], "no part `sigmod`"),
     (["--objective.type", "mix", "--objective.parts", "{dpo: -1}"], "below 0"),
+    (["--objective.type", "mix", "--objective.parts", "{dpo: .nan}"], "a number of 0 or more"),
+    (["--objective.type", "mix", "--objective.parts", "{dpo: 0, sft: 0}"], "nothing would be learned"),
+    (["--objective.type", "kto", "--reference", "precomputed"], "answers to other prompts"),
     (["--objective.type", "mix", "--objective.parts", "{ipo: {bta: 1}}"], "no option `bta`. It takes weight, beta"),
     (
         ["--objective.type", "mix", "--objective.parts", "{dpo: 1, bco_pair: 1}", "--objective.divergence", "js"],

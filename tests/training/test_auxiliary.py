@@ -57,6 +57,15 @@ def test_a_step_of_a_single_prompt_borrows_from_the_spare_one_or_is_refused():
         with_auxiliary([single], frozenset({MISMATCHED}))
 
 
+def test_a_single_row_among_two_processes_borrows_as_alone_and_the_other_goes_on():
+    single, spare = pair("a", [1], [2]), pair("b", [7], [8])
+    shares = [[(single.responses[0], single.weights[0])], []]
+    roles = frozenset({MISMATCHED})
+    (made,) = with_auxiliary([single], roles, gather=lambda _: shares, process_index=0, spare=spare)
+    assert made.responses[-1].tolist() == [7]
+    assert with_auxiliary([], roles, gather=lambda _: shares, process_index=1) == []
+
+
 def test_the_last_step_of_an_epoch_may_have_a_single_row(tmp_path, tiny_model):
     result = run(tmp_path / "run", tiny_model("llava"), pairs(5), objective="kto", max_steps=2)
     assert len(curve(result.folder)) == 2

@@ -63,9 +63,10 @@ def test_held_out_rows_have_the_figures_of_a_reference_in_memory(tmp_path, tiny_
         {"lora": {"r": 4, "init": "pissa"}},
         {"lora": {"r": 4, "use_dora": True}},
         {"objective": {"type": "mdpo"}},
+        {"objective": {"type": "ddpo"}},
         {"objective": {"type": "aot"}, "layout": "padded"},
     ],
-    ids=["all weights", "pissa", "dora", "corrupted pictures", "whole step"],
+    ids=["all weights", "pissa", "dora", "corrupted pictures", "corrected segments", "whole step"],
 )
 def test_it_is_the_same_run_as_with_a_reference_in_memory(tmp_path, tiny_model, rows, changes):
     run(tmp_path / "memory", tiny_model("llava"), rows, **changes)

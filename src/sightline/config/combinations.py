@@ -4,7 +4,7 @@ from sightline.config.data import DataConfig
 from sightline.config.model import LoraConfig, ReferenceConfig
 from sightline.config.objective import MixConfig, MPOConfig, ObjectiveConfig
 from sightline.config.online_objectives import OnlineConfig
-from sightline.config.other_objectives import MDPOConfig
+from sightline.config.other_objectives import KTOConfig, MDPOConfig
 
 
 def needs_reference(objective: ObjectiveConfig) -> bool:
@@ -24,6 +24,12 @@ def corrupts_pictures(objective: ObjectiveConfig) -> bool:
     return any(isinstance(config, MDPOConfig) for config in (objective, *parts))
 
 
+def lends_answers(objective: ObjectiveConfig) -> bool:
+    """Whether some part of the objective is KTO's, which scores answers to other prompts."""
+    parts = [part.config for part in objective.read_parts().values()] if isinstance(objective, MixConfig) else []
+    return any(isinstance(config, KTOConfig) for config in (objective, *parts))
+
+
 def refuse_reference(objective: ObjectiveConfig, reference: ReferenceConfig, lora: LoraConfig | None) -> None:
     """Raises `ValueError` for a reference where there is nothing to compare with it, for none where there is, and for
     one that cannot be or cannot move."""
@@ -37,6 +43,11 @@ def refuse_reference(objective: ObjectiveConfig, reference: ReferenceConfig, lor
         raise ValueError(
             f"`objective.type: {objective.type}` has no reference, but `reference.type` is {reference.type}. "
             "Leave `reference` out."
+        )
+    if reference.type == "precomputed" and lends_answers(objective):
+        raise ValueError(
+            f"`reference.type: precomputed` cannot serve `objective.type: {objective.type}`, which scores answers to "
+            "other prompts, drawn in each step. Use `reference.type: auto`."
         )
     if reference.update_every is not None and not needed:
         raise ValueError(

@@ -109,7 +109,8 @@ class MixConfig:
     def _parts_can_be_read(self) -> Any:
         if not self.parts:
             raise ValueError("`mix` needs `parts`, for example `parts: {sigmoid: 0.8, bco_pair: 0.2, sft: 1.0}`.")
-        self.read_parts()
+        if not any(part.weight > 0 for part in self.read_parts().values()):
+            raise ValueError("Every part of this `mix` has weight 0: nothing would be learned. Give one a weight.")
         return self
 
     def read_parts(self) -> dict[str, WeightedPart]:
@@ -121,9 +122,10 @@ class MixConfig:
             raise ValueError(f"`mix` has no part `{name}`. Known: {', '.join(PART_TYPES)}.")
         options = dict(given) if isinstance(given, dict) else {"weight": given}
         weight = TypeAdapter(float).validate_python(options.pop("weight", 1.0))
-        if weight < 0:
+        if not 0 <= weight < float("inf"):
             raise ValueError(
-                f"Part `{name}` has weight {weight}; a weight below 0 would make the loss something to raise."
+                f"Part `{name}` has weight {weight}; a weight is a number of 0 or more (below 0, the loss would be "
+                "something to raise)."
             )
         kind = PART_TYPES[name]
         shared = {key: value for key in SHARED if (value := getattr(self, key)) is not None}

@@ -132,4 +132,4 @@ class BCOConfig(UnpairedConfig):
 
     type: Literal["bco"] = "bco"
     running_shift: bool = True
-    """Subtract the running mean δ of all rewards so far; off is δ = 0."""
+    """Subtract δ, halfway between the mean rewards of the two classes over all steps so far; off is δ = 0."""

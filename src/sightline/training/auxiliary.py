@@ -74,6 +74,8 @@ def _with_mismatched(groups: list[Group], gather: Gather, process_index: int, sp
     answers = gather([(group.responses[0], group.weights[0]) for group in groups])
     everywhere = [answer for of_process in answers for answer in of_process]
     first = sum(len(of_process) for of_process in answers[:process_index])
+    if not groups:
+        return []  # a process without rows in this step takes part in the exchange alone
     if len(everywhere) == 1 and spare is not None:
         everywhere, first = [(spare.responses[0], spare.weights[0]), *everywhere], 1
     if len(everywhere) < 2:

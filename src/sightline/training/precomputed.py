@@ -23,7 +23,6 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from sightline.config import Recipe
 from sightline.errors import DataError, RecipeError
-from sightline.objectives.roles import MISMATCHED
 from sightline.training.fingerprints import fingerprints
 from sightline.training.old_log_probs import score_by_policy
 from sightline.training.progress import bar
@@ -78,9 +77,11 @@ class PrecomputedReference:
 
 
 def key_of(group: Group) -> bytes:
-    """16 bytes that change with the group's id, tokens, weights and pictures, whatever its layout."""
+    """16 bytes that change with the group's id, tokens, targets and pictures, whatever its layout."""
     digest = blake2b(group.id.encode(), digest_size=16)
-    for ids in (group.prompt_ids, *group.responses, *group.weights):
+    # which tokens are targets, not what they weigh: DDPO weighs them in each step
+    targets = [weight > 0 for weight in group.weights]
+    for ids in (group.prompt_ids, *group.responses, *targets):
         digest.update(len(ids).to_bytes(4, "little") + ids.contiguous().numpy().tobytes())
     for name in sorted(group.model_inputs):
         value = group.model_inputs[name]
@@ -181,11 +182,6 @@ def precomputed_reference(trainer: Any, recipe: Recipe, console: Console) -> Pre
     trainer: an `AlignmentTrainer` before its first step; its policy is still the reference. Every process calls this.
     Raises `RecipeError` where rows are not known before training, or the folder was computed for something else.
     """
-    if MISMATCHED in trainer.objective.roles:
-        raise RecipeError(
-            f"`reference.type: precomputed` cannot serve `objective.type: {recipe.objective.type}`, which scores "
-            "answers to other prompts, drawn in each step. Use `reference.type: auto`."
-        )
     datasets = {"train": trainer.train_dataset}
     if trainer.eval_dataset is not None:
         datasets["eval"] = trainer.eval_dataset

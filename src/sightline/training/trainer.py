@@ -226,7 +226,7 @@ class AlignmentTrainer(GuardedTrainer):
         for inputs in self._eval_batches(dataset):
             self._take_bad_rows(inputs["bad_rows"])
             groups = self._with_auxiliary(inputs["groups"], spare)
-            spare = inputs["groups"][-1] if groups else spare
+            spare = self._last_of(inputs["groups"]) or spare
             if groups:
                 held_out.add(model, groups, self.reference)
         figures = held_out.figures()
@@ -235,6 +235,13 @@ class AlignmentTrainer(GuardedTrainer):
         super().log(dict(metrics))
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _last_of(self, groups: list[Group]) -> Group | None:
+        """The last group of a batch over all processes, without its pictures; only asked where answers are lent."""
+        if MISMATCHED not in self.objective.roles:
+            return None
+        last = self._gather([replace(group, model_inputs={}) for group in groups[-1:]])
+        return next((group for of_process in reversed(last) for group in of_process), None)
 
     def _eval_batches(self, dataset: Dataset) -> DataLoader:
         size = self.args.per_device_eval_batch_size
