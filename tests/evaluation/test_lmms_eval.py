@@ -23,7 +23,7 @@ Loader.add_constructor("!function", _text)
 
 
 def test_tasks_are_exported_and_logged_samples_are_scored(tmp_path, capsys):
-    data, out = toy.write_pope(tmp_path / "pope"), tmp_path / "out"
+    data, out = toy.write_pope(tmp_path / "pope"), tmp_path / "it's: a #folder"
     command = ["evaluate", "--task", "pope", "--data", str(data)]
     assert main([*command, "--export", "lmms-eval", "--output", str(out)]) == 0
     printed = capsys.readouterr().out

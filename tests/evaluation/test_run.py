@@ -11,7 +11,7 @@ from tests.evaluation import toy
 from sightline.config import ModelConfig
 from sightline.errors import DataError
 from sightline.evaluation.models import Loaded
-from sightline.evaluation.record import read
+from sightline.evaluation.record import read, record
 from sightline.evaluation.run import evaluate, write_summary
 from sightline.evaluation.statistics import wilson
 from sightline.evaluation.summary import summarise
@@ -65,6 +65,20 @@ def test_answers_of_another_model_or_prompt_are_refused(llava: Loaded, tmp_path:
     task = replace(toy.task(1), prompt=change.get("prompt", "{question}"))
     with pytest.raises(DataError, match=r"model: m there, other now|prompt: \{question\} there, Look"):
         evaluate(*llava, task, path=path, origin=change.get("origin", {"model": "m"}))
+
+
+def test_stored_answers_are_scored_by_the_task_that_reads_them(llava: Loaded, tmp_path: Path) -> None:
+    path, task = tmp_path / "toy.jsonl", toy.task()
+    before = evaluate(*llava, task, path=path)
+    turned = replace(task, items=[replace(i, truth={"yes": "no", "no": "yes"}[i.truth]) for i in task.items])
+    after = evaluate(*llava, turned, path=path)
+    assert [r.answer for r in after] == [r.answer for r in before]
+    assert [r.scores for r in after] == [
+        record(turned, i, r.answer).scores for i, r in zip(turned.items, before, strict=True)
+    ]
+    other = replace(task, items=[replace(task.items[0], question="Is it another one?"), *task.items[1:]])
+    with pytest.raises(DataError, match="item 0-0 is to another prompt"):
+        evaluate(*llava, other, path=path)
 
 
 def test_a_damaged_row_is_named(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """The comparison page: what differs is marked, and what is shown is what was said."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from tests.evaluation import toy
 from tests.report.test_html import Checker
 
 from sightline.evaluation.record import Record, record
+from sightline.evaluation.task import Published
 from sightline.report.comparison import Piece, section, thumbnail, word_difference, write_comparison
 
 
@@ -46,6 +48,15 @@ def test_the_page_shows_every_picture_once_with_all_its_questions(tmp_path: Path
     assert "http" not in text and "Two &amp; more" in text
     assert text.count('data-right="01"') == 5
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_from_papers_stand_below_the_models(tmp_path: Path) -> None:
+    paper = Published(label="A model (a paper)", scores={"tolerant_accuracy": 88.5})
+    found = section(replace(toy.task(), published=(paper,)), {"base": answers(3)})
+    assert [row.kind for row in found.rows] == ["model", "baseline", "published"]
+    path = tmp_path / "page.html"
+    write_comparison(path, [found], ["base"], "x")
+    assert "A model (a paper)" in path.read_text() and "88.5" in path.read_text()
 
 
 def test_a_long_list_keeps_the_questions_that_the_models_differ_on() -> None:

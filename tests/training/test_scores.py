@@ -106,6 +106,7 @@ def test_limits_and_best_values_go_the_way_that_is_better():
         ({"tasks": ["scenes"], "limits": {"scenes/mentions": 1}}, "which no task here has"),
         ({"tasks": ["scens"]}, "no task 'scens'"),
         ({"best": "eval_loss"}, "`eval_steps`"),
+        ({"best": "eval_los"}, "it can watch eval_loss, eval_rewards/accuracies"),
         ({"best": "scenes/hal"}, "scores no task"),
         ({"tasks": ["scenes"], "patience": 2}, "`evaluation.best`"),
         ({"tasks": ["pope"]}, "needs `--data`|needs `data`"),
@@ -113,4 +114,5 @@ def test_limits_and_best_values_go_the_way_that_is_better():
 )
 def test_a_figure_that_the_run_will_not_have_is_refused(tmp_path, tiny_model, evaluation, reason):
     with pytest.raises(RecipeError, match=reason):
-        run(tmp_path / "run", tiny_model("llava"), pairs(4), evaluation=evaluation)
+        held_out = {"data": {"val_size": 2}, "eval_steps": 1} if evaluation.get("best") == "eval_los" else {}
+        run(tmp_path / "run", tiny_model("llava"), pairs(4), evaluation=evaluation, **held_out)

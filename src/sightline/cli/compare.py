@@ -98,7 +98,7 @@ def _answers(given: argparse.Namespace, tasks: list[Any], console: Any) -> dict[
     """Records by task and label; models are asked one after another, adapters of one base without loading it again."""
     from sightline.cli.progress import counting
     from sightline.evaluation.models import Models, source_of
-    from sightline.evaluation.record import read
+    from sightline.evaluation.record import read, rescored
     from sightline.evaluation.run import evaluate
     from sightline.evaluation.tasks.files import require_pictures
 
@@ -110,7 +110,7 @@ def _answers(given: argparse.Namespace, tasks: list[Any], console: Any) -> dict[
         written = [Path(source.base) / f"{task.name}.jsonl" for task in tasks]
         if source.adapter is None and all(path.is_file() for path in written):
             for task, path in zip(tasks, written, strict=True):
-                answers[task.name][source.label] = read(path)
+                answers[task.name][source.label] = rescored(task, read(path))
             continue
         folder = given.output / source.label
         folder.mkdir(parents=True, exist_ok=True)

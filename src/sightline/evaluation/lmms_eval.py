@@ -6,6 +6,7 @@ answers only: scorers stay here, so that figures of both are made by one scorer.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -128,4 +129,4 @@ def _yaml(task: Task, folder: Path) -> str:
         "metadata": [{"version": 1.0}],
     }
     # `!function` is a tag there, not text
-    return yaml.safe_dump(tree, sort_keys=False).replace("'!function ", "!function ").replace("'\n", "\n")
+    return re.sub(r"'!function ([\w.]+)'$", r"!function \1", yaml.safe_dump(tree, sort_keys=False), flags=re.MULTILINE)

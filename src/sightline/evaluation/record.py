@@ -44,6 +44,25 @@ def records_of(task: Task, answers: Sequence[tuple[Item, str]]) -> list[Record]:
         return list(pool.map(lambda one: record(task, *one), answers))
 
 
+def rescored(task: Task, records: Sequence[Record]) -> list[Record]:
+    """Records that were read from a file, with the scores that this task gives their answers.
+
+    Truth, synonyms or the scorer may have changed since; a judge is not asked again. Raises `DataError` where an answer
+    is to another prompt than this task's.
+    """
+    items = {item.id: item for item in task.items}
+    found = []
+    for one in records:
+        item = items.get(one.id)
+        if item is not None and one.prompt and one.prompt != task.asked(item):
+            raise DataError(
+                f"{task.name}: the stored answer to item {one.id} is to another prompt: {one.prompt[:80]!r}, not "
+                f"{task.asked(item)[:80]!r}. Write to another folder, or remove the old answers."
+            )
+        found.append(one if item is None or task.at_once > 1 else record(task, item, one.answer))
+    return found
+
+
 def append(path: Path, records: Iterable[Record], origin: dict[str, Any]) -> None:
     """Add rows to the file; `origin` (model, settings, versions) goes into each, so that a row can be told from another
     model's wherever it ends up."""

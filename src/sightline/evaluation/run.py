@@ -12,7 +12,7 @@ from transformers import ProcessorMixin
 
 from sightline.data.render import Renderer
 from sightline.evaluation.one_picture import Asked, Renders, answer, can_share
-from sightline.evaluation.record import Record, append, read, records_of
+from sightline.evaluation.record import Record, append, read, records_of, rescored
 from sightline.evaluation.summary import summarise
 from sightline.evaluation.task import Task
 from sightline.policy.families import family_of
@@ -41,7 +41,9 @@ def evaluate(
     versions, written into every row with the task's prompt and length; rows there of another origin raise `DataError`.
     """
     origin = {**(origin or {}), "prompt": task.prompt, "max_new_tokens": task.max_new_tokens}
-    done = {r.id: r for r in read(path, origin)} if path is not None else {}
+    if task.at_once > 1:
+        origin["scored_by"] = task.title  # the judge, whose grades are kept
+    done = {r.id: r for r in rescored(task, read(path, origin))} if path is not None else {}
     missing = [i for i, item in enumerate(task.items) if item.id not in done]
     for records in ask(model, processor, task, missing, batch_size=batch_size):
         if path is not None:

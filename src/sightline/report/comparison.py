@@ -17,6 +17,7 @@ from PIL import Image
 
 from sightline.evaluation.comparison import PairedTest, compare
 from sightline.evaluation.record import Record
+from sightline.evaluation.statistics import Interval
 from sightline.evaluation.summary import Summary, summarise
 from sightline.evaluation.task import OVERALL, Item, Task
 from sightline.report.contents import Column, Comparison, ModelRow
@@ -172,11 +173,15 @@ def _marked_places(text: str, phrases: Sequence[str]) -> list[tuple[int, int]]:
 
 
 def _rows(summaries: dict[str, Summary]) -> tuple[ModelRow, ...]:
-    """Models, then the constant answers; their figures are of the first model's items."""
+    """Models, then the constant answers (of the first model's items), then rows from papers."""
     first = next(iter(summaries.values()))
     models = [ModelRow(label=label, scores=dict(s.figures[OVERALL])) for label, s in summaries.items()]
     constant = [ModelRow(label=label, scores=dict(f[OVERALL]), kind="baseline") for label, f in first.baselines.items()]
-    return (*models, *constant)
+    papers = [
+        ModelRow(label=row.label, scores={n: Interval(v, v, v) for n, v in row.scores.items()}, kind="published")
+        for row in first.task.published
+    ]
+    return (*models, *constant, *papers)
 
 
 def _most_telling(task: Task, items: list[Item], by_id: list[dict[str, Record]], show: int) -> list[Item]:

@@ -153,6 +153,15 @@ def scores(recipe: Recipe, bar: ProgressBar, *, held_out: bool) -> list[Scores]:
     return [Scores(recipe, tasks, {name: which_way(name, tasks, held_out) for name in watched}, bar)]
 
 
+HELD_OUT: dict[str, Better] = {
+    "eval_loss": "lower",
+    "eval_rewards/accuracies": "higher",
+    "eval_rewards/margins": "higher",
+    "eval_mean_token_accuracy": "higher",
+}
+"""Figures of held-out rows that have a better side."""
+
+
 def which_way(name: str, tasks: Sequence[Task], held_out: bool) -> Better:
     """Whether a figure is better higher or lower. Raises `RecipeError` where the run will not have it."""
     if name.startswith("eval_"):
@@ -161,7 +170,12 @@ def which_way(name: str, tasks: Sequence[Task], held_out: bool) -> Better:
                 f"`evaluation` watches `{name}`, a figure of held-out rows, but none are evaluated while training. "
                 "Give `data.val_size` (or `data.eval_source`) and `eval_steps`."
             )
-        return "lower" if "loss" in name else "higher"
+        if name not in HELD_OUT:
+            raise RecipeError(
+                f"`evaluation` watches `{name}`. Of held-out rows it can watch {', '.join(HELD_OUT)}: of other "
+                "figures it is not said which way is better."
+            )
+        return HELD_OUT[name]
     known: dict[str, Any] = {}
     for task in tasks:
         groups = dict.fromkeys(group for item in task.items for group in item.groups)
