@@ -59,7 +59,7 @@ docs: .venv/installed-dev
 
 # runs every notebook from top to bottom; nothing is written but to a temporary folder
 notebooks: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/jupyter execute --timeout=900 notebooks/*.ipynb
+	OMP_NUM_THREADS=1 $(BIN)/jupyter execute --startup_timeout=300 --timeout=900 notebooks/*.ipynb
 
 format: .venv/installed-dev
 	$(BIN)/ruff check --fix .
