@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-vllm full-online full-recipes lint types contracts docs notebooks format bench full clean
+.PHONY: quickstart test test-gpu test-vllm full-online full-recipes lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -32,6 +32,10 @@ test: .venv/installed-dev
 
 test-vllm: .venv-vllm/installed
 	OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -o python_files='check_*.py' tests/vllm
+
+# on a machine with a CUDA device; SIGHTLINE_TEST_DEVICE=cpu runs the part of it that a CPU can
+test-gpu: .venv/installed-dev
+	$(BIN)/pytest -o python_files='check_*.py' tests/gpu
 
 # three seeds of the online recipes on scenes that nothing was chosen on
 full-online: .venv/installed-dev

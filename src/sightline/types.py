@@ -171,9 +171,14 @@ class LogProbs:
         return len(self.response_group)
 
     def per_response(self, values: Float[Tensor, " targets"]) -> Float[Tensor, " responses"]:
-        """Weighted sum of a per-token value over each response."""
-        zeros = values.new_zeros(self.num_responses)
-        return zeros.index_add(0, self.response, values * self.weight.to(values.dtype))
+        """Weighted sum of a per-token value over each response, in float64 (float32 on a device without it).
+
+        A response of 64 tokens has some −640 nats, of which float32 keeps 6e-5; differences of such sums are a loss.
+        """
+        values = values * self.weight.to(values.dtype)
+        if values.device.type != "mps":
+            values = values.double()
+        return values.new_zeros(self.num_responses).index_add(0, self.response, values)
 
     def sum(self) -> Float[Tensor, " responses"]:
         """log π(y|x) of each response: the sum over its target tokens."""

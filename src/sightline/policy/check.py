@@ -16,7 +16,7 @@ from sightline.policy.features import Features, encode
 from sightline.policy.forward import log_probs
 from sightline.types import Batch, Group
 
-SMALLEST_ALLOWED = {torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+SMALLEST_ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Log-prob differences below this are rounding, whatever two plain forwards differ by."""
 
 
