@@ -20,6 +20,7 @@ from tests.training.runs import pairs, run
 
 TRAININGS: dict[str, dict[str, Any]] = {
     "kto": {"type": "kto"},
+    "aot": {"type": "aot"},
     "mpo": {"type": "mpo", "running_shift": True},
     "sft": {"type": "sft"},
 }

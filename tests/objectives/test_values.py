@@ -208,6 +208,16 @@ def test_the_image_conditional_loss_is_log_2_when_the_picture_does_not_matter():
     assert loss(-ONE, -3 * ONE, -TWO, -TWO).item() == pytest.approx(SOFTPLUS_MINUS_1)
 
 
+def test_mdpos_terms_are_log_2_at_the_reference_and_pull_towards_the_picture_and_the_chosen_answer():
+    chosen, corrupted = (-ONE).requires_grad_(), (-3 * ONE).requires_grad_()
+    by_picture = image_conditional_loss(chosen, corrupted, -ONE, -3 * ONE, beta=0.5)
+    anchored = anchor_loss(chosen, -ONE, beta=0.5)
+    assert by_picture.item() == anchored.item() == pytest.approx(LOG2)
+    # −β·σ(0) = −¼ on the chosen answer from each term, +¼ on the same answer without its picture
+    assert [g.item() for g in torch.autograd.grad(by_picture, [chosen, corrupted])] == [-0.25, 0.25]
+    assert torch.autograd.grad(anchored, chosen)[0].item() == -0.25
+
+
 def test_the_anchor_asks_for_a_reward_above_delta():
     assert anchor_loss(-ONE, -TWO, beta=0.5).item() == pytest.approx(SOFTPLUS_MINUS_HALF)
     assert anchor_loss(-ONE, -TWO, beta=0.5, anchor=0.5).item() == pytest.approx(LOG2)
@@ -245,6 +255,20 @@ def test_bco_by_hand():
     logp, ref, desirable = labelled()
     loss = bco_loss(logp, ref, desirable, beta=0.5, shift=torch.tensor(-0.5), undesirable_weight=2.0)
     assert loss.tolist() == pytest.approx([SOFTPLUS_MINUS_1, 2 * SOFTPLUS_1])
+
+
+def test_bco_is_log_2_at_the_reference_and_pulls_by_label_also_around_a_shift():
+    logp, _, desirable = labelled()
+    moving = logp.clone().requires_grad_()
+    loss = bco_loss(moving, logp, desirable, beta=0.5, undesirable_weight=2.0)
+    assert loss.tolist() == pytest.approx([LOG2, 2 * LOG2])
+    loss.sum().backward()
+    # ∓β·σ(0), the undesirable one twice
+    assert moving.grad.tolist() == [-0.25, 0.5]
+    for shift in (-5.0, 5.0):
+        moving.grad = None
+        bco_loss(moving, logp, desirable, beta=0.5, shift=torch.tensor(shift)).sum().backward()
+        assert moving.grad[0] < 0 < moving.grad[1]
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from sightline.config import ModelConfig
 from sightline.policy.load import EMBEDDED, load_model, load_processor
 from sightline.scenes.options import SceneOptions
 from sightline.scenes.pairs import sample_pairs
-from tests.objectives.every import EVERY
+from tests.objectives.every import EVERY, build_from
 from tests.training.runs import curve, run
 
 NO_REFERENCE_LOSS = {"dft"}
@@ -41,6 +41,6 @@ def test_ten_steps_lower_the_loss(tmp_path, mistakes, name):
         assert accuracy[-1] > accuracy[0]
     else:
         assert losses[-1] < losses[0]
-    parts = EVERY[name].get("parts", {})
+    parts = build_from(EVERY[name]).parts
     for part in parts if len(parts) > 1 else ():
         assert len(curve(result.folder, f"loss/{part}")) == 10

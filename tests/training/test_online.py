@@ -280,9 +280,10 @@ def test_an_online_objective_without_rewards_is_refused_before_anything_is_loade
         train(recipe, data=[], console=Console(quiet=True))
 
 
-def test_pictures_shared_between_prompts_are_refused(tmp_path, model, rows):
-    with pytest.raises(RecipeError, match="share_pictures"):
-        run(tmp_path / "run", model, rows, data={"share_pictures": True})
+@pytest.mark.parametrize("way", ["share_pictures", "streaming"])
+def test_ways_of_reading_rows_that_prompts_cannot_have_are_refused_with_the_recipe(way):
+    with pytest.raises(RecipeError, match=f"data.{way}.*`objective.type: grpo`.*Leave it out"):
+        structure(normalise({"model": "none", "objective": "grpo", "data": {"source": "rows", way: True}}))
 
 
 def test_the_padded_layout_gives_the_same_curve(tmp_path, model, rows):

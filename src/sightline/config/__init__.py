@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from sightline.config.combinations import refuse_reference, refuse_shared_pictures
+from sightline.config.combinations import refuse_reference, refuse_rows
 from sightline.config.data import DataConfig
 from sightline.config.engine import Engine
 from sightline.config.evaluation import EvaluationConfig
@@ -138,7 +138,7 @@ class Recipe:
     @model_validator(mode="after")
     def _groups_agree(self) -> Any:
         refuse_reference(self.objective, self.reference, self.lora)
-        refuse_shared_pictures(self.objective, self.data)
+        refuse_rows(self.objective, self.data)
         return self
 
     @model_validator(mode="after")

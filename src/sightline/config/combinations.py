@@ -66,7 +66,19 @@ def refuse_reference(objective: ObjectiveConfig, reference: ReferenceConfig, lor
         )
 
 
-def refuse_shared_pictures(objective: ObjectiveConfig, data: DataConfig) -> None:
-    """Raises `ValueError` where rows are to share pictures that are corrupted row by row."""
+def refuse_rows(objective: ObjectiveConfig, data: DataConfig) -> None:
+    """Raises `ValueError` for a way of reading rows that the objective cannot have."""
     if data.share_pictures and corrupts_pictures(objective):
         raise ValueError("mDPO corrupts the picture of each row, so `data.share_pictures` has to be false.")
+    if not isinstance(objective, OnlineConfig):
+        return
+    if data.share_pictures:
+        raise ValueError(
+            f"`data.share_pictures` puts several prompts into one group, but `objective.type: {objective.type}` "
+            "samples answers to each prompt apart. Leave it out."
+        )
+    if data.streaming:
+        raise ValueError(
+            f"`data.streaming` reads rows from front to back, but `objective.type: {objective.type}` comes back to "
+            "prompts, which needs an index of them. Leave it out; `data.limit` and `split: train[:1%]` take a part."
+        )

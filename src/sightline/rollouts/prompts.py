@@ -11,7 +11,7 @@ from sightline.config.data import DataConfig
 from sightline.data.dataset import BadRow, GroupDataset
 from sightline.data.loader_workers import OutlivesTermination
 from sightline.data.render import Renderer
-from sightline.errors import DataError, RecipeError
+from sightline.errors import DataError
 from sightline.types import Group
 
 MESSAGE_COLUMNS = ("prompt", "messages", "conversations")
@@ -27,11 +27,7 @@ class PromptDataset(Dataset):
     """
 
     def __init__(self, rows: Any, config: DataConfig, renderer: Renderer) -> None:
-        if config.share_pictures:
-            raise RecipeError(
-                "`data.share_pictures` puts several prompts into one group, but answers are sampled for each prompt "
-                "apart. Leave it out."
-            )
+        assert not config.share_pictures, "the recipe refuses it: answers are sampled for each prompt apart"
         self.groups = GroupDataset(rows, config, renderer, "prompts")
 
     def __len__(self) -> int:

@@ -104,11 +104,6 @@ def streamed_rows(
             "data.streaming reads rows without counting them, so the schedule needs `max_steps`. Give the number of "
             "optimizer steps."
         )
-    if objective.num_responses == 0:
-        raise RecipeError(
-            f"`objective.type: {recipe.objective.type}` samples answers to prompts that it comes back to, which needs "
-            "an index of them. Leave data.streaming out; `data.limit` and `split: train[:1%]` take a part."
-        )
     streams = streams_of(config) if data is None else streams_in_python(data, config.system)
     first = Passes(streams, seed=None).next()
     assert first is not None, "the first pass begins with a row, or raises"
