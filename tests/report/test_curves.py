@@ -10,6 +10,7 @@ from PIL import Image
 from sightline.errors import DataError
 from sightline.report.curves import (
     CHARTS,
+    LIGHT,
     Series,
     curves_of,
     draw_contrast,
@@ -90,3 +91,21 @@ def test_smoothing_keeps_straight_lines_and_ends_and_averages_noise_away() -> No
     saw = [float(i % 2) for i in range(41)]
     assert smooth(saw, 9)[20] == pytest.approx(0.5, abs=0.06)
     assert smooth([3.0], 9) == [3.0]
+
+
+def test_a_run_has_one_colour_in_every_chart_and_none_is_left_out() -> None:
+    loss = next(chart for chart in CHARTS if chart.name == "loss")
+    logged = {"loss": Series([1, 2], [1.0, 0.5])}
+    second = draw_contrast(loss, {"dpo": {}, "grpo": logged})
+    assert (
+        second is not None and has_colour(second.light, LIGHT.lines[1]) and not has_colour(second.light, LIGHT.lines[0])
+    )
+    apart = {f"run {i}": {"loss": Series([1, 2], [float(i), float(i)])} for i in range(7)}
+    six, seven = (draw_contrast(loss, dict(list(apart.items())[:n])) for n in (6, 7))
+    assert six is not None and seven is not None and six.light != seven.light
+
+
+def has_colour(png: bytes, colour: str) -> bool:
+    wanted = tuple(bytes.fromhex(colour.removeprefix("#")))
+    colours = Image.open(BytesIO(png)).convert("RGB").getcolors(maxcolors=2**24)
+    return colours is not None and wanted in {found for _, found in colours}

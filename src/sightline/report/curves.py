@@ -42,11 +42,12 @@ class Chart:
 
 
 class Line(NamedTuple):
-    """One quantity in a chart, and its held-out twin where there is one."""
+    """One quantity in a chart, and its held-out twin where there is one. place: of its colour; its own if left out."""
 
     label: str
     train: Series
     held_out: Series | None
+    place: int | None = None
 
 
 class Curve(NamedTuple):
@@ -69,6 +70,9 @@ class Theme(NamedTuple):
 
 LIGHT = Theme("#ffffff", "#3d4451", "#e6e8ec", ("#2563eb", "#d9480f", "#0f9d74", "#8b3fd1", "#b7791f"))
 DARK = Theme("#171a21", "#b6bdc9", "#2a2f3a", ("#7aa7ff", "#ff9a66", "#4fd1a5", "#c792ea", "#e6b450"))
+
+STYLES = ("-", "-.", ":")
+"""Of lines once the colours are used up."""
 
 CHARTS = (
     Chart("loss", "Loss", (("loss", "train"),)),
@@ -178,9 +182,16 @@ def _score_charts(metrics: Mapping[str, Series]) -> list[Chart]:
 
 
 def draw_contrast(chart: Chart, runs: Mapping[str, Mapping[str, Series]]) -> Curve | None:
-    """The first metric of `chart` in several runs, one line each; None where no run logged it."""
+    """The first metric of `chart` in several runs, one line each; None where no run logged it.
+
+    A run has the same colour in every chart, also where others are missing.
+    """
     name = chart.lines[0][0]
-    lines = [Line(label, metrics[name], None) for label, metrics in runs.items() if name in metrics]
+    lines = [
+        Line(label, metrics[name], None, place)
+        for place, (label, metrics) in enumerate(runs.items())
+        if name in metrics
+    ]
     return draw(chart, lines) if lines else None
 
 
@@ -193,8 +204,10 @@ def draw(chart: Chart, lines: Sequence[Line]) -> Curve:
 def _png(chart: Chart, lines: Sequence[Line], theme: Theme) -> bytes:
     figure = Figure(figsize=(5.6, 3.2), dpi=160, facecolor=theme.page)
     axes = figure.subplots()
-    for colour, (label, train, held_out) in zip(theme.lines, lines, strict=False):
-        _draw_line(axes, colour, label, train, smoothed=chart.smoothed)
+    for own_place, (label, train, held_out, place) in enumerate(lines):
+        turn, colour_place = divmod(own_place if place is None else place, len(theme.lines))
+        colour = theme.lines[colour_place]
+        _draw_line(axes, colour, STYLES[turn % len(STYLES)], label, train, smoothed=chart.smoothed)
         if held_out is not None:
             held_label = "held-out" if label == "train" else f"{label}, held-out"
             marks = {"marker": "o", "markersize": 4.5, "markerfacecolor": theme.page, "markeredgewidth": 1.4}
@@ -203,7 +216,12 @@ def _png(chart: Chart, lines: Sequence[Line], theme: Theme) -> bytes:
         axes.axhline(chart.reference, color=theme.ink, linewidth=0.8, linestyle=":", alpha=0.7)
     if chart.limits is not None:
         axes.set_ylim(*chart.limits)
-    _dress(axes, chart.title, theme, legend=len(lines) > 1 or any(h is not None for _, _, h in lines))
+    _dress(
+        axes,
+        chart.title,
+        theme,
+        legend=len(lines) > 1 or any(line.held_out is not None or line.place is not None for line in lines),
+    )
     figure.tight_layout(pad=0.8)
     buffer = BytesIO()
     # the same numbers give the same bytes: no date, no version
@@ -211,15 +229,15 @@ def _png(chart: Chart, lines: Sequence[Line], theme: Theme) -> bytes:
     return buffer.getvalue()
 
 
-def _draw_line(axes: Axes, colour: str, label: str, train: Series, *, smoothed: bool) -> None:
+def _draw_line(axes: Axes, colour: str, style: str, label: str, train: Series, *, smoothed: bool) -> None:
     """The raw values thin and the smoothed ones on top; the raw ones alone while there are few."""
     few = len(train.values) < 12
     if few or not smoothed:
-        axes.plot(*train, color=colour, linewidth=1.7, marker="o" if few else "", markersize=3, label=label)
+        axes.plot(*train, style, color=colour, linewidth=1.7, marker="o" if few else "", markersize=3, label=label)
         return
     axes.plot(*train, color=colour, linewidth=0.8, alpha=0.28)
     window = max(5, len(train.values) // 12)
-    axes.plot(train.steps, smooth(train.values, window), color=colour, linewidth=1.9, label=label)
+    axes.plot(train.steps, smooth(train.values, window), style, color=colour, linewidth=1.9, label=label)
 
 
 def _dress(axes: Axes, title: str, theme: Theme, *, legend: bool) -> None:
