@@ -42,7 +42,7 @@ def test_a_model_without_data_holds_in_every_phase_what_the_real_one_holds(
 ):
     run = recipe(tiny_model(family_name), gradient_checkpointing=checkpointing)
     skeleton = build_skeleton(read_config(run.model), run)
-    group = family_of(skeleton).place(make_group(load_processor(run.model), lengths=(20, 30)))
+    group = family_of(skeleton.policy).place(make_group(load_processor(run.model), lengths=(20, 30)))
     foretold = measure_activations(skeleton, group, layout="prefix", autocast=None)[1]
 
     real = add_lora(load_model(run.model), LoraConfig()).train()
@@ -56,8 +56,8 @@ def test_a_model_without_data_holds_in_every_phase_what_the_real_one_holds(
 def test_trained_weights_under_autocast_are_counted_with_their_copies(tiny_model):
     run = replace(recipe(tiny_model("llava")), lora=None)
     skeleton = build_skeleton(read_config(run.model), run)
-    group = family_of(skeleton).place(make_group(load_processor(run.model), lengths=(20, 30)))
-    matrices = sum(p.numel() for layer in decoder_layers(skeleton) for p in layer.parameters() if p.ndim == 2)
+    group = family_of(skeleton.policy).place(make_group(load_processor(run.model), lengths=(20, 30)))
+    matrices = sum(p.numel() for layer in decoder_layers(skeleton.policy) for p in layer.parameters() if p.ndim == 2)
     found = measure_activations(skeleton, group, layout="prefix", autocast=torch.bfloat16)[0]
     assert found.copies == 2 * matrices
 
@@ -67,11 +67,11 @@ def test_a_layer_more_costs_what_the_one_before_it_cost(tiny_model):
     run = recipe(tiny_model("llava"))
     config = read_config(run.model)
     config.text_config.num_hidden_layers = 12
-    skeletons = [build_skeleton(config, run) for _ in range(2)]
-    group = family_of(skeletons[0]).place(make_group(load_processor(run.model), lengths=(20, 30)))
-    foretold = measure_activations(skeletons[0], group, layout="prefix", autocast=None)[0]
-    run_whole = Step(skeletons[1], group, layout="prefix", autocast=None)
-    assert foretold == run_whole.run(list(decoder_layers(skeletons[1])), 1)
+    skeleton, whole = build_skeleton(config, run), build_skeleton(config, run, whole=True).policy
+    group = family_of(whole).place(make_group(load_processor(run.model), lengths=(20, 30)))
+    foretold = measure_activations(skeleton, group, layout="prefix", autocast=None)[0]
+    run_whole = Step(whole, group, layout="prefix", autocast=None)
+    assert foretold == run_whole.run(list(decoder_layers(whole)), 1)
 
 
 @pytest.mark.parametrize(
@@ -103,13 +103,13 @@ def test_a_picture_is_prepared_as_its_processor_would(tiny_model, family_name):
     group = make_group(processor, sizes=((picture.height, picture.width),))
     for name, value in prepared.inputs.items():
         assert value.shape == group.model_inputs[name].shape, name
-    ids = torch.tensor(family_of(build_skeleton(config, recipe(model.name))).image_token_ids)
+    ids = torch.tensor(family_of(build_skeleton(config, recipe(model.name)).policy).image_token_ids)
     assert prepared.num_tokens == int(torch.isin(group.prompt_ids, ids).sum())
 
 
 def test_a_rendered_row_has_the_sizes_asked_for(tiny_model):
     run = recipe(tiny_model("llava"))
-    family = family_of(build_skeleton(read_config(run.model), run))
+    family = family_of(build_skeleton(read_config(run.model), run).policy)
     group = rendered_group(family, load_processor(run.model), Sizes(picture=Picture(56, 56), response_tokens=9))
     assert [len(response) for response in group.responses] == [9, 9]
     assert family.num_placeholders(group) == 16 and group.positions is not None

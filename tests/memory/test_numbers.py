@@ -63,3 +63,18 @@ def test_sums_by_hand_are_the_articles_nominally_and_exact_beside_them():
 )
 def test_the_nominal_number_is_that_of_the_name(name, number):
     assert nominal_parameters(name, 5_123_456_789) == number
+
+
+@pytest.mark.parametrize("lora", [None, LoraConfig(), LoraConfig(target_modules="all-linear")], ids=str)
+@pytest.mark.parametrize("name", ["google/gemma-3-4b-it", "meta-llama/Llama-3.2-11B-Vision-Instruct"])
+def test_a_few_layers_stand_for_all_of_them(name, lora):
+    recipe = Recipe(model=ModelConfig(name=name), lora=lora)
+    short, whole = (build_skeleton(find_config(recipe.model), recipe, whole=whole) for whole in (False, True))
+    assert len(short.stands_for) < len(whole.stands_for) == short.num_layers
+    assert weights_of(short, parts=["language"]) == weights_of(whole, parts=["language"])
+
+
+def test_layers_named_by_their_number_are_counted_one_by_one():
+    assert counted(IDEFICS2, LoraConfig(target_modules=r".*text_model\.layers\.3\.mlp\.up_proj"))[1] == 16 * (
+        4096 + 14336
+    )

@@ -26,8 +26,10 @@ def run(argv: list[str]) -> int:
     from sightline.cli.quiet import quiet
 
     quiet()
-    from sightline.export.export import export, push
+    from sightline.export.export import check_hub_name, export, push
 
+    if given.push_to_hub:
+        check_hub_name(given.push_to_hub)
     exported = export(given.run, Path(given.folder), dtype=given.dtype, device=given.device, console=Console())
     if given.push_to_hub:
         print(f"Pushed to {push(exported.folder, given.push_to_hub, private=given.private)}")

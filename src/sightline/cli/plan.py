@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -44,7 +45,7 @@ def run(argv: list[str]) -> int:
     planned = Planned(config, _sizes(given, recipe), _row(given, recipe, config))
     plan = make_plan(planned, recipe, gpu=gpu, gpus=given.gpus)
     kept = flags if plan.fit is None else without(flags, plan.fit.fields)
-    command = " ".join([path or "", *kept]).strip()
+    command = shlex.join([path, *kept] if path else kept)
     print(json.dumps(plan.as_json(), indent=2) if given.json else plan_page(plan, command))
     if given.apply is not None:
         if plan.fit is None:
@@ -106,7 +107,7 @@ def _row(given: argparse.Namespace, recipe: Recipe, config: Any) -> Any:
 
     if not has_processor(recipe.model):
         return None
-    processor, skeleton = load_processor(recipe.model), build_skeleton(config, recipe)
+    processor, skeleton = load_processor(recipe.model), build_skeleton(config, recipe).policy
     asked = any(getattr(given, name) for name in SIZES)
     if asked or recipe.data.source == "scenes" or not recipe.data.is_given:
         return rendered_group(family_of(skeleton), processor, _sizes(given, recipe))

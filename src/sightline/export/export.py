@@ -74,19 +74,29 @@ def export(
     return Exported(folder=folder, agreement=checked)
 
 
+def check_hub_name(name: str) -> None:
+    """Raise `UserError` where the hub could not have a repository of this name: before anything is computed."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise UserError(f"`--push-to-hub {name}` is no name of a repository, such as USER/NAME: {error}") from None
+
+
 def push(folder: Path, name: str, *, private: bool) -> str:
     """Upload an exported folder to the hub as `name`; returns its address. Raises `UserError` where that fails."""
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
     api = HfApi()
     try:
         address = api.create_repo(name, private=private, exist_ok=True)
         api.upload_folder(repo_id=name, folder_path=folder, commit_message="Export by Sightline")
-    except (HfHubHTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except Exception as error:  # of the hub's library or of its HTTP client, which differs by version
+        reason = " ".join(str(error).split())[:300].rstrip(".")
         raise UserError(
-            f"{folder} is written, but could not be pushed to {name}: {reason} Log in with `hf auth login`, see that "
+            f"{folder} is written, but could not be pushed to {name}: {reason}. Log in with `hf auth login`, see that "
             f"the network is there (HF_HUB_OFFLINE is not set), and push it with `hf upload {name} {folder}`."
         ) from error
     return str(address)

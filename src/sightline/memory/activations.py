@@ -16,15 +16,12 @@ from torch import nn
 
 from sightline.layout import padded, prefix
 from sightline.memory.ledger import Ledger, Phase, without_data
-from sightline.memory.skeleton import decoder_layers
+from sightline.memory.skeleton import Skeleton, decoder_layers
 from sightline.policy.families import family_of
 from sightline.policy.features import ELEMENTS_A_CALL, Features, encode
 from sightline.policy.forward import log_probs, output_head
 from sightline.policy.unwrap import unwrap
 from sightline.types import Group
-
-SHORTEST = 4
-"""Layers of the shorter model; Qwen3-VL's first three differ from the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,33 +52,25 @@ class Activations:
 
 
 def measure_activations(
-    skeleton: nn.Module, group: Group, *, layout: str, autocast: torch.dtype | None
+    skeleton: Skeleton, group: Group, *, layout: str, autocast: torch.dtype | None
 ) -> tuple[Activations, Activations]:
     """What micro-batches of one and of two groups like this one take; any other lies on the line through them.
 
-    skeleton: on the meta device; it loses its layers and is worth nothing afterwards. group: placed.
+    group: placed. The skeleton's weights become fake ones; it can still be counted, but not measured again.
     """
-    layers = list(decoder_layers(skeleton))
-    period = repetition(skeleton)
-    short = min(len(layers), -(-SHORTEST // period) * period)
-    long = min(len(layers), short + period)
-    step = Step(skeleton, group, layout=layout, autocast=autocast)
+    layers = list(decoder_layers(skeleton.policy))
+    few, more = skeleton.few, skeleton.more
+    step = Step(skeleton.policy, group, layout=layout, autocast=autocast)
 
     def whole(num_groups: int) -> Activations:
-        low = step.run(layers[:short], num_groups)
-        if short == len(layers):
+        low = step.run(layers[:few], num_groups)
+        if few == skeleton.num_layers:
             return low
-        return extrapolate(low, step.run(layers[:long], num_groups), (len(layers) - short) / (long - short))
+        return extrapolate(low, step.run(layers[:more], num_groups), (skeleton.num_layers - few) / (more - few))
 
-    return whole(1), whole(2)
-
-
-def repetition(model: nn.Module) -> int:
-    """After how many layers the language model's kinds of layer begin again."""
-    kinds = getattr(family_of(model).text_config, "layer_types", None)
-    layers = decoder_layers(model)
-    seen = [(type(layer), kinds[i] if kinds else None) for i, layer in enumerate(layers)]
-    return next(n for n in range(1, len(seen) + 1) if all(seen[i] == seen[i % n] for i in range(len(seen))))
+    found = whole(1), whole(2)
+    unwrap(skeleton.policy).get_decoder().layers = nn.ModuleList(layers)
+    return found
 
 
 class Step:

@@ -9,14 +9,20 @@ from typing import Literal
 
 import torch
 
-from sightline.config import Recipe
+from sightline.config import ModelConfig, Recipe
 from sightline.memory.activations import Activations
 from sightline.memory.skeleton import Weights
 
 What = Literal["weights", "reference", "gradients", "optimiser", "activations"]
 
-BITS: dict[str, float] = {"nf4": 4 + 8 / 64 + 32 / (64 * 256), "int8": 8}
-"""Bits a quantised weight: NF4 has an 8-bit scale for every 64 weights and a 32-bit one for every 256 of those."""
+
+def bits(model: ModelConfig) -> float:
+    """A quantised weight's: NF4 has a 32-bit scale for every 64 weights, or, quantised twice, an 8-bit one, and a
+    32-bit one for every 256 of those."""
+    if model.quantize == "int8":
+        return 8.0
+    return 4 + (8 / 64 + 32 / (64 * 256) if model.double_quantize else 32 / 64)
+
 
 STATES: dict[str, float] = {
     "adamw_torch": 8,
@@ -78,7 +84,7 @@ def static_lines(weights: tuple[Weights, ...], recipe: Recipe, *, needs_referenc
 
 def _weight_line(weights: Weights, recipe: Recipe) -> Line:
     quantised = recipe.model.quantize != "none" and weights.quantisable
-    per_weight = BITS[recipe.model.quantize] / 8 if quantised else weights.dtype.itemsize
+    per_weight = bits(recipe.model) / 8 if quantised else weights.dtype.itemsize
     name = recipe.model.quantize if quantised else spelled_dtype(weights.dtype)
     state = "trained" if weights.trained else "frozen"
     return Line(

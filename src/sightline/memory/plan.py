@@ -8,7 +8,6 @@ from sightline.memory.estimate import Estimate
 from sightline.memory.nominal import Sum, by_hand, nominal_parameters
 from sightline.memory.planned import Planned
 from sightline.memory.planner import RESERVE, Fit, find_fit
-from sightline.memory.skeleton import build_skeleton
 from sightline.types import Group
 
 
@@ -78,8 +77,7 @@ def make_plan(planned: Planned, recipe: Recipe, *, gpu: int | None, gpus: int = 
     everywhere = planned.weights(replace(recipe, lora=replace(lora, target_modules="all-linear", adapter=None)))
     trained_everywhere = sum(w.number for w in everywhere if w.trained)
     vocabulary = planned.config.get_text_config().vocab_size
-    skeleton = build_skeleton(planned.config, recipe)
-    row = planned.row(skeleton, recipe)
+    row = planned.shape(recipe).row
     return Plan(
         name=recipe.model.name,
         recipe=recipe,

@@ -1,6 +1,7 @@
 """A model's shape and a typical row, and what any recipe over them needs. What was measured once is kept."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -11,10 +12,19 @@ from sightline.layout import padded, prefix
 from sightline.memory.activations import Activations, extrapolate, measure_activations
 from sightline.memory.estimate import Estimate, Line, activation_lines, static_lines
 from sightline.memory.sample import Sizes, made_up_group
-from sightline.memory.skeleton import Weights, build_skeleton, decoder_layers, largest_layer, weights_of
+from sightline.memory.skeleton import Bare, LayerSize, Skeleton, Weights, adapt, build_bare, frozen_dtype, weights_of
 from sightline.objectives.objective import build
 from sightline.policy.families import family_of
 from sightline.types import Group
+
+
+class Shape(NamedTuple):
+    """Layers of the language model, tokens of a row in the grid, bytes of the largest layer, the row."""
+
+    num_layers: int
+    num_tokens: int
+    layer: LayerSize
+    row: Group
 
 
 class Planned:
@@ -22,6 +32,9 @@ class Planned:
 
     def __init__(self, config: PretrainedConfig, sizes: Sizes, group: Group | None = None) -> None:
         self.config, self.sizes, self.group = config, sizes, group
+        self.bare_models: dict[str, Bare] = {}
+        self.skeletons: dict[str, Skeleton] = {}
+        self.shapes_known: dict[str, Shape] = {}
         self.weights_known: dict[str, tuple[Weights, ...]] = {}
         self.activations_known: dict[str, tuple[Activations, Activations]] = {}
 
@@ -42,21 +55,19 @@ class Planned:
 
     def moving(self, recipe: Recipe, *, sharded: bool = False) -> list[Line]:
         """What comes and goes in a step."""
-        activations = self.activations(recipe)
-        skeleton = build_skeleton(self.config, recipe)
-        row = self.row(skeleton, recipe)
+        activations, shape = self.activations(recipe), self.shape(recipe)
         objective = build(recipe.objective)
         lines = activation_lines(
             activations,
-            num_layers=len(decoder_layers(skeleton)),
-            num_tokens=tokens_of(row, self.layout(skeleton, recipe)) * recipe.per_device_train_batch_size,
+            num_layers=shape.num_layers,
+            num_tokens=shape.num_tokens * recipe.per_device_train_batch_size,
             whole_step=recipe.gradient_accumulation_steps if objective.whole_step else 1,
         )
         step = optimiser_step(self.weights(recipe), recipe)
         if step > activations.peak:
             more = step - activations.peak
             lines.append(Line(what="activations", part="optimizer step", formula="roots of all variances", bytes=more))
-        size = largest_layer(skeleton)
+        size = shape.layer
         if recipe.model.quantize != "none":
             lines.append(Line(what="activations", part="one layer's weights", formula="in bfloat16", bytes=size.linear))
         if sharded:
@@ -67,38 +78,83 @@ class Planned:
 
     def weights(self, recipe: Recipe) -> tuple[Weights, ...]:
         """The parameters of the recipe's policy, by part."""
-        key = repr((recipe.model, recipe.lora, recipe.use_cpu))
+        key = repr((self._kind(recipe), recipe.model.quantize_parts))
         if key not in self.weights_known:
-            self.weights_known[key] = tuple(
-                weights_of(build_skeleton(self.config, recipe), quantised=recipe.model.quantize != "none")
+            self.weights_known[key] = tuple(weights_of(self.skeleton(recipe), parts=recipe.model.quantize_parts))
+        known = self.weights_known[key]
+        return known if recipe.model.quantize != "none" else tuple(whole(known))
+
+    def shape(self, recipe: Recipe) -> Shape:
+        """What the recipe's layers and rows are like."""
+        key = repr((recipe.layout, recipe.model.processor))
+        if key not in self.shapes_known:
+            skeleton = self.skeleton(recipe)
+            row = self.row(skeleton.policy, recipe)
+            self.shapes_known[key] = Shape(
+                num_layers=skeleton.num_layers,
+                num_tokens=tokens_of(row, self.layout(skeleton.policy, recipe)),
+                layer=skeleton.layer,
+                row=row,
             )
-        return self.weights_known[key]
+        return self.shapes_known[key]
 
     def activations(self, recipe: Recipe) -> Activations:
         """What a micro-batch holds: those of one and of two rows are run, the others lie on their line."""
-        model = replace(recipe.model, quantize="none", dtype=recipe.model.dtype)
-        key = repr((model, recipe.lora, recipe.layout, autocast_dtype(recipe), recipe.gradient_checkpointing))
+        settings = (recipe.layout, recipe.model.processor, autocast_dtype(recipe), recipe.gradient_checkpointing)
+        key = repr((self._kind(recipe), settings))
         if key not in self.activations_known:
             self.activations_known[key] = self._measured(recipe)
         one, two = self.activations_known[key]
         return extrapolate(one, two, float(recipe.per_device_train_batch_size - 1))
 
     def _measured(self, recipe: Recipe) -> tuple[Activations, Activations]:
-        skeleton = build_skeleton(self.config, recipe)
+        # one of its own: a measured skeleton is used up
+        skeleton = adapt(self._bare(recipe), recipe)
         return measure_activations(
             skeleton,
-            self.row(skeleton, recipe),
-            layout=self.layout(skeleton, recipe),
+            self.shape(recipe).row,
+            layout=self.layout(skeleton.policy, recipe),
             autocast=autocast_dtype(recipe),
         )
 
-    def row(self, skeleton: nn.Module, recipe: Recipe) -> Group:
-        """The row that is planned for."""
-        return self.group or made_up_group(family_of(skeleton), self.sizes, recipe.model.processor)
+    def skeleton(self, recipe: Recipe) -> Skeleton:
+        """The recipe's policy without weights, to be counted."""
+        key = self._kind(recipe)
+        if key not in self.skeletons:
+            self.skeletons[key] = adapt(self._bare(recipe), recipe)
+        return self.skeletons[key]
 
-    def layout(self, skeleton: nn.Module, recipe: Recipe) -> str:
+    def _bare(self, recipe: Recipe) -> Bare:
+        key = repr((frozen_dtype(recipe), recipe.model.attn_implementation))
+        if key not in self.bare_models:
+            self.bare_models[key] = build_bare(self.config, recipe)
+        return self.bare_models[key]
+
+    def _kind(self, recipe: Recipe) -> str:
+        """What decides how a policy's weights are shaped, stored and trained."""
+        return repr((frozen_dtype(recipe), recipe.model.attn_implementation, recipe.lora, unfrozen(recipe)))
+
+    def row(self, policy: nn.Module, recipe: Recipe) -> Group:
+        """The row that is planned for."""
+        return self.group or made_up_group(family_of(policy), self.sizes, recipe.model.processor)
+
+    def layout(self, policy: nn.Module, recipe: Recipe) -> str:
         """The layout of the run, `auto` resolved."""
-        return family_of(skeleton).layout if recipe.layout == "auto" else recipe.layout
+        return family_of(policy).layout if recipe.layout == "auto" else recipe.layout
+
+
+def unfrozen(recipe: Recipe) -> tuple[bool, bool] | None:
+    """Which parts a recipe without adapter trains besides the language model."""
+    return None if recipe.lora is not None else (recipe.model.freeze_vision, recipe.model.freeze_projector)
+
+
+def whole(weights: tuple[Weights, ...]) -> list[Weights]:
+    """Weights that nobody quantises: those that could be and those that could not, together."""
+    numbers: dict[Weights, int] = {}
+    for one in weights:
+        kind = replace(one, quantisable=False, number=0)
+        numbers[kind] = numbers.get(kind, 0) + one.number
+    return [replace(kind, number=number) for kind, number in numbers.items()]
 
 
 def optimiser_step(weights: tuple[Weights, ...], recipe: Recipe) -> int:

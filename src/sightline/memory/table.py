@@ -1,5 +1,7 @@
 """A plan as text of at most 80 columns."""
 
+import re
+import shlex
 import textwrap
 from typing import Any, get_args
 
@@ -34,7 +36,7 @@ def _model(plan: Plan) -> str:
     rows = plan.recipe.per_device_train_batch_size
     return "\n".join(
         [
-            f"{plan.name}, {plan.recipe.objective.type}: {plan.parameters:,} parameters",
+            _wrap(f"{plan.name}, {plan.recipe.objective.type}: {plan.parameters:,} parameters", ""),
             _wrap(f"{parts}."),
             _wrap(
                 f"The recipe trains {plan.trained:,} ({100 * plan.trained / plan.parameters:.2f}%). LoRA on all linear "
@@ -72,7 +74,8 @@ def _needs(plan: Plan) -> str:
         lines.append(f"  {NAMES[what]:<68}{size(plan.estimate.of(what)):>10}")
         for line in found:
             head = f"    {line.part:<20} " if line.part else "    "
-            lines.append(f"{head}{line.formula}"[: WIDTH - 11].ljust(WIDTH - 10) + f"{size(line.bytes):>10}")
+            *above, last = textwrap.wrap(line.formula, WIDTH - 11, initial_indent=head, subsequent_indent=" " * 25)
+            lines += [*above, f"{last:<70}{size(line.bytes):>10}"]
     return "\n".join(lines)
 
 
@@ -115,11 +118,25 @@ def _changes(plan: Plan, fit: Fit, command: str) -> list[str]:
     lines = [_wrap(f"The cheapest change that fits, at {size(fit.peak)}:")]
     lines += [_wrap(f"- {change.why}", "    ", "      ") for change in fit.changes]
     lines += ["", *difference(plan, fit), ""]
-    run = f"sightline train {command} {flags_of(fit.fields)}".rstrip()
-    lines += textwrap.wrap(run, WIDTH - 2, initial_indent="  ", subsequent_indent="      ", break_on_hyphens=False)
+    lines += _shell(
+        [*re.split(r" (?=--)", f"sightline train {command}"), *(_flag(key, value) for key, value in fit.fields.items())]
+    )
     if fit.shards:
         lines.append("  under accelerate with FSDP2 or ZeRO-3")
     return lines
+
+
+def _shell(pieces: list[str]) -> list[str]:
+    """A command as a shell takes it, a backslash at the end of every line but the last."""
+    lines = [""]
+    for piece in filter(None, pieces):
+        longer = f"{lines[-1]} {piece}" if lines[-1] else piece
+        if len(longer) > WIDTH - 4 and lines[-1]:
+            lines[-1] += " \\"
+            longer = f"    {piece}"
+            lines.append("")
+        lines[-1] = longer
+    return [f"  {line}" for line in lines]
 
 
 def difference(plan: Plan, fit: Fit) -> list[str]:
@@ -149,7 +166,7 @@ def _flag(key: str, value: Any) -> str:
     name = "--" + key.replace("_", "-")
     if isinstance(value, dict):
         return " ".join(_flag(f"{key}.{inner}", v) for inner, v in value.items())
-    return f"{name} {_yaml(value)}"
+    return f"{name} {shlex.quote(_yaml(value))}"
 
 
 def _yaml(value: Any) -> str:
@@ -157,7 +174,9 @@ def _yaml(value: Any) -> str:
 
 
 def _wrap(text: str, first: str = "  ", rest: str = "  ") -> str:
-    return textwrap.fill(text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False)
+    return textwrap.fill(
+        text, WIDTH, initial_indent=first, subsequent_indent=rest, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def size(number: float | int) -> str:

@@ -1,0 +1,86 @@
+"""`sightline plan` as a user runs it: the page at 80 columns, JSON, and the recipe that fits."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from sightline.cli.main import main
+from sightline.memory.shapes import read_shape
+from sightline.recipe import load_recipe
+
+ROOT = Path(__file__).parents[2]
+RECIPE = "recipes/idefics2_8b_dpo.yaml"
+GB = 10**9
+
+
+@pytest.fixture
+def say(capsys, monkeypatch):
+    """What a command prints; its exit code is checked."""
+    monkeypatch.chdir(ROOT)
+
+    def run(*words: str, code: int = 0) -> str:
+        assert main(["plan", *words]) == code
+        captured = capsys.readouterr()
+        return captured.err if code else captured.out
+
+    return run
+
+
+def test_the_page_has_the_articles_sums_every_line_and_the_cheapest_change(say, tmp_path):
+    page = say(RECIPE, "--gpu", "16GB", "--apply", str(tmp_path / "fits.yaml"))
+    assert max(len(line) for line in page.splitlines()) <= 80
+    for wanted in (
+        "8,402,768,112 parameters", "trains 41,943,040", "would train 55,348,736",
+        r"total +160\.0 GB +168\.1 GB", r"total +32\.3 GB +33\.9 GB", r"AdamW +2 × 8×10⁹ × 4 +64\.0 GB +67\.2 GB",
+        r"language model +7,110,672,384 × 2 \(bfloat16, frozen\) +14\.2 GB", r"adapter +41,943,040 × 8 \(adamw_torch\)",
+        r"log-prob head", "No second model", r"ON 16\.0 GB", "Does not fit", r"  - model\.quantize: none",
+        r"  \+ model\.quantize: int8", "--model.quantize int8",
+    ):  # fmt: skip
+        assert re.search(wanted, page), wanted
+    # the change, applied, is that recipe with that change, and fits
+    changed = load_recipe(str(tmp_path / "fits.yaml"), [])
+    assert changed.model.quantize == "int8" and changed.lora == load_recipe(RECIPE, []).lora
+    assert "Fits, with" in say(str(tmp_path / "fits.yaml"), "--gpu", "16GB")
+
+
+def test_json_says_the_same_in_bytes_and_its_lines_add_up(say):
+    found = json.loads(say(RECIPE, "--gpu", "16GB", "--json"))
+    assert found["parameters"] == 8_402_768_112 and found["trained_all_linear"] == 55_348_736
+    assert [round(one["nominal"] / GB, 1) for one in found["by_hand"]] == [160, 32.3]
+    assert sum(line["bytes"] for line in found["lines"]) == found["peak"] == sum(found["totals"].values())
+    assert all(line["formula"] and line["bytes"] >= 0 for line in found["lines"])
+    assert not found["fits"] and found["fit"]["fields"] == {"model.quantize": "int8"}
+    assert found["fit"]["peak"] <= 15 * GB < found["peak"]
+
+
+def test_full_fine_tuning_is_spread_over_gpus_before_it_becomes_another_run(say):
+    page = say(RECIPE, "--lora", "none", "--gpu", "80GB", "--gpus", "8")
+    assert max(len(line) for line in page.splitlines()) <= 80
+    assert "(a copy of what is trained; the rest is" in page
+    assert "FSDP2 or ZeRO-3" in page and "same curve" in page and "quantize" not in page
+    alone = say(RECIPE, "--lora", "none", "--gpu", "80GB")
+    assert "+ lora: {r: 16}" in alone and "--lora.r 16" in alone
+
+
+def test_seventy_two_billion_from_a_folder_with_a_config_alone(say, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    read_shape("qwen2.5-vl-72b-instruct").save_pretrained(tmp_path / "model")
+    words = ["--model.name", "model", "--lora.r", "16", "--data.source", "x", "--output-dir", "x"]
+    page = say(*words, "--gpu", "80GB", "--per-device-train-batch-size", "4")
+    assert "73,410,777,344 parameters" in page and "nf4" in page and "smaller micro-batches" in page
+    assert max(len(line) for line in page.splitlines()) <= 80
+    # the command can be copied as it is
+    given = shlex.split(page.partition("  sightline train ")[2].replace("\\\n", " "))
+    assert {"--per-device-train-batch-size", "--model.quantize", "nf4"} <= set(given)
+    assert given.count("--per-device-train-batch-size") == 1
+
+
+def test_mistakes_are_one_paragraph(say, tmp_path):
+    assert "is no size of a GPU" in say(RECIPE, "--gpu", "80 elephants", code=2)
+    assert "give --gpu" in say(RECIPE, "--apply", str(tmp_path / "new.yaml"), code=2)
+    (tmp_path / "there.yaml").write_text("")
+    assert "exists already" in say(RECIPE, "--gpu", "8GB", "--apply", str(tmp_path / "there.yaml"), code=2)
+    assert not list(tmp_path.glob("new.yaml"))
