@@ -1,7 +1,7 @@
 """Fixtures that all tests share: one thread, no network, and tiny models saved once a session."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,14 @@ def _one_thread() -> None:
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="module")
+def without_drawing() -> Iterator[None]:
+    """Curves take longer to draw than short runs take to train; tests/report draws some."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sightline.training.finish.draw_curves", lambda *_: [])
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The comparison app: answers in turns, and the page in a real browser that talks to this machine only."""
 
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from tests.browser import needs_chromium, opened
 from tests.evaluation import toy
 
 from sightline.app.answers import answers, prompt
@@ -18,12 +18,6 @@ from sightline.evaluation.models import Models, Source
 from sightline.policy.generate import generate
 from sightline.policy.load import load_model
 from sightline.policy.lora import add_lora
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-QUIET = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-    "--disable-component-update", "--disable-sync",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -71,16 +65,10 @@ def address(models: Models) -> Iterator[str]:
     server.wait(timeout=60)
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@needs_chromium
 def test_a_picture_is_uploaded_and_both_models_answer_in_a_browser(address: str, tmp_path: Path) -> None:
-    playwright = pytest.importorskip("playwright.sync_api")
     toy.picture(1, (96, 96)).save(tmp_path / "picture.png")
-    asked: list[str] = []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=QUIET)
-        page = browser.new_page(viewport={"width": 1200, "height": 820})
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(address)
+    with opened(address) as (page, asked):
         page.set_input_files("input[type=file]", str(tmp_path / "picture.png"))
         page.wait_for_selector("img[alt]", timeout=60_000)
         page.fill("#longest input[type=number]", "8")
@@ -94,7 +82,6 @@ def test_a_picture_is_uploaded_and_both_models_answer_in_a_browser(address: str,
         columns = page.locator(".answers article p").all_inner_texts()
         headings = page.locator(".answers article h3").all_inner_texts()
         page.screenshot(path=str(tmp_path / "page.png"))
-        browser.close()
     assert len(columns) == 2 and columns[0] != columns[1]
     assert headings[0].startswith("base") and "tokens" in headings[1]
     shown = Image.open(tmp_path / "page.png").convert("RGB").getcolors(maxcolors=2**24)

@@ -52,7 +52,9 @@ def _answers(path: Path) -> list[str]:
     return [json.loads(line)["answer"] for line in path.read_text().splitlines()]
 
 
-def test_answers_that_evaluate_wrote_are_compared_without_a_model(tmp_path: Path, capsys: Printed) -> None:
+def test_answers_that_evaluate_wrote_are_compared_without_a_model_and_judged(
+    tmp_path: Path, capsys: Printed, server: tuple, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = toy.write_pope(tmp_path / "pope")
     for name, answer in (("yes", "Yes"), ("no", "No")):
         always = {"groups": [], "prompt": "", "answer": answer, "origin": {}}
@@ -64,14 +66,32 @@ def test_answers_that_evaluate_wrote_are_compared_without_a_model(tmp_path: Path
         (tmp_path / name).mkdir()
         (tmp_path / name / "pope-random.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     command = ["compare", str(tmp_path / "yes"), str(tmp_path / "no"), "--task", "pope-random", "--data", str(data)]
-    assert main([*command, "--output", str(tmp_path / "out"), "--json"]) == 0
+    command += ["--output", str(tmp_path / "out")]
+    assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["POPE random"]["no"]
-    assert found["mcnemar"] == {"only_a": 2, "only_b": 2, "p_value": 1.0}
+    assert found["mcnemar"] == {"only_a": 2, "only_b": 2, "p_value": 1.0} and "judge" not in found
+    # the second answer wins in the first two questions whatever the order, then the judge likes what stands first
+    url, asked, answers = server
+    answers([(200, word) for word in ("second", "first", "second", "first", "first", "first", "first", "first")])
+    command += ["--judge", url, "--judge-model", "stub"]
+    monkeypatch.setattr("sightline.cli.compare.PAIRS_AT_ONCE", 1)
+    assert main([*command, "--json"]) == 0
+    judged = json.loads(capsys.readouterr().out)["POPE random"]["no"]["judge"]
+    assert len(asked) == 8
+    assert (judged["model"], judged["wins"], judged["losses"], judged["ties"], judged["equal"]) == ("stub", 2, 0, 2, 0)
+    assert judged["win_rate"]["value"] == 75.0 and judged["consistency"]["value"] == 50.0
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert "no wins 75.0%" in page and "Position consistency: 50.0%" in page
 
 
 @pytest.mark.parametrize(
     ("models", "complaint"),
-    [(["one"], "takes two models or more"), (["a=m", "a=n"], "Two models are called 'a'")],
+    [
+        (["one"], "takes two models or more"),
+        (["a=m", "a=n"], "Two models are called 'a'"),
+        (["m", "n", "--port", "80"], "`--port` is for `--serve`"),
+        (["m", "n", "--serve"], "pictures and questions come from the page, so --task, --data would do nothing"),
+    ],
 )
 def test_mistakes_are_named(models: list[str], complaint: str, tmp_path: Path, capsys: Printed) -> None:
     data = toy.write_pope(tmp_path / "pope")

@@ -46,6 +46,42 @@ def test_responses_are_scored_without_a_model_and_unanswered_tasks_are_listed(tm
     assert json.loads(capsys.readouterr().out).keys() == {"pope-popular"}
 
 
+def test_scored_responses_are_written_as_a_model_s_answers_and_can_be_compared(tmp_path: Path, capsys: Printed) -> None:
+    flags = ["--task", "pope-random", "--data", str(toy.write_pope(tmp_path / "pope"))]
+    for name in ("Yes", "No"):
+        responses = tmp_path / f"{name}.json"
+        responses.write_text(json.dumps([{"id": i + 1, "response": name} for i in range(4)]))
+        command = ["evaluate", "--responses", str(responses), *flags, "--output", str(tmp_path / name)]
+        assert main(command) == 0
+        assert main(command) == 0, "the same file is scored again"
+        capsys.readouterr()
+        rows = [json.loads(line) for line in (tmp_path / name / "pope-random.jsonl").read_text().splitlines()]
+        assert [row["answer"] for row in rows] == [name] * 4 and rows[0]["origin"]["responses"] == str(responses)
+        summary = json.loads((tmp_path / name / "pope-random.json").read_text())
+        assert summary["figures"]["all"]["accuracy"]["value"] == 50.0
+    other = ["evaluate", "--responses", str(tmp_path / "Yes.json"), *flags, "--output", str(tmp_path / "No")]
+    assert main(other) == 2
+    assert "was answered under other conditions" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path / "Yes"), str(tmp_path / "No"), *flags, "--output", str(tmp_path / "c")]) == 0
+    assert "No against Yes: 2 right only for No, 2 only for Yes" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (["m", "--responses", "a.json"], "MODEL would do nothing"),
+        (["--responses", "a.json", "--adapter", "runs/x"], "--adapter would do nothing"),
+        (["--responses", "a.json", "--device", "cpu", "--batch-size", "4"], "--batch-size, --device would do nothing"),
+        (["m", "--judge", "http://127.0.0.1/v1", "--judge-model", "j"], "--judge, --judge-model would do nothing"),
+        (["m", "--data", "folder"], "--data is for benchmarks from files"),
+        (["m", "--export", "lmms-eval"], "MODEL would do nothing"),
+    ],
+)
+def test_arguments_without_effect_are_refused(flags: list[str], named: str, capsys: Printed) -> None:
+    assert main(["evaluate", *flags]) == 2
+    assert named in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("rows", "complaint"),
     [

@@ -31,6 +31,26 @@ def test_weights_of_another_training_have_another_fingerprint(tmp_path: Path) ->
     assert fingerprint(tmp_path) != first
 
 
+def test_a_model_of_the_hub_is_told_by_its_commit_and_its_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    assert Source("m", "org/model").origin["weights"] == [], "nothing is known of a model that was never loaded"
+    folder = tmp_path / "models--org--model"
+    for commit, text in (("a" * 40, "{}"), ("b" * 40, '{"rope_theta": 1}')):
+        (folder / "snapshots" / commit).mkdir(parents=True)
+        (folder / "snapshots" / commit / "config.json").write_text(text)
+        (folder / "snapshots" / commit / "model.safetensors").write_bytes(bytes(100))
+    (folder / "refs").mkdir()
+    origins = []
+    for commit in ("a" * 40, "b" * 40):
+        (folder / "refs" / "main").write_text(commit)
+        origins.append(Source("m", "org/model").origin)
+    assert [origin["commit"] for origin in origins] == ["a" * 40, "b" * 40]
+    assert origins[0]["weights"] != origins[1]["weights"], "the settings differ"
+    assert origins[0]["weights"] == [fingerprint(folder / "snapshots" / ("a" * 40))]
+
+
 def test_two_models_of_one_name_are_refused() -> None:
     with pytest.raises(ModelError, match="Two models are called 'a'"):
         Models([Source("a", "m"), Source("a", "n")])

@@ -1,18 +1,21 @@
 """Questions that share a picture are answered as if each were asked alone, and the picture is encoded once."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from tests.evaluation import toy
+from torch import nn
 
 from sightline.config import ModelConfig
 from sightline.data.pictures import LazyPicture
 from sightline.data.render import Renderer
 from sightline.evaluation.models import Loaded
-from sightline.evaluation.one_picture import Renders, answer, can_share
+from sightline.evaluation.one_picture import Renders, answer, can_read_in_parts
 from sightline.evaluation.run import evaluate
 from sightline.policy.families import family_of
 from sightline.policy.generate import generate
@@ -47,11 +50,10 @@ def examples(picture: Image.Image, num_questions: int) -> list[Example]:
 @pytest.mark.parametrize("family", ["llava", "llava_next", "idefics2", "idefics3", "smolvlm", "qwen2_vl"])
 def test_answers_are_those_of_each_question_alone(family: str, load: Callable[[str], Loaded]) -> None:
     model, processor = load(family)
-    assert can_share(model)
     renders = Renders(Renderer(processor), family_of(model))
     pictures = [toy.picture(1, (40, 90)), toy.picture(2, (130, 90)), toy.picture(3, (90, 60))]
     asked = [renders.asked(examples(picture, n)) for picture, n in zip(pictures, (4, 2, 3), strict=True)]
-    assert all(one is not None for one in asked)
+    assert all(one is not None and can_read_in_parts(renders.family, one, 6) for one in asked)
     together = answer(model, processor, [one for one in asked if one is not None], max_new_tokens=6)
     for picture, answers in zip(pictures, together, strict=True):
         groups = [Renderer(processor).prompt(e) for e in examples(picture, len(answers))]
@@ -71,6 +73,57 @@ def test_the_picture_goes_through_processor_and_tower_once(
     assert sum(encoded) == 5
     # one for each picture, and the first picture's other two questions to see that splitting is exact
     assert len(opened) == 5 + 2
+
+
+@pytest.mark.parametrize(
+    "family", ["paligemma", "paligemma2", "gemma3", "mllama", "idefics2_window", "qwen3_5", "qwen3_vl_moe"]
+)
+def test_a_model_that_reads_whole_prompts_shares_the_features_of_a_picture(
+    family: str, load: Callable[[str], Loaded], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, processor = load(family)
+    task = toy.task(num_pictures=4, questions_a_picture=3)
+    alone = [record.answer for item in task.items for record in evaluate(model, processor, replace(task, items=[item]))]
+    encoded, opened = _count_pictures(model), []
+    monkeypatch.setattr(LazyPicture, "open", lambda self: opened.append(self) or self.image)
+    together = [record.answer for record in evaluate(model, processor, task, batch_size=5)]
+    assert together == alone
+    assert len(set(alone)) > 3, "these answers would be equal whatever the model sees"
+    assert encoded() == 4
+    # one for each picture, and the first picture's other two questions to see that splitting is exact
+    assert len(opened) == 4 + 2
+
+
+def _count_pictures(model: nn.Module) -> Callable[[], int]:
+    """How many pictures have gone through the tower since."""
+    family, counts = family_of(model), []
+    tower = family.model.get_submodule(family.vision_name)
+
+    def count(module: nn.Module, arguments: tuple, options: dict[str, Any]) -> None:
+        grids = options.get("grid_thw")
+        pixels = arguments[0] if arguments else options.get("pixel_values")
+        counts.append(len(grids) if grids is not None else len(pixels))
+
+    tower.register_forward_pre_hook(count, with_kwargs=True)
+    return lambda: sum(counts)
+
+
+def test_a_window_is_no_hindrance_while_everything_is_in_it(load: Callable[[str], Loaded]) -> None:
+    model, processor = load("idefics2_window")
+    window = family_of(model).text_config.sliding_window
+    renders = Renders(Renderer(processor), family_of(model))
+    asked = renders.asked(examples(toy.picture(1), 2))
+    assert asked is not None
+    length = len(asked.shared.prompt_ids) + max(map(len, asked.rests))
+    assert length > window and not can_read_in_parts(renders.family, asked, 4)
+    model.config.get_text_config().sliding_window = length + 5
+    try:
+        assert can_read_in_parts(renders.family, asked, 4) and not can_read_in_parts(renders.family, asked, 5)
+        (together,) = answer(model, processor, [asked], max_new_tokens=4)
+        alone = generate(model, processor, renders.prompts(asked), max_new_tokens=4, batch_size=1)
+        assert [a.tolist() for a in together] == [a[0].tolist() for a in alone]
+    finally:
+        model.config.get_text_config().sliding_window = window
 
 
 def test_prompts_that_cannot_be_split_are_asked_apart(load: Callable[[str], Loaded]) -> None:

@@ -12,9 +12,9 @@ from sightline.config import ModelConfig
 from sightline.errors import DataError
 from sightline.evaluation.models import Loaded
 from sightline.evaluation.record import read, record
-from sightline.evaluation.run import evaluate, write_summary
+from sightline.evaluation.run import evaluate
 from sightline.evaluation.statistics import wilson
-from sightline.evaluation.summary import summarise
+from sightline.evaluation.summary import summarise, write_summary
 from sightline.policy.load import load_model, load_processor
 
 

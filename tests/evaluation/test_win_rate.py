@@ -22,7 +22,7 @@ def test_a_judge_who_likes_long_answers_finds_them_in_either_order() -> None:
     task = toy.task()
     found = win_rate(task, said(task, "No"), said(task, "No, there is none."), longer)
     assert (found.wins, found.losses, found.ties, found.unread) == (9, 0, 0, 0)
-    assert found.win_rate.value == found.consistency.value == 100.0
+    assert found.consistency is not None and found.win_rate.value == found.consistency.value == 100.0
     assert win_rate(task, said(task, "No, there is none."), said(task, "No"), longer).win_rate.value == 0.0
 
 
@@ -30,13 +30,22 @@ def test_a_judge_who_likes_the_first_answer_decides_nothing() -> None:
     task = toy.task()
     found = win_rate(task, said(task, "No"), said(task, "Yes"), lambda item, first, second: "first")
     assert (found.wins, found.losses, found.ties) == (0, 0, 9)
-    assert (found.win_rate.value, found.consistency.value) == (50.0, 0.0)
+    assert found.consistency is not None and (found.win_rate.value, found.consistency.value) == (50.0, 0.0)
+
+
+def test_pairs_that_nobody_was_asked_about_do_not_make_the_judge_look_steady() -> None:
+    task = toy.task()
+    a, b = said(task, "No"), said(task, "Yes")
+    mixed = [*a[:6], *b[6:]]
+    found = win_rate(task, a, mixed, lambda item, first, second: "first")
+    assert (found.ties, found.equal) == (9, 6)
+    assert found.as_json()["consistency"]["value"] == 0.0
 
 
 def test_equal_answers_are_ties_without_asking_and_other_replies_are_counted() -> None:
     task = toy.task()
     same = win_rate(task, said(task, "No"), said(task, "No"), lambda *pair: pytest.fail("asked"))
-    assert (same.ties, same.consistency.value) == (9, 100.0)
+    assert (same.ties, same.equal, same.consistency) == (9, 9, None)
     mute = win_rate(task, said(task, "No"), said(task, "Yes"), lambda *pair: None)
     assert (mute.unread, mute.ties) == (9, 0)
 

@@ -19,16 +19,10 @@ from sightline.training.checkpoints import checkpoints, damage
 from sightline.training.state_file import load_state, save_state
 from tests.training.runs import curve, lines, pairs, run
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 OPTIONS = {"max_steps": 4, "save_steps": 2, "num_train_epochs": 2}
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def without_drawing():
-    """Curves take longer to draw than these runs take to train; tests/report draws some."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.training.finish.draw_curves", lambda *_: [])
-        yield
 
 
 @pytest.fixture(scope="module")

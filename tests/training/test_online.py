@@ -19,20 +19,14 @@ from sightline.training.online import OnlineTrainer
 from sightline.training.run import RunResult, train
 from tests.training.runs import curve, lines
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 METRICS = {
     "loss", "grad_norm", "learning_rate", "entropy", "num_tokens", "reward", "reward_std", "frac_reward_zero_std",
     "rewards/shortness/mean", "rewards/shortness/std", "completions/mean_length", "completions/min_length",
     "completions/max_length", "completions/clipped_ratio", "clip_ratio/low_mean", "clip_ratio/high_mean",
     "clip_ratio/region_mean", "seconds/wait", "seconds/generate", "seconds/reward", "seconds/update", "memory/cpu",
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True, scope="module")
-def without_drawing():
-    """Curves take longer to draw than these runs take to train; tests/report draws some."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.training.finish.draw_curves", lambda *_: [])
-        yield
 
 
 def shortness(completions, **columns):

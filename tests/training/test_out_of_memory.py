@@ -13,16 +13,10 @@ from sightline.types import Group
 from tests.training.allocator import room_for
 from tests.training.runs import curve, lines, pairs, run
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 FIGURES = ("loss", "grad_norm", "rewards/margins", "logps/chosen", "num_tokens")
 STEPS = {"max_steps": 4, "per_device_train_batch_size": 4}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def without_drawing():
-    """Curves take longer to draw than these runs take to train; tests/report draws some."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.training.finish.draw_curves", lambda *_: [])
-        yield
 
 
 @pytest.fixture(scope="module")

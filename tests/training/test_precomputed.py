@@ -12,16 +12,10 @@ from sightline.errors import DataError, RecipeError
 from sightline.training import precomputed
 from tests.training.runs import curve, pairs, run
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 DISK = {"reference": {"type": "precomputed"}}
 FIGURES = ("loss", "grad_norm", "rewards/margins", "logps/chosen")
-
-
-@pytest.fixture(autouse=True, scope="module")
-def without_drawing():
-    """Curves take longer to draw than these runs take to train; tests/report draws some."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.training.finish.draw_curves", lambda *_: [])
-        yield
 
 
 @pytest.fixture(scope="module")

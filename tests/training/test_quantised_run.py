@@ -12,15 +12,9 @@ from sightline.scenes.options import SceneOptions
 from sightline.scenes.pairs import sample_pairs
 from tests.training.runs import curve, pairs, run
 
+pytestmark = pytest.mark.usefixtures("without_drawing")
+
 STEPS, LAST = 50, 10
-
-
-@pytest.fixture(autouse=True, scope="module")
-def without_drawing():
-    """Curves take longer to draw than these runs take to train; tests/report draws some."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.training.finish.draw_curves", lambda *_: [])
-        yield
 
 
 @pytest.fixture(scope="module")

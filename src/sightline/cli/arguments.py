@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from sightline.cli.colour import paint
@@ -31,6 +32,17 @@ class Arguments(argparse.ArgumentParser):
         if unknown:
             self.error(f"unrecognized argument {unknown[0]}")
         return found
+
+    def refuse(self, given: argparse.Namespace, names: Sequence[str], why: str) -> None:
+        """Raises `RecipeError` where one of these was given: an argument that would be without effect."""
+        actions = {action.dest: action for action in self._actions}
+        idle = [
+            (action.option_strings or [str(action.metavar)])[0]
+            for action in (actions[name] for name in names)
+            if getattr(given, action.dest) != action.default
+        ]
+        if idle:
+            raise RecipeError(f"{self.prog}: {why}, so {', '.join(idle)} would do nothing. Leave it out.")
 
     def error(self, message: str) -> NoReturn:
         """What argparse complains of, as our own error."""

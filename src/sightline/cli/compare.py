@@ -12,6 +12,14 @@ DESCRIPTION = """Ask several models the same questions and write one HTML page w
 and filters. A model is a hub id, a folder, a run folder, `embedded`, or the folder of answers that `sightline
 evaluate` wrote; `label=model` names it. The first is what the others are compared with."""
 
+NOT_SERVED = (
+    *("task", "data", "limit", "prompt", "judge", "judge_model", "spacy", "synonyms", "seed", "output", "show"),
+    *("batch_size", "json", "max_new_tokens"),
+)
+"""Arguments that say nothing to the page of `--serve`."""
+PAIRS_AT_ONCE = 8
+"""Pairs that the judge is asked about at a time."""
+
 
 def run(argv: list[str]) -> int:
     """Ask, compare, print what is significant, write the page."""
@@ -24,7 +32,9 @@ def run(argv: list[str]) -> int:
 
     quiet()
     if given.serve:
+        arguments.refuse(given, NOT_SERVED, "with `--serve` pictures and questions come from the page")
         return _serve(given)
+    arguments.refuse(given, ("port",), "`--port` is for `--serve`")
     from rich.console import Console
 
     from sightline.cli.tasks import tasks_of
@@ -35,21 +45,18 @@ def run(argv: list[str]) -> int:
     answers = _answers(given, tasks, console)
     sections = []
     for task in tasks:
-        found = section(task, answers[task.name], show=given.show)
+        judgements = _judgements(given, console, task, answers[task.name])
+        found = section(task, answers[task.name], judgements=judgements, show=given.show)
         sections.append(found)
         if not given.json:
             _print(console, found)
-        if given.judge is not None:
-            _judge(given, console, task, answers[task.name])
     labels = list(answers[tasks[0].name])
     title = f"{', '.join(labels[:-1])} and {labels[-1]} on the same questions"
     given.output.mkdir(parents=True, exist_ok=True)
     path = given.output / "comparison.html"
     write_comparison(path, sections, labels, title, _curves(given))
     if given.json:
-        print(
-            json.dumps({s.title: dict(zip(labels[1:], (t.as_json() for t in s.tests), strict=True)) for s in sections})
-        )
+        print(json.dumps({s.title: _as_json(s) for s in sections}))
     console.print(f"Side by side in {path}", highlight=False)
     return 0
 
@@ -138,27 +145,37 @@ def _curves(given: argparse.Namespace) -> list[Any]:
     return training_curves({label: path for label, path in folders.items() if path.is_file()})
 
 
-def _judge(given: argparse.Namespace, console: Any, task: Any, answers: dict[str, list[Any]]) -> None:
-    """Win rate of every model against the first."""
+def _judgements(given: argparse.Namespace, console: Any, task: Any, answers: dict[str, list[Any]]) -> list[Any]:
+    """What the judge, if there is one, says of every model against the first."""
+    from sightline.cli.progress import counting
     from sightline.cli.tasks import judge_of
     from sightline.evaluation.win_rate import pair_judge, win_rate
+    from sightline.report.contents import Judgement
 
     judge = judge_of(given)
-    assert judge is not None
+    if judge is None:
+        return []
     first, *others = answers
+    judgements = []
     for label in others:
-        found = win_rate(task, answers[first], answers[label], pair_judge(judge))
-        rate, kept = found.win_rate, found.consistency
-        console.print(
-            f"  {label} wins {rate.value:.1f}% [{rate.low:.1f}, {rate.high:.1f}] against {first}, says {judge.model} "
-            f"({found.wins} won, {found.losses} lost, {found.ties} tied; {kept.value:.1f}% of verdicts survive the swap"
-            + (f"; {found.unread} replies were no verdict)" if found.unread else ")"),
-            highlight=False,
-        )
+        with counting(console, f"{judge.model} judges {label}: {task.title}") as progress:
+            found = win_rate(
+                task, answers[first], answers[label], pair_judge(judge), num_parallel=PAIRS_AT_ONCE, progress=progress
+            )
+        judgements.append(Judgement(a=first, b=label, judge=judge.model, found=found))
+    return judgements
+
+
+def _as_json(found: Any) -> dict[str, Any]:
+    """The tests and verdicts of every model against the first."""
+    tests = {c.b: t.as_json() for c, t in zip(found.comparisons, found.tests, strict=True)}
+    for j in found.judgements:
+        tests[j.b]["judge"] = {"model": j.judge, **j.found.as_json()}
+    return tests
 
 
 def _print(console: Any, found: Any) -> None:
-    """McNemar's test of every model against the first."""
+    """McNemar's test of every model against the first, and the judge's verdicts."""
     from sightline.report.html import p_value
 
     console.print(found.title, style="bold", highlight=False)
@@ -166,5 +183,15 @@ def _print(console: Any, found: Any) -> None:
         console.print(
             f"  {c.b} against {c.a}: {c.test.only_b} right only for {c.b}, {c.test.only_a} only for {c.a}; "
             f"{p_value(c.test.p_value)} (exact McNemar); smallest difference that {c.on} show: {c.smallest:.2f} points",
+            highlight=False,
+        )
+    for j in found.judgements:
+        rate, kept = j.found.win_rate, j.found.consistency
+        counts = [f"{j.found.wins} won, {j.found.losses} lost, {j.found.ties} tied, {j.found.equal} of them equal"]
+        counts += [f"position consistency {kept.value:.1f}%"] if kept else []
+        counts += [f"{j.found.unread} pairs with a reply that was no verdict"] if j.found.unread else []
+        console.print(
+            f"  {j.b} wins {rate.value:.1f}% [{rate.low:.1f}, {rate.high:.1f}] against {j.a}, says {j.judge} "
+            f"({'; '.join(counts)})",
             highlight=False,
         )

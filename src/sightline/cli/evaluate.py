@@ -14,9 +14,17 @@ def run(argv: list[str]) -> int:
     arguments = _arguments()
     given = arguments.parse(argv)
     if given.export is not None:
+        asking = ("model", "adapter", "responses", "batch_size", "dtype", "device", "json")
+        arguments.refuse(given, asking, "`--export` writes questions and asks no model")
         return _export(given)
-    if (given.model is None) == (given.responses is None):
+    if given.model is None and given.responses is None:
         raise RecipeError("Give either a MODEL to ask, or `--responses FILE` with answers made elsewhere.")
+    if given.responses is not None:
+        asking = ("model", "adapter", "batch_size", "dtype", "device", "max_new_tokens")
+        arguments.refuse(given, asking, "`--responses FILE` scores answers made elsewhere and asks no model")
+    judged = {"mmhal", "mathvista"} & {name.strip() for name in given.task.split(",")}
+    if not judged:
+        arguments.refuse(given, ("judge", "judge_model"), "here a judge grades mmhal and mathvista only")
 
     from sightline.cli.quiet import quiet
 
@@ -28,7 +36,7 @@ def run(argv: list[str]) -> int:
 
     console = Console(stderr=given.json)
     tasks = tasks_of(given)
-    label, records = _from_file(given, tasks) if given.responses else _from_model(given, tasks, console)
+    label, records = _from_file(given, tasks, console) if given.responses else _from_model(given, tasks, console)
     summaries = [summarise(task, records[task.name]) for task in tasks if records[task.name]]
     if given.json:
         print(json.dumps({s.task.name: s.as_json() for s in summaries}, ensure_ascii=False))
@@ -62,7 +70,9 @@ def _arguments() -> Arguments:
     arguments.add_argument("--responses", type=Path, help="JSON of {id, response} to score instead of a model")
     add_task_flags(arguments)
     arguments.add_argument("--export", choices=["lmms-eval"], help="write the tasks for lmms-eval instead of asking")
-    arguments.add_argument("--output", type=Path, help="folder for answers and summaries [evaluation/MODEL]")
+    arguments.add_argument(
+        "--output", type=Path, help="folder for answers and summaries [evaluation/MODEL; with --responses: none]"
+    )
     arguments.add_argument("--batch-size", type=positive, default=32, help="answers at a time [32]")
     arguments.add_argument("--json", action="store_true", help="print every figure as JSON and nothing else")
     add_model_flags(arguments)
@@ -71,8 +81,6 @@ def _arguments() -> Arguments:
 
 def _export(given: argparse.Namespace) -> int:
     """`--export lmms-eval`: a folder with the tasks, to be run in lmms-eval's own environment."""
-    if given.model is not None or given.responses is not None:
-        raise RecipeError("`--export` writes questions, it asks no model: leave MODEL and `--responses` out.")
     from sightline.cli.tasks import tasks_of
     from sightline.evaluation.lmms_eval import export
 
@@ -84,18 +92,23 @@ def _export(given: argparse.Namespace) -> int:
     return 0
 
 
-def _from_file(given: argparse.Namespace, tasks: list) -> tuple[str, dict]:
-    """Answers of `--responses`, by task."""
-    from sightline.evaluation.responses import read_responses
+def _from_file(given: argparse.Namespace, tasks: list, console: Any) -> tuple[str, dict]:
+    """Answers of `--responses`, by task; with `--output` they are written as a model's would be, scores and all."""
+    from sightline.evaluation.responses import read_responses, write_responses
 
-    return given.responses.stem, read_responses(given.responses, tasks)
+    records = read_responses(given.responses, tasks)
+    if given.output is not None:
+        write_responses(given.output, given.responses, [(task, records[task.name]) for task in tasks])
+        console.print(f"Answers and summaries are in {given.output}", highlight=False)
+    return given.responses.stem, records
 
 
 def _from_model(given: argparse.Namespace, tasks: list, console) -> tuple[str, dict]:
     """Answers of the model, by task; what an earlier run wrote down is not asked again."""
     from sightline.cli.progress import counting
     from sightline.evaluation.models import Models, source_of
-    from sightline.evaluation.run import evaluate, write_summary
+    from sightline.evaluation.run import evaluate
+    from sightline.evaluation.summary import write_summary
     from sightline.evaluation.tasks.files import require_pictures
 
     require_pictures(tasks)

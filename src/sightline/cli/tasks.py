@@ -50,6 +50,13 @@ def tasks_of(given: argparse.Namespace) -> list[Task]:
 
 def refuse_unused(given: argparse.Namespace, names: list[str]) -> None:
     """Raises `RecipeError` for a flag that none of the tasks looks at."""
-    for flag, value, used_by in (("--spacy", given.spacy, "amber"), ("--synonyms", given.synonyms, "chair")):
+    if given.data is not None and set(names) == {"scenes"}:
+        raise RecipeError("--data is for benchmarks from files; the pictures of task scenes are drawn. Leave it out.")
+    flags = (
+        ("--spacy", given.spacy, "amber"),
+        ("--synonyms", given.synonyms, "chair"),
+        ("--seed", given.seed, "scenes"),
+    )
+    for flag, value, used_by in flags:
         if value and not any(name.startswith(used_by) for name in names):
             raise RecipeError(f"{flag} is for task {used_by}, which is not among {', '.join(names)}. Leave it out.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from peft import PeftModel
 from torch import nn
 from transformers import ProcessorMixin
@@ -20,8 +21,16 @@ from sightline.policy.load import EMBEDDED, load_model, load_processor
 
 RUN_CARD = "sightline.json"
 ADAPTER = "adapter_config.json"
+SETTINGS = (
+    "config.json",
+    "adapter_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
+    "chat_template.*",
+)
+"""Files beside the weights that change answers."""
 SMALL = 2**24
-"""Bytes up to which a file of weights is hashed whole."""
+"""Bytes up to which a file is hashed whole."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +43,16 @@ class Source:
 
     @property
     def origin(self) -> dict[str, Any]:
-        """What tells this model's answers from another's: names as they were given, weights, and versions."""
+        """What tells this model's answers from another's: names as they were given, weights, and versions.
+
+        Of a model from the hub also the commit; it is known once the model has been loaded.
+        """
         versions = {name: version(name) for name in ("sightline", "transformers", "torch", "peft")}
-        folders = [EMBEDDED if self.base == "embedded" else Path(self.base), Path(self.adapter or "")]
-        weights = [fingerprint(folder) for folder in folders[: 1 if self.adapter is None else 2] if folder.is_dir()]
-        return {"model": self.base, "adapter": self.adapter, "weights": weights, "versions": versions}
+        base, commit = _folder_of(self.base)
+        folders = [base, None if self.adapter is None else Path(self.adapter)]
+        weights = [fingerprint(folder) for folder in folders if folder is not None and folder.is_dir()]
+        origin = {"model": self.base, "adapter": self.adapter, "weights": weights, "versions": versions}
+        return origin if commit is None else {**origin, "commit": commit}
 
 
 class Loaded(NamedTuple):
@@ -63,9 +77,10 @@ def source_of(text: str, adapter: str | None = None) -> Source:
 
 
 def fingerprint(folder: Path) -> str:
-    """Tells weights from those of another training: a hash of the safetensors, of 64 samples of each large one."""
+    """Tells a model from every other: a hash of its weights, of 64 samples of each large file, and its settings."""
     found = hashlib.sha256()
-    for path in sorted(folder.glob("*.safetensors")):
+    files = [path for pattern in ("*.safetensors", "*.bin", *SETTINGS) for path in sorted(folder.glob(pattern))]
+    for path in files:
         size = path.stat().st_size
         found.update(f"{path.name} {size}".encode())
         with path.open("rb") as file:
@@ -73,6 +88,17 @@ def fingerprint(folder: Path) -> str:
                 file.seek(place * size // 64)
                 found.update(file.read(SMALL if size <= SMALL else 4096))
     return found.hexdigest()[:16]
+
+
+def _folder_of(base: str) -> tuple[Path | None, str | None]:
+    """Where the files of a model are, and its commit where they came from the hub; None where they are not here."""
+    if base == "embedded" or Path(base).is_dir():
+        return (EMBEDDED if base == "embedded" else Path(base)), None
+    found = try_to_load_from_cache(base, "config.json")
+    if not isinstance(found, str):
+        return None, None
+    snapshot = Path(found).parent  # …/snapshots/<commit>/config.json
+    return snapshot, snapshot.name
 
 
 def _base_of(folder: Path) -> str:

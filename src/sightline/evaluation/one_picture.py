@@ -2,7 +2,8 @@
 
 AMBER asks some fourteen questions a picture. What their prompts share, template and picture, is read once; its keys and
 values are then repeated for the questions, which are read and answered together, several pictures at a time. Only for
-causal prompts; `can_share` says whether a model is one of those.
+causal prompts; `can_read_in_parts` says whether a model is one of those. Other models read each whole prompt, with
+features of the picture that were encoded once.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,11 +29,13 @@ class Asked:
     rests: tuple[Tensor, ...]
 
 
-def can_share(model: nn.Module) -> bool:
-    """Whether a prompt may be read in two parts: a causal model whose past is keys and values, all of them visible."""
-    family = family_of(model)
-    windows = getattr(family.text_config, "sliding_window", None)
-    return family.layout == "prefix" and family.prompt_is_causal and family.name != "mllama" and windows is None
+def can_read_in_parts(family: Family, asked: Asked, max_new_tokens: int) -> bool:
+    """Whether these prompts may be read in two parts: a causal model whose past is keys and values, all of them still
+    visible at the end of the longest answer."""
+    window = getattr(family.text_config, "sliding_window", None)
+    longest = len(asked.shared.prompt_ids) + max(map(len, asked.rests)) + max_new_tokens
+    in_reach = window is None or longest < window
+    return family.layout == "prefix" and family.prompt_is_causal and family.name != "mllama" and in_reach
 
 
 JOINTS = ("", " ")
@@ -84,17 +87,38 @@ class Renders:
 
     def _cut(self, group: Group, length: int) -> Group:
         """The first `length` tokens of a prompt, with its pictures."""
-        along = {n: group.model_inputs[n][:, :length] for n in self.family.along_tokens if n in group.model_inputs}
+        along = {n: group.model_inputs[n][:, :length] for n in self._along if n in group.model_inputs}
         return replace(group, prompt_ids=group.prompt_ids[:length], model_inputs={**group.model_inputs, **along})
 
     def _agrees(self, found: Asked, wholes: Sequence[Group]) -> bool:
         """Whether shared + rest is what the processor itself makes of each, all pictures being in the shared part."""
         pictures = torch.tensor(self.family.image_token_ids)
-        return all(
-            torch.equal(torch.cat([found.shared.prompt_ids, rest]), whole.prompt_ids)
-            and not torch.isin(rest, pictures).any()
-            for rest, whole in zip(found.rests, wholes, strict=False)
+        return not any(torch.isin(rest, pictures).any() for rest in found.rests) and all(
+            torch.equal(joined.prompt_ids, whole.prompt_ids)
+            and all(
+                torch.equal(joined.model_inputs[n], whole.model_inputs[n])
+                for n in self._along & whole.model_inputs.keys()
+            )
+            for joined, whole in zip(self.prompts(found), wholes, strict=False)
         )
+
+    def prompts(self, asked: Asked) -> list[Group]:
+        """The whole prompts, all with the same tensors of pixels."""
+        return [self._followed(asked.shared, rest) for rest in asked.rests]
+
+    def _followed(self, shared: Group, rest: Tensor) -> Group:
+        """A prompt with text behind it."""
+        along = {}
+        for name in self._along & shared.model_inputs.keys():
+            value = shared.model_inputs[name]
+            last = value[:, -1:] if name in self.family.continues else torch.zeros_like(value[:, -1:])
+            along[name] = torch.cat([value, last.expand(-1, len(rest), *value.shape[2:])], dim=1)
+        ids = torch.cat([shared.prompt_ids, rest])
+        return replace(shared, prompt_ids=ids, model_inputs={**shared.model_inputs, **along})
+
+    @property
+    def _along(self) -> set[str]:
+        return {*self.family.along_tokens, *self.family.continues}
 
 
 @torch.no_grad()

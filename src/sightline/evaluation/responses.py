@@ -1,11 +1,13 @@
 """Answers made elsewhere: a file of `{"id", "response"}`, as AMBER's own scorer reads it; no model is loaded."""
 
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 from sightline.errors import DataError
 from sightline.evaluation.lmms_eval import from_sample
-from sightline.evaluation.record import Record, records_of
+from sightline.evaluation.record import Record, append, read, records_of
+from sightline.evaluation.summary import write_summary
 from sightline.evaluation.task import Task
 from sightline.evaluation.tasks.files import field, read_rows
 
@@ -40,6 +42,23 @@ def read_responses(path: Path, tasks: Sequence[Task]) -> dict[str, list[Record]]
         task.name: records_of(task, [(i, answers[task.name][i.id]) for i in task.items if i.id in answers[task.name]])
         for task in tasks
     }
+
+
+def write_responses(folder: Path, source: Path, answered: Sequence[tuple[Task, Sequence[Record]]]) -> None:
+    """Scored answers and a summary a task, in the form of a model's, for those tasks that have answers.
+
+    source: the file that they came from. Files of the same source are replaced; raises `DataError` for a model's.
+    """
+    origin = {"responses": str(source), "versions": {"sightline": version("sightline")}}
+    folder.mkdir(parents=True, exist_ok=True)
+    for task, records in answered:
+        if not records:
+            continue
+        path = folder / f"{task.name}.jsonl"
+        read(path, origin)
+        path.unlink(missing_ok=True)
+        append(path, records, origin)
+        write_summary(folder / f"{task.name}.json", task, records, origin)
 
 
 def _whose(where: str, identity: str, named: str | None, owners: list[str], known: list[str]) -> str:

@@ -1,7 +1,5 @@
 """Asking a model every item of a task: greedy, in batches, each answer written down as it comes."""
 
-import json
-import os
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, groupby
 from pathlib import Path
@@ -11,12 +9,13 @@ from torch import Tensor, nn
 from transformers import ProcessorMixin
 
 from sightline.data.render import Renderer
-from sightline.evaluation.one_picture import Asked, Renders, answer, can_share
+from sightline.evaluation.one_picture import Asked, Renders, answer, can_read_in_parts
 from sightline.evaluation.record import Record, append, read, records_of, rescored
-from sightline.evaluation.summary import summarise
 from sightline.evaluation.task import Task
 from sightline.policy.families import family_of
+from sightline.policy.features import encode_as_it_is
 from sightline.policy.generate import generate
+from sightline.types import Group
 
 Progress = Callable[[int, int], None]
 """Called with how many items are answered so far, and how many there are."""
@@ -59,17 +58,14 @@ def ask(
 ) -> Iterator[list[Record]]:
     """Answers to the items of these numbers, some at a time, picture by picture.
 
-    Questions on one picture share it, and the part of the prompt that it stands in, where the model is causal. Raises
-    `DataError` naming the item whose picture cannot be read.
+    Questions on one picture share its features and, where the model is causal, the part of the prompt that it stands
+    in. Raises `DataError` naming the item whose picture cannot be read.
     """
-    renderer = Renderer(processor)
-    renders = Renders(renderer, family_of(model)) if can_share(model) else None
+    renders = Renders(Renderer(processor), family_of(model))
     for part in _parts(task, numbers, batch_size):
         together, apart = _split(task, part, renders)
         answers = _answer_together(model, processor, task, together, batch_size)
-        groups = [renderer.prompt(task.example(task.items[i], i)) for i in apart]
-        said = generate(model, processor, groups, max_new_tokens=task.max_new_tokens, batch_size=batch_size)
-        answers.update((i, one[0]) for i, one in zip(apart, said, strict=True))
+        answers.update(_answer_apart(model, processor, task, apart, batch_size))
         texts = processor.tokenizer.batch_decode([answers[i] for i in part], skip_special_tokens=True)
         yield records_of(task, [(task.items[i], text.strip()) for i, text in zip(part, texts, strict=True)])
 
@@ -89,19 +85,50 @@ def _parts(task: Task, numbers: Sequence[int], batch_size: int) -> Iterator[list
         yield part
 
 
-def _split(task: Task, part: list[int], renders: Renders | None) -> tuple[dict[tuple[int, ...], Asked], list[int]]:
-    """The questions that share a picture with others, by their numbers; and those that are asked each for itself."""
+def _split(
+    task: Task, part: list[int], renders: Renders
+) -> tuple[dict[tuple[int, ...], Asked], dict[tuple[int, ...], list[Group]]]:
+    """By the numbers of the questions on a picture: those that are read in parts, and whole prompts of the others."""
     together: dict[tuple[int, ...], Asked] = {}
-    apart: list[int] = []
+    apart: dict[tuple[int, ...], list[Group]] = {}
     for _, members in groupby(part, key=lambda i: task.items[i].picture_id):
         on_picture = tuple(members)
         examples = [task.example(task.items[i], i) for i in on_picture]
-        asked = renders.asked(examples) if renders is not None and len(on_picture) > 1 else None
+        asked = renders.asked(examples) if len(on_picture) > 1 else None
         if asked is None:
-            apart += on_picture
-        else:
+            apart[on_picture] = [renders.renderer.prompt(example) for example in examples]
+        elif can_read_in_parts(renders.family, asked, task.max_new_tokens):
             together[on_picture] = asked
+        else:
+            apart[on_picture] = renders.prompts(asked)
     return together, apart
+
+
+def _answer_apart(
+    model: nn.Module,
+    processor: ProcessorMixin,
+    task: Task,
+    apart: dict[tuple[int, ...], list[Group]],
+    batch_size: int,
+) -> dict[int, Tensor]:
+    """Answers by item number, each prompt read whole; several on one picture share what the tower makes of it."""
+    answers: dict[int, Tensor] = {}
+    for several in (False, True):
+        chosen = {members: groups for members, groups in apart.items() if (len(members) > 1) == several}
+        features = encode_as_it_is(model, [groups[0] for groups in chosen.values()]) if several else None
+        if features is not None:
+            owners = [[place] * len(members) for place, members in enumerate(chosen)]
+            features = features.select(list(chain(*owners)))
+        said = generate(
+            model,
+            processor,
+            list(chain(*chosen.values())),
+            max_new_tokens=task.max_new_tokens,
+            batch_size=batch_size,
+            features=features,
+        )
+        answers.update((i, one[0]) for i, one in zip(chain(*chosen), said, strict=True))
+    return answers
 
 
 def _answer_together(
@@ -118,11 +145,3 @@ def _answer_together(
             answers.update(zip(chain(*batch), chain(*said), strict=True))
             batch = []
     return answers
-
-
-def write_summary(path: Path, task: Task, records: Sequence[Record], origin: dict[str, Any]) -> None:
-    """The task's figures with intervals as one JSON file, whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    found = {"origin": origin, **summarise(task, records).as_json()}
-    unfinished.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)

@@ -1,8 +1,11 @@
 """From answers to figures: every metric, overall and by group, each with its 95% interval."""
 
+import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -104,6 +107,14 @@ def interval(metric: Metric, ratios: Float[np.ndarray, "answers 2"], pictures: S
         return wilson(int(numerators.sum()), int(denominators.sum())).percent()
     found = clustered_bootstrap(numerators, denominators, pictures, is_share=is_share)
     return found.percent() if is_share else found
+
+
+def write_summary(path: Path, task: Task, records: Sequence[Record], origin: dict[str, Any]) -> None:
+    """The task's figures with intervals as one JSON file, whole or not at all."""
+    unfinished = path.with_name(path.name + ".unfinished")
+    found = {"origin": origin, **summarise(task, records).as_json()}
+    unfinished.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)
 
 
 def _constant(task: Task, items: Sequence[Item], answer: str) -> Figures:

@@ -8,7 +8,7 @@ are the reward `judge`.
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from sightline.evaluation.judge import Judge
 from sightline.evaluation.record import Record
@@ -16,6 +16,7 @@ from sightline.evaluation.statistics import Interval, clustered_bootstrap, wilso
 from sightline.evaluation.task import Item, Task
 
 Verdict = Literal["first", "second", "tie"]
+Outcome = Literal["a", "b", "tie", "flipped", "equal"]
 Ask = Callable[[Item, str, str], Verdict | None]
 """(item, first answer, second answer) → the better one; None where the judge's reply says nothing of the kind."""
 
@@ -27,42 +28,64 @@ READING = re.compile(r"\b(first|second|tie)\b", re.IGNORECASE)
 
 
 class WinRate(NamedTuple):
-    """b against a. win_rate: wins of b and half the ties, of all judged. consistency: verdicts that survive the swap.
+    """b against a. win_rate: wins of b and half the ties, of all pairs with a verdict.
 
-    unread: pairs with a reply that was no verdict; they are left out.
+    consistency: of the pairs that the judge was asked about, those whose verdict survives the swap; None where it was
+    asked about none. equal: pairs of equal answers, ties without asking. unread: pairs with a reply that was no
+    verdict; they are left out.
     """
 
     win_rate: Interval
-    consistency: Interval
+    consistency: Interval | None
     wins: int
     losses: int
     ties: int
+    equal: int
     unread: int
 
+    def as_json(self) -> dict[str, Any]:
+        """Plain dicts; percent."""
+        kept = None if self.consistency is None else self.consistency._asdict()
+        return {**self._asdict(), "win_rate": self.win_rate._asdict(), "consistency": kept}
 
-def win_rate(task: Task, a: Sequence[Record], b: Sequence[Record], ask: Ask, *, num_parallel: int = 8) -> WinRate:
+
+def win_rate(
+    task: Task,
+    a: Sequence[Record],
+    b: Sequence[Record],
+    ask: Ask,
+    *,
+    num_parallel: int = 8,
+    progress: Callable[[int, int], None] | None = None,
+) -> WinRate:
     """Ask about every item that both answered, in both orders. Equal answers are ties without asking."""
     of_b = {r.id: r for r in b}
     items = {item.id: item for item in task.items}
     pairs = [(items[r.id], r, of_b[r.id]) for r in a if r.id in of_b and r.id in items]
     with ThreadPoolExecutor(num_parallel) as pool:
-        verdicts = list(pool.map(lambda pair: _both_orders(ask, *pair), pairs))
+        verdicts = []
+        for verdict in pool.map(lambda pair: _both_orders(ask, *pair), pairs):
+            verdicts.append(verdict)
+            if progress is not None:
+                progress(len(verdicts), len(pairs))
     read = [(pair, v) for pair, v in zip(pairs, verdicts, strict=True) if v is not None]
     points = [{"b": 1.0, "a": 0.0}.get(v, 0.5) for _, v in read]
     pictures = [item.picture_id for (item, _, _), _ in read]
+    flips = [v == "flipped" for _, v in read if v != "equal"]
     return WinRate(
         win_rate=clustered_bootstrap(points, [1.0] * len(points), pictures).percent(),
-        consistency=wilson(sum(v != "flipped" for _, v in read), len(read)).percent(),
+        consistency=wilson(len(flips) - sum(flips), len(flips)).percent() if flips else None,
         wins=sum(v == "b" for _, v in read),
         losses=sum(v == "a" for _, v in read),
-        ties=sum(v in ("tie", "flipped") for _, v in read),
+        ties=sum(v in ("tie", "flipped", "equal") for _, v in read),
+        equal=sum(v == "equal" for _, v in read),
         unread=len(pairs) - len(read),
     )
 
 
-def _both_orders(ask: Ask, item: Item, a: Record, b: Record) -> Literal["a", "b", "tie", "flipped"] | None:
+def _both_orders(ask: Ask, item: Item, a: Record, b: Record) -> Outcome | None:
     if a.answer == b.answer:
-        return "tie"
+        return "equal"
     forward, backward = ask(item, a.answer, b.answer), ask(item, b.answer, a.answer)
     if forward is None or backward is None:
         return None

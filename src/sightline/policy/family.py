@@ -38,6 +38,8 @@ class Family:
     """Inputs [1, P] that run along the prompt, and what continues them behind a response."""
     along_pictures: tuple[str, ...] = ("image_grid_thw",)
     """Inputs that the language model reads besides the features, to count positions (grids of pictures)."""
+    continues: ClassVar[tuple[str, ...]] = ()
+    """Inputs [1, P, …] whose last entry goes for all text behind the prompt."""
     projector_names: tuple[str, ...] = ()
     """Parts of the vision tower that count as projector."""
 
@@ -154,14 +156,21 @@ class Family:
             )
         return [{"pooled": piece} for piece in flat.split(counts)]
 
-    def join(self, pieces: list[Pieces | None], batch: Batch) -> dict[str, Any]:
-        """The model's keyword arguments for the features of the prompts in a grid, in the order of `layout.order`."""
+    def join(self, pieces: list[Pieces | None], batch: Batch | None) -> dict[str, Any]:
+        """The model's keyword arguments for the features of the prompts in a grid, in the order of `layout.order`.
+
+        batch: the grid; None where every prompt has a row of its own.
+        """
         present = [piece["pooled"] for piece in pieces if piece is not None]
         if not present:
             return {}
         # [tokens, 1, hidden]: where a tensor is wanted it has three axes, and Idefics3 before 5.20 reads all of them
         pooled: Any = present if self.features_as_list else torch.cat(present)[:, None]
         return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
+
+    def generating(self, pieces: list[Pieces | None]) -> AbstractContextManager[dict[str, Any]]:
+        """The arguments of `model.generate` for the features of its prompts; the context must last while it runs."""
+        return nullcontext(self.join(pieces, None))
 
     def pixels(self, groups: list[Group], batch: Batch) -> dict[str, Any]:
         """The model's keyword arguments for the pixels of the prompts in a grid, in the order of `layout.order`."""

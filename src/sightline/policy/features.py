@@ -33,8 +33,13 @@ def encode(model: nn.Module, groups: list[Group]) -> Features | None:
     model: wrapped or bare. Returns None where features cannot be shared: tower or projector train (their gradient must
     pass through the wrapped model's own call), or the model takes no features; pixels then go through the forward.
     """
+    return None if trains_vision(family_of(model)) else encode_as_it_is(model, groups)
+
+
+def encode_as_it_is(model: nn.Module, groups: list[Group]) -> Features | None:
+    """As `encode`, with whatever weights the tower has now: for answers, through which no gradient passes."""
     family = family_of(model)
-    if not family.can_share_features or trains_vision(family):
+    if not family.can_share_features:
         return None
     pieces: list[Pieces | None] = [None] * len(groups)
     with torch.no_grad(), _in_eval_mode(family.model):

@@ -6,7 +6,7 @@ finds more placeholders than pictures. Left out: beam search, and sharing the pr
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
 from sightline.data.render import Renderer
 from sightline.policy.families import family_of
 from sightline.policy.family import Family
+from sightline.policy.features import Features
 from sightline.policy.unwrap import unwrap
 from sightline.types import Group
 
@@ -37,6 +38,7 @@ def generate(
     num_return: int = 1,
     seed: int | None = None,
     batch_size: int = 32,
+    features: Features | None = None,
     progress: Progress | None = None,
 ) -> list[list[Tensor]]:
     """`num_return` answers to each group's prompt, in the order of the groups, as token ids on the CPU.
@@ -45,7 +47,7 @@ def generate(
     within `max_new_tokens`. Greedy unless `do_sample`; then `temperature`, `top_p` (1 is all) and `top_k` (0 is all)
     apply. The same seed, groups and batch size give the same answers, and the global random state is left as it was;
     without a seed that state is used. `batch_size` counts answers, not prompts. The model (wrapped by peft or DDP, or
-    bare) is in eval mode meanwhile.
+    bare) is in eval mode meanwhile. features: of the same groups' pictures, which are then not encoded again.
     """
     if num_return > 1 and not do_sample:
         raise ValueError(f"num_return={num_return} greedy answers would all be the same; pass do_sample=True.")
@@ -61,7 +63,8 @@ def generate(
     with torch.no_grad(), evaluating(model), _seeded(bare.device, seed):
         for start in range(0, len(order), prompts_at_once):
             chosen = order[start : start + prompts_at_once]
-            rows = _generate_batch(bare, family, [groups[i] for i in chosen], GenerationConfig(**settings))
+            encoded = None if features is None else features.select(chosen)
+            rows = _generate_batch(bare, family, [groups[i] for i in chosen], encoded, GenerationConfig(**settings))
             for place, i in enumerate(chosen):
                 answers[i] = rows[place * num_return : (place + 1) * num_return]
             if progress is not None:
@@ -70,7 +73,11 @@ def generate(
 
 
 def _generate_batch(
-    model: PreTrainedModel, family: Family, groups: list[Group], settings: GenerationConfig
+    model: PreTrainedModel,
+    family: Family,
+    groups: list[Group],
+    features: Features | None,
+    settings: GenerationConfig,
 ) -> list[Tensor]:
     """`num_return_sequences` answers a group, adjacent, each cut after its end token."""
     length = max(len(g.prompt_ids) for g in groups)
@@ -81,10 +88,18 @@ def _generate_batch(
         if any(name in g.model_inputs for g in groups):
             kinds = [g.model_inputs[name][0] if name in g.model_inputs else g.prompt_ids * 0 for g in groups]
             inputs[name] = torch.stack([left_padded(kind, length, 0) for kind in kinds])
+    if features is not None:
+        read_by_tower = {*family.tower_inputs} - {*family.along_pictures}
+        inputs = {name: value for name, value in inputs.items() if name not in read_by_tower}
     inputs = {name: v.to(model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
-    output = model.generate(  # pyright: ignore[reportCallIssue]
-        input_ids=ids.to(model.device), attention_mask=mask.to(model.device), generation_config=settings, **inputs
-    )
+    with nullcontext({}) if features is None else features.family.generating([*features.pieces]) as encoded:
+        output = model.generate(  # pyright: ignore[reportCallIssue]
+            input_ids=ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            generation_config=settings,
+            **inputs,
+            **encoded,
+        )
     return [_until_end(row, settings.eos_token_id) for row in output[:, length:].cpu()]
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from sightline.policy.family import Family, Pieces
 from sightline.types import Batch, Group
@@ -22,6 +23,7 @@ class MllamaFamily(Family):
     """Llama 3.2 Vision. `cross_attention_mask` is [1, P, pictures, tiles]."""
 
     along_tokens: ClassVar[dict[str, int]] = {}
+    continues: ClassVar[tuple[str, ...]] = ("cross_attention_mask",)
     SHELVED = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
     """Inputs [1, pictures, …]."""
 
@@ -56,14 +58,35 @@ class MllamaFamily(Family):
         states = self.model.model.multi_modal_projector(seen)
         return [{"states": row[: _num_pictures(g)]} for row, g in zip(states, groups, strict=True)]
 
-    def join(self, pieces: list[Pieces | None], batch: Batch) -> dict[str, Any]:
-        """`cross_attention_states` [rows · pictures · tiles, patches, hidden] of every row's shelf."""
+    def join(self, pieces: list[Pieces | None], batch: Batch | None) -> dict[str, Any]:
+        """`cross_attention_states` [rows · pictures · tiles, patches, hidden] of every row's shelf.
+
+        Without a grid [rows, pictures, tiles, patches, hidden], smaller numbers of pictures filled up with zeros.
+        """
         present = [piece["states"] for piece in pieces if piece is not None]
         if not present:
             return {}
+        if batch is None:
+            return {"cross_attention_states": pad_sequence(present, batch_first=True)}
         empty = present[0].new_zeros(0, *present[0].shape[1:])
         shelves = _shelves([empty if piece is None else piece["states"] for piece in pieces], batch)
         return {"cross_attention_states": shelves.flatten(0, 2)}
+
+    @contextmanager
+    def generating(self, pieces: list[Pieces | None]) -> Iterator[dict[str, Any]]:
+        """The states enter with the first forward only: the layers keep keys and values, and would add more to them."""
+
+        def only_once(_: nn.Module, arguments: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
+            past = options.get("past_key_values")
+            if past is not None and past.get_seq_length() > 0:
+                options = {**options, "cross_attention_states": None}
+            return arguments, options
+
+        hook = self.model.register_forward_pre_hook(only_once, with_kwargs=True)
+        try:
+            yield self.join(pieces, None)
+        finally:
+            hook.remove()
 
     def pixels(self, groups: list[Group], batch: Batch) -> dict[str, Any]:
         present = [group for group in groups if self.has_pictures(group)]

@@ -38,7 +38,7 @@ class DeepstackFamily(QwenFamily):
                 piece[f"deepstack {layer}"] = part
         return pieces
 
-    def join(self, pieces: list[Pieces | None], batch: Batch) -> dict[str, Any]:
+    def join(self, pieces: list[Pieces | None], batch: Batch | None) -> dict[str, Any]:
         present = [piece for piece in pieces if piece is not None]
         if not present:
             return {}

@@ -20,7 +20,7 @@ from sightline.evaluation.record import Record
 from sightline.evaluation.statistics import Interval
 from sightline.evaluation.summary import Summary, summarise
 from sightline.evaluation.task import OVERALL, Item, Task
-from sightline.report.contents import Column, Comparison, ModelRow
+from sightline.report.contents import Column, Comparison, Judgement, ModelRow
 from sightline.report.curves import CHARTS, Curve, draw_contrast, read_metrics
 from sightline.report.html import page, write_text
 
@@ -77,6 +77,7 @@ class Section:
     rows: tuple[ModelRow, ...]
     tests: tuple[PairedTest, ...]
     comparisons: tuple[Comparison, ...]
+    judgements: tuple[Judgement, ...]
     cards: tuple[Card, ...]
     groups: tuple[str, ...]
     total: int
@@ -86,7 +87,9 @@ class Section:
         return sum(len(card.questions) for card in self.cards)
 
 
-def section(task: Task, answers: dict[str, list[Record]], *, show: int = 300) -> Section:
+def section(
+    task: Task, answers: dict[str, list[Record]], *, judgements: Sequence[Judgement] = (), show: int = 300
+) -> Section:
     """A task's section: figures over all answers, and up to `show` questions, those that models differ on first.
 
     answers: records by the models' labels; the first is what the others are compared with.
@@ -111,6 +114,7 @@ def section(task: Task, answers: dict[str, list[Record]], *, show: int = 300) ->
             Comparison(a=labels[0], b=label, on=f"{t.judged:,} answers", test=t.mcnemar, smallest=t.smallest)
             for label, t in zip(labels[1:], tests, strict=True)
         ),
+        judgements=tuple(judgements),
         cards=_cards(task, chosen, by_id),
         groups=tuple(dict.fromkeys(group for item in chosen for group in item.groups)),
         total=len(items),

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from sightline.evaluation.statistics import Interval, McNemar
+from sightline.evaluation.win_rate import WinRate
 from sightline.report.curves import Curve
 
 
@@ -37,6 +38,16 @@ class Comparison:
     on: str
     test: McNemar
     smallest: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """Which of two models' answers a judge prefers. found: of b against a, in percent."""
+
+    a: str
+    b: str
+    judge: str
+    found: WinRate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,14 +11,14 @@ from numpy.random import RandomState
 
 from sightline.evaluation.task import Item, Metric, Task
 from sightline.evaluation.tasks import NO_OPTIONS, build
-from sightline.evaluation.tasks.metrics import CAPTIONS, YES_NO
+from sightline.evaluation.tasks.metrics import CAPTIONS, metrics_of
 from sightline.evaluation.tasks.options import TaskOptions
 from sightline.rewards.matching import exact
 from sightline.scenes.picture import picture_of
 from sightline.scenes.questions import Question, attribute, counting, description, existence, mentions
 from sightline.scenes.world import Scene, Thing, draw_scene
 from sightline.scoring import chair, yes_no
-from sightline.scoring.ratio import Ratios, rate
+from sightline.scoring.ratio import Ratios, amount, rate
 
 HELD_OUT = 90_000
 """Seeds from here on are for evaluation; training and pairs draw from lower ones."""
@@ -27,11 +27,7 @@ EXACT = (
     Metric(name="counting", label="Counting", better="higher", explanation="right numbers"),
     Metric(name="attribute", label="Attributes", better="higher", explanation="right colours and shapes"),
 )
-METRICS = (
-    *(metric for metric in CAPTIONS if metric.name != "words"),
-    *(metric for metric in YES_NO if metric.name in ("accuracy", "f1", "precision", "recall", "unparsed", "yes_rate")),
-    *EXACT,
-)
+SHOWN = ("accuracy", "f1", "precision", "recall", "unparsed", "yes_rate")
 
 
 def scenes_tasks(*, num_scenes: int = 1000, seed: int = 0) -> list[Task]:
@@ -46,12 +42,15 @@ def named_tasks(name: str, data: Path | None, *, seed: int = 0, options: TaskOpt
 
 def scenes_task(num_scenes: int, *, seed: int = HELD_OUT) -> Task:
     """Questions about `num_scenes` scenes of this seed: a description and up to five short ones on each."""
+    items = [item for index in range(num_scenes) for item in _items(seed, index)]
+    truths = [item.truth["answer"].lower() for item in items if item.truth["kind"] == "existence"]
+    yes_no_metrics = metrics_of(truths, reading="the first yes or no counts")
     return Task(
         name="scenes",
         title=f"Scenes ({num_scenes:,} pictures, seed {seed})",
-        items=[item for index in range(num_scenes) for item in _items(seed, index)],
+        items=items,
         scorer=score,
-        metrics=METRICS,
+        metrics=(*CAPTIONS, *(metric for metric in yes_no_metrics if metric.name in SHOWN), *EXACT),
         correct="accuracy",
         otherwise=("hal", "counting", "attribute"),
         max_new_tokens=40,
@@ -67,7 +66,8 @@ def score(item: Item, answer: str) -> Ratios:
     match item.truth["kind"]:
         case "description":
             counts = chair.count_mentions(_named(answer), item.truth["objects"], item.truth["companions"])
-            return {**chair.judge(counts), "exact": rate(exact(answer, item.truth["answer"]))}
+            words = amount(len(answer.split()))
+            return {**chair.judge(counts), "exact": rate(exact(answer, item.truth["answer"])), "words": words}
         case "existence":
             read = yes_no.tolerant(answer)
             judged = yes_no.judge(read, item.truth["answer"].lower(), positive="no")

@@ -17,8 +17,8 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from sightline.config import Recipe
 from sightline.errors import RecipeError
 from sightline.evaluation.record import Record, append
-from sightline.evaluation.run import ask, write_summary
-from sightline.evaluation.summary import Summary, summarise
+from sightline.evaluation.run import ask
+from sightline.evaluation.summary import Summary, summarise, write_summary
 from sightline.evaluation.task import OVERALL, Task
 from sightline.scenes.task import named_tasks
 from sightline.training.checkpoints import InCheckpoint

@@ -11,7 +11,7 @@ from typing import Any
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Published, Task
 from sightline.evaluation.tasks.files import find, picture_in, read_json
-from sightline.evaluation.tasks.metrics import CAPTIONS, YES_NO
+from sightline.evaluation.tasks.metrics import CAPTIONS, metrics_of
 from sightline.scoring import amber, chair, yes_no
 from sightline.scoring.amber import KINDS, Reading, Similar, Vocabulary
 from sightline.scoring.nouns import nouns
@@ -40,7 +40,7 @@ def discriminative(folder: Path) -> Task:
         title="AMBER discriminative",
         items=items,
         scorer=_score_answer,
-        metrics=YES_NO,
+        metrics=metrics_of([i.truth["answer"] for i in items], reading="“Yes” or “No” to the letter"),
         correct="accuracy",
         max_new_tokens=16,
         baselines={"always “No”": "No", "always “Yes”": "Yes"},

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sightline.evaluation.task import Item, Task
 from sightline.evaluation.tasks.files import field, find, picture_in, read_rows
-from sightline.evaluation.tasks.metrics import YES_NO
+from sightline.evaluation.tasks.metrics import metrics_of
 from sightline.scoring import yes_no
 from sightline.scoring.ratio import Ratios
 
@@ -36,7 +36,7 @@ def pope(folder: Path, setting: str) -> Task:
         title=f"POPE {setting}",
         items=items,
         scorer=_score,
-        metrics=tuple(m for m in YES_NO if m.name != "inexact"),
+        metrics=metrics_of([i.truth for i in items], reading="read by their first sentence", without=["inexact"]),
         correct="accuracy",
         max_new_tokens=16,
         baselines={"always “No”": "No", "always “Yes”": "Yes"},
