@@ -72,7 +72,8 @@ def read_yaml(path: Path) -> tuple[Tree, dict[tuple[str, ...], int]]:
     """A YAML file as a tree, and the line of each key. Raises `RecipeError`."""
     if not path.is_file():
         raise RecipeError(
-            f"There is no recipe {path}. Give the path of a YAML file, or flags alone (`--model … --data …`)."
+            f"There is no recipe {path}. Give the path of a YAML file (`sightline recipe copy NAME` writes one of "
+            "those that `sightline recipe list` shows), or flags alone (`--model … --data …`)."
         )
     try:
         text = path.read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ COMMANDS = {
     "generate": "answer a question about a picture",
     "evaluate": "score a model, with intervals",
     "compare": "two or more models side by side on the same questions",
-    "recipe": "translate a config of TRL or LLaMA-Factory",
+    "recipe": "list and copy recipes; translate those of TRL or LLaMA-Factory",
     "data": "look at rows, name their defects, convert, split",
     "completion": "a script that completes commands and flags in your shell",
     "rollout-server": "vLLM for a recipe whose answers are sampled by a server",

@@ -1,14 +1,16 @@
-"""`sightline recipe from-trl CONFIG|'COMMAND LINE'` and `sightline recipe from-llamafactory YAML`."""
+"""`sightline recipe list|show|copy`, `from-trl CONFIG|'COMMAND LINE'` and `from-llamafactory YAML`."""
 
 import argparse
 import json
 from pathlib import Path
 from typing import Any
 
+from sightline.cli import shipped_recipes
 from sightline.cli.arguments import Arguments
 from sightline.errors import RecipeError, UserError
 
 COMMANDS = {
+    **shipped_recipes.PURPOSES,
     "from-trl": "translate a YAML file or a command line (in quotes) of TRL",
     "from-llamafactory": "translate a training YAML of LLaMA-Factory",
 }
@@ -17,12 +19,14 @@ COMMANDS = {
 def run(argv: list[str]) -> int:
     """Print the recipe, and on stderr what each key became. Exit code 0; 2 (a `UserError`) for what cannot be read."""
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: sightline recipe COMMAND CONFIG [arguments]\n")
+        print("usage: sightline recipe COMMAND [arguments]\n")
         for name, purpose in COMMANDS.items():
             print(f"  {name:<18} {purpose}")
         return 0
     if argv[0] not in COMMANDS:
         raise RecipeError(f"There is no `sightline recipe {argv[0]}`. Known: {', '.join(COMMANDS)}.")
+    if argv[0] in shipped_recipes.PURPOSES:
+        return shipped_recipes.run(argv)
     given = _arguments(argv[0]).parse(argv[1:])
     translation = _translated(argv[0], given)
     text = translation.as_yaml()

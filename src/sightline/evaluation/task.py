@@ -89,7 +89,8 @@ class Task:
         return self.prompt.replace("{question}", item.question)
 
     def is_right(self, scores: Ratios) -> bool:
-        """Whether an answer counts as right: 1 of 1 in the rate `correct`, or 0 of 1 where lower is better (`hal`).
+        """Whether an answer counts as right: at least half of 1 in the rate `correct` (some count by degrees, as VQA's
+        accuracy does), or 0 of 1 where lower is better (`hal`).
 
         An answer that `correct` does not concern is judged by the first of the rates `otherwise` that does.
         """
@@ -97,7 +98,8 @@ class Task:
         if judging is None:
             return False
         lower_is_better = any(m.name == judging and m.better == "lower" for m in self.metrics)
-        return bool(scores[judging].numerator) != lower_is_better
+        reached = scores[judging].numerator >= scores[judging].denominator / 2
+        return reached != lower_is_better
 
     def example(self, item: Item, row: int) -> Example:
         """The item as an example without responses: its pictures, then the text."""

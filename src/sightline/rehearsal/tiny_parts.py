@@ -9,6 +9,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 HIDDEN, LAYERS, HEADS, HEAD_SIZE, VOCABULARY = 64, 2, 4, 16, 640
 VISION_HIDDEN, VISION_LAYERS, IMAGE, PATCH = 32, 2, 56, 14
 
+Built = tuple[hf.PreTrainedModel, hf.ProcessorMixin]
+
 CORPUS = [
     "the quick brown fox jumps over the lazy dog. What is shown in this image? A red square and a blue circle.",
     "Describe the picture in detail. user assistant system yes no left right green yellow number 0 1 2 3 4 5 6 7 8 9",
