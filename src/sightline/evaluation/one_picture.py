@@ -38,8 +38,8 @@ def can_read_in_parts(family: Family, asked: Asked, max_new_tokens: int) -> bool
     return family.layout == "prefix" and family.prompt_is_causal and family.name != "mllama" and in_reach
 
 
-JOINTS = ("", " ")
-"""What a processor may put between the picture and the text behind it (Idefics2 puts a space)."""
+JOINTS = (("", ""), (" ", ""), ("", "\n"))
+"""What a processor may put around the text behind the picture: Idefics2 a space, PaliGemma a line break at the end."""
 
 
 class Renders:
@@ -52,7 +52,7 @@ class Renders:
 
     def __init__(self, renderer: Renderer, family: Family) -> None:
         self.renderer, self.family = renderer, family
-        self.joints: tuple[str, ...] = JOINTS
+        self.joints = JOINTS
 
     def asked(self, examples: Sequence[Example]) -> Asked | None:
         """What the examples share and what each adds; None where their prompts cannot be split behind the picture."""
@@ -68,9 +68,11 @@ class Renders:
         found = [self._split(first, texts, joint) for joint in self.joints]
         return next((one for one in found if self._agrees(one, [first])), None)
 
-    def _split(self, first: Group, texts: Sequence[str], joint: str) -> Asked:
+    def _split(self, first: Group, texts: Sequence[str], joint: tuple[str, str]) -> Asked:
         """The first prompt without its own rest, and every rest tokenised."""
-        rests = [self.renderer.tokenizer(joint + text, add_special_tokens=False)["input_ids"] for text in texts]
+        before, behind = joint
+        written = [before + text + behind for text in texts]
+        rests = [self.renderer.tokenizer(text, add_special_tokens=False)["input_ids"] for text in written]
         shared = self._cut(first, len(first.prompt_ids) - len(rests[0]))
         return Asked(shared=shared, rests=tuple(torch.tensor(rest) for rest in rests))
 
