@@ -158,7 +158,7 @@ def _judgements(given: argparse.Namespace, console: Any, task: Any, answers: dic
     first, *others = answers
     judgements = []
     for label in others:
-        with counting(console, f"{judge.model} judges {label}: {task.title}") as progress:
+        with counting(console, f"{judge.model} judges {label}") as progress:
             found = win_rate(
                 task, answers[first], answers[label], pair_judge(judge), num_parallel=PAIRS_AT_ONCE, progress=progress
             )

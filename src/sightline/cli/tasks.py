@@ -45,7 +45,15 @@ def tasks_of(given: argparse.Namespace) -> list[Task]:
         changes["prompt"] = given.prompt
     if given.max_new_tokens is not None:
         changes["max_new_tokens"] = given.max_new_tokens
-    return [replace(task, items=task.items[: given.limit], **changes) for task in tasks]
+    return [_cut(replace(task, **changes), given.limit) for task in tasks]
+
+
+def _cut(task: Task, limit: int | None) -> Task:
+    """The task's first items, and a note that says so."""
+    if limit is None or limit >= len(task.items):
+        return task
+    note = f"Only the first {limit:,} of {len(task.items):,} items were asked (--limit)."
+    return replace(task, items=task.items[:limit], notes=(*task.notes, note))
 
 
 def refuse_unused(given: argparse.Namespace, names: list[str]) -> None:
