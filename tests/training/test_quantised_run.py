@@ -51,7 +51,7 @@ def test_the_loss_after_fifty_steps_is_within_five_percent_of_bfloat16s(tmp_path
     assert len(set(after.values())) == 3
 
 
-@pytest.mark.parametrize("optim", ["adamw_bnb_8bit", "adamw_8bit"])
+@pytest.mark.parametrize("optim", ["adamw_8bit", "paged_adamw_8bit"])
 def test_adamw_with_states_in_eight_bits_follows_adamw_and_resumes(tmp_path, tiny_model, optim):
     rows = pairs(8)
     options = {"optim": optim, "max_steps": 4, "save_steps": 2, "lora": {"r": 64}}

@@ -134,7 +134,8 @@ def adapt(bare: Bare, recipe: Recipe, *, whole: bool = False) -> Skeleton:
 
 def differing(config: PretrainedConfig) -> int:
     """So many layers of a language model, and one more, come before all others are alike in what they compute."""
-    return max(2, 1 + len(getattr(config.vision_config, "deepstack_visual_indexes", ())))
+    tower = getattr(config, "vision_config", None)
+    return max(2, 1 + len(getattr(tower, "deepstack_visual_indexes", ())))
 
 
 def repetition(model: nn.Module) -> int:
