@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-gpu test-vllm full-online full-recipes lint types contracts docs notebooks format bench full clean
+.PHONY: quickstart test test-gpu test-vllm full-online full-recipes full-kills full-memory lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -44,7 +44,15 @@ full-online: .venv/installed-dev
 full-recipes: .venv/installed-dev
 	$(BIN)/pytest -o python_files='check_*.py' tests/full/check_recipes.py
 
-full: full-online full-recipes
+# kill -9 at twenty random moments of a run, and resume: the same bits
+full-kills: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -s -o python_files='check_*.py' tests/full/check_kills.py
+
+# host memory over 2,000 steps
+full-memory: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -s -o python_files='check_*.py' tests/full/check_memory.py
+
+full: full-online full-recipes full-kills full-memory
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -1,11 +1,19 @@
 """What docs/security.md promises."""
 
+import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
+from sightline.http import HTTPFailure, post_json
 from sightline.recipe import load_recipe
+from tests.rewards.test_judge import Server
+from tests.training.test_online import prompts
 
 ROOT = Path(__file__).parent.parent
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
@@ -35,3 +43,95 @@ def test_servers_listen_to_this_machine_alone_unless_told():
 
     assert ADDRESS == "127.0.0.1"
     assert [path.name for path in SOURCES if "0.0.0.0" in path.read_text() and "translate" not in path.parts] == []
+
+
+SECRETS = {
+    "OPENAI_API_KEY": "sk-never-to-be-seen-1",
+    "HF_TOKEN": "hf_neverToBeSeen2",
+    "WANDB_API_KEY": "never0to0be0seen0wandb03",
+    "AWS_SECRET_ACCESS_KEY": "never/to/be/seen/aws/4",
+}
+
+
+@pytest.fixture
+def judge():
+    running = Server()
+    yield running
+    running.shutdown()
+    running.server_close()
+
+
+def run_command(*words: str) -> subprocess.CompletedProcess:
+    environment = os.environ | SECRETS | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "sightline.cli.main", *words]
+    return subprocess.run(command, env=environment, capture_output=True, timeout=300)
+
+
+def secrets_in(*contents: bytes) -> list[str]:
+    return [secret for secret in SECRETS.values() if any(secret.encode() in content for content in contents)]
+
+
+def test_keys_reach_the_judge_and_nothing_else(tmp_path, tiny_model, judge):
+    """Not the terminal, nor any file of the run: recipe, metrics, answers, checkpoints, report, model card."""
+    rows = [{"question": row["question"], "image": f"{i}.png"} for i, row in enumerate(prompts(4))]
+    for i, row in enumerate(prompts(4)):
+        row["image"].save(tmp_path / f"{i}.png")
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    recipe = {
+        "model": str(tiny_model("llava")),
+        "output_dir": str(tmp_path / "run"),
+        "data": {"source": str(tmp_path / "rows.jsonl"), "media_dir": str(tmp_path)},
+        "objective": {"type": "grpo"},
+        "rewards": {"judge": {"url": judge.url, "model": "grader"}},
+        "sampler": {"type": "transformers", "num_generations": 2, "max_completion_length": 4, "completions_steps": 1},
+        "max_steps": 2,
+        "save_steps": 1,
+        "per_device_train_batch_size": 2,
+        "dataloader_num_workers": 0,
+        "lora": {"r": 2},
+        "layout": "prefix",
+        "use_cpu": True,
+    }
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    done = run_command("train", str(tmp_path / "recipe.yaml"))
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    assert {key for _, _, key in judge.requests} == {f"Bearer {SECRETS['OPENAI_API_KEY']}"}
+    files = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    names = {path.name for path in files}
+    assert {"recipe.yaml", "metrics.jsonl", "report.html", "README.md", "checkpoint.json"} <= names
+    assert secrets_in(done.stdout, done.stderr, *(path.read_bytes() for path in files)) == []
+
+
+def test_what_a_bug_report_prints_holds_no_key():
+    done = run_command("env")
+    assert done.returncode == 0 and secrets_in(done.stdout, done.stderr) == []
+
+
+def test_a_server_that_repeats_the_key_does_not_bring_it_into_the_message(judge):
+    judge.refuse.append(401)
+    judge.refusal = b"Incorrect API key provided: sk-never-to-be-seen-1"
+    with pytest.raises(HTTPFailure) as caught:
+        post_json(f"{judge.url}/chat/completions", {}, key="sk-never-to-be-seen-1\n", seconds=5.0, patience=0.0)
+    assert "Incorrect API key provided: (key)" in str(caught.value) and caught.value.status == 401
+    with pytest.raises(HTTPFailure, match="no header may have") as caught:
+        post_json(f"{judge.url}/chat/completions", {}, key="sk-never\nto-be-seen", seconds=5.0, patience=0.0)
+    assert "sk-never" not in str(caught.value)
+
+
+def test_smolvlm_reads_pictures_without_num2words(tiny_model):
+    """Its processor asks for the package, whose licence is the LGPL, though only videos need it."""
+    script = (
+        "import sys; sys.modules['num2words'] = None\n"
+        "from sightline.config import ModelConfig\n"
+        "from sightline.policy.load import load_processor\n"
+        "from tests.groups import make_group\n"
+        "from transformers.models.smolvlm import processing_smolvlm as module\n"
+        f"processor = load_processor(ModelConfig(name={str(tiny_model('smolvlm'))!r}))\n"
+        "assert type(processor).__name__ == 'SmolVLMProcessor'\n"
+        "assert module.num2words.__module__ == 'sightline.policy.processor'\n"
+        "print(len(make_group(processor).prompt_ids))\n"
+    )
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(done.stdout) > 10

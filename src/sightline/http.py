@@ -27,9 +27,13 @@ class HTTPFailure(Exception):
 def post_json(url: str, body: dict[str, Any] | None, *, key: str | None = None, seconds: float, patience: float) -> Any:
     """The answer to a POST (to a GET with body None), as an object; None for an empty or plain one.
 
-    key: bearer token. seconds: for one try. patience: seconds from the first failure on in which to try again.
+    key: bearer token; it stands in no message, though the server may repeat it. seconds: for one try. patience: seconds
+    from the first failure on in which to try again.
     Raises `HTTPFailure`.
     """
+    key = key.strip() if key else None
+    if key and not (key.isascii() and key.isprintable()):
+        raise HTTPFailure(f"the key for {url} holds characters that no header may have (a line break?)")
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, headers)
@@ -39,7 +43,8 @@ def post_json(url: str, body: dict[str, Any] | None, *, key: str | None = None, 
             with urllib.request.urlopen(request, timeout=seconds) as answer:
                 return _read(answer.read())
         except urllib.error.HTTPError as error:
-            said = error.read().decode("utf-8", "replace")[:500]
+            said = error.read().decode("utf-8", "replace")
+            said = (said.replace(key, "(key)") if key else said)[:500]
             failure = HTTPFailure(f"{url} answered {error.code} {error.reason}: {said}", error.code)
             if error.code not in AGAIN:
                 raise failure from None

@@ -19,6 +19,7 @@ class Server(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.requests = []
         self.refuse = []
+        self.refusal = b"not now"
         self.reply = None
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
@@ -34,7 +35,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.refuse:
             self.send_response(self.server.refuse.pop())
             self.end_headers()
-            self.wfile.write(b"not now")
+            self.wfile.write(self.server.refusal)
             return
         reply = self.server.reply or f"Grade: {10 * brightness(body)}"
         self.send_response(200)

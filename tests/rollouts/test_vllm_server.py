@@ -64,7 +64,9 @@ def test_prompts_go_with_their_pictures_and_the_recipes_settings(sampler, loaded
     assert [[answer.ids.tolist() for answer in group] for group in found] == [[[7, 8]] * 3] * 2
     assert found[0][0].finished and found[0][0].log_probs.tolist() == [-1.0, -2.0]
     bodies = sorted((b for p, b in server.asked if p == "/v1/chat/completions"), key=lambda b: b["seed"])
-    assert [body["seed"] for body in bodies] == [5 * 6, 5 * 6 + 3], "no two answers share a seed"
+    assert [body["seed"] for body in bodies] == [5 * 1_000_003 * 3, (5 * 1_000_003 + 1) * 3], (
+        "no two answers share a seed"
+    )
     body = bodies[0]
     assert body["model"] == made.version and body["n"] == 3 and body["max_completion_tokens"] == 5
     assert (body["temperature"], body["top_p"], body["top_k"], body["stop"]) == (0.7, 0.9, 0, ["END"])

@@ -9,8 +9,9 @@ import yaml
 from sightline.errors import UserError
 from sightline.recipe import load_recipe
 from sightline.training import world
+from sightline.training.engine import asked_engine, check_engine, refuse_what_shards_cannot
 from sightline.training.launcher import num_to_launch
-from sightline.training.world import check_engine, check_shared_folder, check_world, enter_slurm_step, expected
+from sightline.training.world import check_shared_folder, check_world, enter_slurm_step, expected
 
 RECIPE = load_recipe(None, ["--use-cpu"])
 
@@ -55,13 +56,53 @@ def test_accelerate_that_started_one_process_instead_of_two_is_noticed(monkeypat
         check_world(1, RECIPE)
 
 
-def test_fsdp_that_became_ddp_is_noticed(monkeypatch):
+def test_an_engine_that_became_another_is_noticed(monkeypatch):
     from accelerate.utils import DistributedType
 
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setenv("FSDP_VERSION", "2")
     accelerator = types.SimpleNamespace(distributed_type=DistributedType.MULTI_CPU, num_processes=2)
     with pytest.raises(UserError, match="fsdp2 was asked for, but accelerate runs MULTI_CPU"):
         check_engine(accelerator, RECIPE)
+    accelerator.distributed_type = DistributedType.FSDP
+    assert check_engine(accelerator, RECIPE) == "fsdp2"
+    with pytest.raises(UserError, match="ddp was asked for, but accelerate runs FSDP"):
+        check_engine(accelerator, dataclasses.replace(RECIPE, engine="ddp"))
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"ACCELERATE_USE_FSDP": "true"}, "fsdp_version: 1"),
+        (
+            {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"},
+            "fsdp_cpu_ram_efficient_loading: true",
+        ),
+        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed"),
+    ],
+)
+def test_what_a_launcher_was_told_and_is_not_proved_is_refused(environment, expected):
+    with pytest.raises(UserError, match=expected):
+        asked_engine(RECIPE, environment)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--model.quantize", "nf4", "--lora.r", "4"], "model.quantize"),
+        (["--optim", "adafactor"], "optim: adafactor"),
+        (
+            ["--objective.type", "dpo", "--reference.update-every", "2", "--reference.type", "frozen-copy"],
+            "update_every",
+        ),
+    ],
+)
+def test_what_spread_weights_cannot_is_refused_by_name(flags, expected):
+    recipe = load_recipe(None, ["--use-cpu", "--engine", "fsdp2", *flags])
+    with pytest.raises(UserError, match=expected):
+        refuse_what_shards_cannot(recipe, 2)
+    with pytest.raises(UserError, match="one process trains"):
+        refuse_what_shards_cannot(recipe, 1)
 
 
 def test_a_folder_that_other_machines_do_not_see_is_noticed(tmp_path):

@@ -28,7 +28,7 @@ def advice(recipe: Recipe, family: Family, group: Group, *, step: int, checkpoin
         )
     why = "; ".join(change.why for change in fit.changes)
     same_run = all(change.departs == 0 for change in fit.changes)
-    sharded = ", under accelerate with FSDP2 or ZeRO-3" if fit.shards else ""
+    sharded = ", with `engine: fsdp2`" if fit.shards else ""
     return (
         f"{said} The cheapest change that `sightline plan` finds, {size(fit.peak)} instead of {size(before)}: "
         f"{', '.join(lines_of(fit.fields))}{sharded} ({why}). Add {flags_of(fit.fields)}"

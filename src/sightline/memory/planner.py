@@ -160,5 +160,5 @@ def _adapters(recipe: Recipe) -> list[Change]:
 def _sharding(gpus: int) -> list[Change]:
     if gpus == 1:
         return []
-    why = f"weights, gradients and states spread over {gpus} GPUs (FSDP2 or ZeRO-3); the same curve"
+    why = f"weights, gradients and states spread over {gpus} GPUs (FSDP2); the same curve"
     return [Change(why=why, fields={}, slower=0.2, shards=True)]

@@ -122,7 +122,7 @@ def _changes(plan: Plan, fit: Fit, command: str) -> list[str]:
         [*re.split(r" (?=--)", f"sightline train {command}"), *(_flag(key, value) for key, value in fit.fields.items())]
     )
     if fit.shards:
-        lines.append("  under accelerate with FSDP2 or ZeRO-3")
+        lines.append("  with `engine: fsdp2`")
     return lines
 
 

@@ -61,15 +61,23 @@ def log_probs(
         if batch.position_ids is not None and not is_compiled(model):
             # the padded layout stays as plain as it can be: it is what others are compared with
             stack.enter_context(only_what_is_read(family, batch))
-        scored = stack.enter_context(_scoring(family, batch, statistics, temperature))
+        spread = isinstance(model, FSDPModule)
+        scored = stack.enter_context(_scoring(family, batch, statistics, temperature, touch_vision=spread))
         output = model(input_ids=family.embedded_ids(batch), use_cache=False, **inputs)
     found = _log_probs(batch, _unaltered(output.logits, scored, family), statistics)
     return replace(found, router_loss=family.router_coefficient * output.aux_loss) if trains_routers else found
 
 
 @contextmanager
-def _scoring(family: Family, batch: Batch, statistics: bool, temperature: float) -> Iterator[list[Tensor]]:
-    """Within, the output embedding returns statistics of the batch's targets; the list receives what it returned."""
+def _scoring(
+    family: Family, batch: Batch, statistics: bool, temperature: float, *, touch_vision: bool
+) -> Iterator[list[Tensor]]:
+    """Within, the output embedding returns statistics of the batch's targets; the list receives what it returned.
+
+    touch_vision: add zero times the trained weights that only pictures reach (some of them not even those: the last
+    layers of a tower whose earlier one is read). FSDP2 reduces the weights that have a gradient, and they must be the
+    same in all processes, whoever has rows with pictures.
+    """
     head, softcap = output_head(family), family.softcap
     scored: list[Tensor] = []
 
@@ -85,6 +93,8 @@ def _scoring(family: Family, batch: Batch, statistics: bool, temperature: float)
             statistics=statistics,
         )
         columns = [column.to(found.logp.dtype) for column in found if column is not None]
+        if touch_vision:
+            columns[0] = sum((0.0 * weight.sum() for weight in reached_by_pictures(family)), start=columns[0])
         scored.append(torch.stack(columns, -1)[None])
         return scored[-1]
 
@@ -98,6 +108,12 @@ def _scoring(family: Family, batch: Batch, statistics: bool, temperature: float)
     finally:
         if cap is not None:
             config.final_logit_softcapping = cap
+
+
+def reached_by_pictures(family: Family) -> list[nn.Parameter]:
+    """The trained weights that get no gradient from rows without pictures."""
+    trained = ((name, weight) for name, weight in family.model.named_parameters() if weight.requires_grad)
+    return [w for name, w in trained if family.part_of(name) in ("vision", "projector") or "cross_attn" in name]
 
 
 def is_plain_linear(module: nn.Module | None) -> TypeGuard[nn.Linear]:

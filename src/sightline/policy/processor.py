@@ -12,6 +12,7 @@ from typing import Any
 
 from transformers import AutoProcessor, PretrainedConfig, ProcessorMixin
 from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processor_class_from_name
+from transformers.models.smolvlm import processing_smolvlm
 from transformers.utils import cached_file, is_torchvision_available
 
 from sightline.errors import ModelError
@@ -22,6 +23,7 @@ def from_pretrained(
 ) -> ProcessorMixin:
     """The processor in a folder or hub repository; pictures only where torchvision is missing."""
     options = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
+    do_without_number_words()
     try:
         if is_torchvision_available():
             return AutoProcessor.from_pretrained(folder, **options)
@@ -36,6 +38,16 @@ def from_pretrained(
             f"The processor of {folder!r} cannot be loaded: {reason} The folder must hold the processor's files "
             "(preprocessor_config.json or processor_config.json) and the tokenizer's."
         ) from error
+
+
+def do_without_number_words() -> None:
+    """Let SmolVLM's processor do without num2words (LGPL-2.1), which only spells how many frames a video has."""
+    if processing_smolvlm.num2words is None:
+        processing_smolvlm.num2words = _no_words
+
+
+def _no_words(number: int) -> str:
+    raise ModelError("A prompt with a video needs num2words (`pip install num2words`); pictures need none.")
 
 
 VIDEO_PROCESSORS = {
@@ -67,6 +79,7 @@ def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
     Its settings are saved all the same, so that the folder loads whole where torchvision is installed.
     """
     assert kind.get_attributes()[-1] == "video_processor"
+    do_without_number_words()
 
     def get_attributes(cls: type[ProcessorMixin]) -> list[str]:
         return [name for name in kind.get_attributes() if name != "video_processor"]

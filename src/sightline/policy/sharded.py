@@ -1,18 +1,19 @@
-"""Models whose weights are spread over processes (FSDP2, DeepSpeed ZeRO-3): what stays whole, and made whole again.
+"""Models whose weights are spread over processes (FSDP2): what stays whole, and made whole again.
 
 A forward of such a model gathers weights from all processes, so all of them have to make as many, in the same order.
 Frozen vision towers and projectors are kept out: a process whose rows have no picture need not call them then.
 """
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
-from torch import nn
+from peft import PeftModel
+from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 from sightline.policy.families import family_of
-from sightline.policy.unwrap import is_deepspeed
 
 
 @contextmanager
@@ -48,19 +49,30 @@ def layer_class(model: nn.Module) -> str:
     return type(layers[0]).__name__
 
 
+def whole_state(model: nn.Module, *, keep: bool) -> dict[str, Tensor]:
+    """What has to be saved of a model that FSDP2 spread, on the CPU: trained weights of an adapted one, else all.
+
+    Every process calls it; those with `keep` have the result. Tied weights stay one tensor.
+    """
+    adapter_only = isinstance(model, PeftModel)
+    state: dict[str, Tensor] = {}
+    known: dict[int, Tensor] = {}
+    for name, value in model.state_dict(keep_vars=True).items():
+        if adapter_only and not value.requires_grad:
+            continue
+        if id(value) not in known:
+            whole = value.detach().full_tensor() if isinstance(value, DTensor) else value.detach()
+            known[id(value)] = whole.cpu() if keep else whole.new_empty(0)
+        state[name] = known[id(value)]
+    return state if keep else {}
+
+
 @contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
     """Within, every process holds all weights, and may call the model as often as it likes. Every process enters."""
-    with ExitStack() as stack:
-        if is_deepspeed(model):
-            stack.enter_context(_gathered_zero3(model))
-        elif isinstance(model, FSDPModule):
-            stack.enter_context(_gathered_fsdp(model))
+    if not isinstance(model, FSDPModule):
         yield
-
-
-@contextmanager
-def _gathered_fsdp(model: FSDPModule) -> Iterator[None]:
+        return
     # FSDP finds its root at the first forward; parts of the model may be called before that
     model._get_fsdp_state()._lazy_init()
     assert isinstance(model, nn.Module)
@@ -85,25 +97,3 @@ def _groups_of(state: Any) -> list[Any]:
     if many is not None:
         return list(many)
     return [] if state._fsdp_param_group is None else [state._fsdp_param_group]
-
-
-@contextmanager
-def _gathered_zero3(engine: Any) -> Iterator[None]:
-    if engine.zero_optimization_stage() < 3:
-        yield
-        return
-    import deepspeed  # pyright: ignore[reportMissingImports]
-
-    offload = engine.optimizer.parameter_offload
-    with deepspeed.zero.GatheredParameters(list(engine.module.parameters())):
-        # its hooks would give weights back behind each layer
-        for parameter in engine.module.parameters():
-            if hasattr(parameter, "ds_active_sub_modules"):
-                parameter.ds_active_sub_modules.clear()
-        for hook in [*offload.forward_hooks, *offload.backward_hooks]:
-            hook.remove()
-        offload.forward_hooks, offload.backward_hooks = [], []
-        try:
-            yield
-        finally:
-            offload.setup_zero_stage3_hooks()

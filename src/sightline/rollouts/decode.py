@@ -64,9 +64,12 @@ def decode(
     groups: Sequence[Group],
     num_responses: int,
     settings: SamplingSettings,
-    generator: torch.Generator,
+    seeds: Sequence[int],
 ) -> list[list[Sampled]]:
-    """`num_responses` answers to each prompt, all at once; on the CPU. The model must be in evaluation mode."""
+    """`num_responses` answers to each prompt, all at once; on the CPU. The model must be in evaluation mode.
+
+    seeds: one for each prompt; what is drawn for it depends on nothing else.
+    """
     model, tokens = family.model, token_settings(family.model, processor, family)
     ends = torch.tensor(tokens["eos_token_id"], device=model.device)
     banned = tokens["suppress_tokens"] or []
@@ -78,8 +81,9 @@ def decode(
     lengths = torch.full((total,), settings.max_new_tokens, device=model.device)
     finished = torch.zeros(total, dtype=torch.bool, device=model.device)
     warpers = _warpers(settings)
+    numbers = _uniform(seeds, num_responses, settings.max_new_tokens).to(model.device)
     for step in range(settings.max_new_tokens):
-        chosen, logp = _draw(running.logits, banned, settings, warpers, generator)
+        chosen, logp = _draw(running.logits, banned, settings, warpers, numbers[running.row, step])
         active = ~running.done
         rows = running.row[active]
         ids[rows, step], log_probs[rows, step] = chosen[active], logp[active]
@@ -163,9 +167,12 @@ def _draw(
     banned: list[int],
     settings: SamplingSettings,
     warpers: LogitsProcessorList,
-    generator: torch.Generator,
+    number: Float[Tensor, " running"],
 ) -> tuple[Int[Tensor, " running"], Float[Tensor, " running"]]:
-    """A token for each row, and its log-prob in the distribution that training sees: temperature and nothing else."""
+    """A token for each row, and its log-prob in the distribution that training sees: temperature and nothing else.
+
+    number: uniform in [0, 1); the token is where the cumulated probabilities pass it.
+    """
     scaled = logits / settings.temperature if settings.temperature > 0 else logits
     allowed = logits.clone()
     allowed[:, banned] = -torch.inf
@@ -173,8 +180,16 @@ def _draw(
         chosen = allowed.argmax(-1)
     else:
         weights = warpers(None, allowed).softmax(-1)  # pyright: ignore[reportArgumentType]
-        chosen = torch.multinomial(weights, 1, generator=generator)[:, 0]
+        passed = weights.double().cumsum(-1)
+        # to the right of equal sums: a token without weight adds nothing and is never the first to pass
+        chosen = torch.searchsorted(passed, passed[:, -1:] * number[:, None], right=True)[:, 0]
     return chosen, scaled.gather(-1, chosen[:, None])[:, 0] - scaled.logsumexp(-1)
+
+
+def _uniform(seeds: Sequence[int], num_responses: int, num_tokens: int) -> Float[Tensor, "answers tokens"]:
+    """Numbers in [0, 1) for every token that may be drawn. Of 24 bits, so that none times a sum rounds to the sum."""
+    rows = [torch.rand(num_responses, num_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    return torch.cat(rows).double()
 
 
 def _warpers(settings: SamplingSettings) -> LogitsProcessorList:

@@ -79,7 +79,8 @@ class Order(Sampler[int]):
 class PromptStream:
     """Takes prompts from a data set, some ahead of time in worker processes.
 
-    position: prompts taken so far in this process, bad rows included; a stream that starts there goes on alike.
+    position: prompts taken so far in this process, bad rows included; a stream that starts there goes on alike. A
+    prompt is given its `place`: how many all processes had taken before it.
     """
 
     def __init__(
@@ -106,9 +107,10 @@ class PromptStream:
             if self._items is None:
                 self._items = self._start()
             item = next(self._items)
+            place = self.position * self.world + self.rank
             self.position += 1
             if isinstance(item, Group):
-                taken.append(item)
+                taken.append(replace(item, extra={**item.extra, "place": place}))
                 bad_in_a_row = 0
                 continue
             if not item.skip:

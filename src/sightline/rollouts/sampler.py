@@ -52,6 +52,16 @@ class Sampled:
     log_probs: Float[Tensor, " tokens"] | None = None
 
 
+def seeds_of(groups: Sequence[Group], num_responses: int, seed: int) -> list[int]:
+    """A seed for each group's first answer, the next ones for its others.
+
+    It follows from the prompt's place in the run (`extra["place"]`, else among these groups), so that answers depend
+    neither on the number of processes nor on which prompts are sampled together.
+    """
+    places = [int(group.extra.get("place", i)) for i, group in enumerate(groups)]
+    return [(seed * 1_000_003 + place) * num_responses for place in places]
+
+
 @runtime_checkable
 class Sampler(Protocol):
     """Answers prompts.
@@ -66,7 +76,8 @@ class Sampler(Protocol):
     ) -> list[list[Sampled]]:
         """`num_responses` answers to each group's prompt, in the order of the groups.
 
-        The same weights, groups, settings and seed give the same answers. Picture placeholders are never sampled.
+        The same weights, groups, settings and seed give the same answers (see `seeds_of`). Picture placeholders are
+        never sampled.
         """
         ...
 

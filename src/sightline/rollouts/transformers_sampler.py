@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 from transformers import ProcessorMixin
 
@@ -10,7 +9,7 @@ from sightline.errors import SamplerError
 from sightline.policy.families import family_of
 from sightline.policy.generate import evaluating, generate, token_settings
 from sightline.rollouts.decode import decode, shares_prompt
-from sightline.rollouts.sampler import Sampled, SamplingSettings
+from sightline.rollouts.sampler import Sampled, SamplingSettings, seeds_of
 from sightline.types import Group
 
 
@@ -33,18 +32,19 @@ class TransformersSampler:
         self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
     ) -> list[list[Sampled]]:
         """See `Sampler.sample`. Raises `SamplerError` for settings that this family of models cannot have."""
+        seeds = seeds_of(groups, num_responses, seed)
         if not shares_prompt(family_of(self.model)):
-            return self._without_sharing(groups, num_responses, settings, seed)
+            return self._without_sharing(groups, num_responses, settings, seeds[0])
         # the longest first: what does not fit in memory fails at once
         order = sorted(range(len(groups)), key=lambda i: -len(groups[i].prompt_ids))
         at_once = max(1, self.batch_size // num_responses)
         answers: list[list[Sampled]] = [[] for _ in groups]
         family = family_of(self.model)
-        generator = torch.Generator(family.model.device).manual_seed(seed)
         with evaluating(self.model):
             for start in range(0, len(order), at_once):
                 chosen = order[start : start + at_once]
-                found = decode(family, self.processor, [groups[i] for i in chosen], num_responses, settings, generator)
+                prompts, own = [groups[i] for i in chosen], [seeds[i] for i in chosen]
+                found = decode(family, self.processor, prompts, num_responses, settings, own)
                 for i, sampled in zip(chosen, found, strict=True):
                     answers[i] = sampled
         return answers
@@ -52,7 +52,10 @@ class TransformersSampler:
     def _without_sharing(
         self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
     ) -> list[list[Sampled]]:
-        """Through transformers' `generate`, which reads the prompt once an answer; without log-probs."""
+        """Through transformers' `generate`, which reads the prompt once an answer; without log-probs.
+
+        One seed for all: here answers do depend on which prompts are sampled together.
+        """
         family = family_of(self.model)
         if settings.min_p > 0 or settings.stop:
             raise SamplerError(

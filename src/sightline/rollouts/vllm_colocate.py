@@ -22,7 +22,7 @@ from sightline.policy.families import family_of
 from sightline.policy.generate import token_settings
 from sightline.policy.load import dtype_of
 from sightline.policy.unwrap import unwrap
-from sightline.rollouts.sampler import Sampled, SamplingSettings
+from sightline.rollouts.sampler import Sampled, SamplingSettings, seeds_of
 from sightline.rollouts.vllm_model import (
     MAX_PICTURES,
     checkpoint_weights,
@@ -131,12 +131,12 @@ class VLLMColocateSampler:
             SamplingParams(
                 n=num_responses,
                 max_tokens=settings.max_new_tokens,
-                seed=seed * len(groups) * num_responses + i * num_responses,
+                seed=own,
                 logprobs=0,
                 detokenize=bool(settings.stop),
                 **shared,
             )
-            for i in range(len(groups))
+            for own in seeds_of(groups, num_responses, seed)
         ]
         self._wake()
         prompts = [token_prompt(group, self.processor) for group in groups]

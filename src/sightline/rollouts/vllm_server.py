@@ -24,7 +24,7 @@ from sightline.http import HTTPFailure, post_json
 from sightline.policy.families import family_of
 from sightline.policy.generate import token_settings
 from sightline.policy.unwrap import unwrap
-from sightline.rollouts.sampler import Sampled, SamplingSettings
+from sightline.rollouts.sampler import Sampled, SamplingSettings, seeds_of
 from sightline.rollouts.vllm_model import sampling_parameters
 from sightline.rollouts.vllm_prompts import check_same_prompt
 from sightline.rollouts.vllm_weights import LONGEST_REQUEST, ServerWeights
@@ -91,8 +91,8 @@ class VLLMServerSampler:
     ) -> list[list[Sampled]] | None:
         """The answers; None where the server has not, or no longer, the present weights."""
         requests = [
-            self._request(group, num_responses, settings, seed * len(groups) * num_responses + i * num_responses)
-            for i, group in enumerate(groups)
+            self._request(group, num_responses, settings, own)
+            for group, own in zip(groups, seeds_of(groups, num_responses, seed), strict=True)
         ]
         try:
             with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:

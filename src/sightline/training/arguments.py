@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from typing import Any
 
 import torch
 from transformers import TrainingArguments
@@ -9,6 +10,7 @@ from transformers.training_args import OptimizerNames
 from transformers.utils import is_bitsandbytes_available
 
 from sightline.config import Recipe
+from sightline.config.engine import Engine
 from sightline.errors import RecipeError
 
 SAME_NAME = (
@@ -72,10 +74,18 @@ def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False)
         average_tokens_across_devices=False,
         ddp_broadcast_buffers=False,  # a collective inside a forward, which may run out of memory
         ddp_find_unused_parameters=not (recipe.model.freeze_vision and recipe.model.freeze_projector),
+        **engine_arguments(recipe.engine),
     )
     # one process uses one GPU; the library would split its batches over all it sees (DataParallel)
     arguments._n_gpu = min(arguments.n_gpu, 1)
     return arguments
+
+
+def engine_arguments(engine: Engine) -> dict[str, Any]:
+    """The settings of an engine, as transformers takes them; none for DDP, or where the launcher decides."""
+    if engine == "fsdp2":
+        return {"fsdp": True, "fsdp_config": {"version": 2, "reshard_after_forward": True}}
+    return {}
 
 
 def uses_bf16(recipe: Recipe) -> bool:

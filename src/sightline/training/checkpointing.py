@@ -28,6 +28,8 @@ from sightline.training.state_file import load_state, save_state
 
 OPTIMIZER = "optimizer.safetensors"
 SCHEDULER = "scheduler.safetensors"
+LINES_KEPT = 100
+"""Logged lines that stay in memory and go into every checkpoint."""
 
 
 class CheckpointingTrainer(Trainer):
@@ -63,6 +65,7 @@ class CheckpointingTrainer(Trainer):
         if "train_loss" in logs:
             logs = {**logs, "train_loss": self._total_loss_scalar / max(self.state.global_step, 1)}
         super().log(logs, start_time)
+        fold(self.state.log_history)
 
     def save_checkpoint(self) -> None:
         """Write a checkpoint of the present step."""
@@ -100,7 +103,7 @@ class CheckpointingTrainer(Trainer):
         The library's own way skips every name that it does not know, in silence.
         """
         model = self.model if model is None else model
-        whole = isinstance(model, PreTrainedModel) and not self.is_fsdp_enabled and not self.is_deepspeed_enabled
+        whole = isinstance(model, PreTrainedModel) and not self.is_fsdp_enabled
         if whole:
             # float32 holds weights of both kinds, trained (float32) and frozen (bfloat16), without loss
             read = type(model).from_pretrained(resume_from_checkpoint, config=model.config, dtype=torch.float32)
@@ -109,16 +112,13 @@ class CheckpointingTrainer(Trainer):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if self.is_deepspeed_enabled:
-            super()._save_optimizer_and_scheduler(output_dir)
-            return
         assert self.optimizer is not None and self.lr_scheduler is not None
         if self.args.should_save:
             save_state(self.optimizer.state_dict(), Path(output_dir) / OPTIMIZER)
             save_state(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is None or self.is_deepspeed_enabled:
+        if checkpoint is None:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
         assert self.optimizer is not None and self.lr_scheduler is not None
@@ -164,6 +164,16 @@ class _Restore(TrainerCallback):
         resumed = self.trainer._resumed
         assert resumed is not None
         self.trainer.load_process_state(resumed["state"])
+
+
+def fold(history: list[dict[str, Any]]) -> None:
+    """Keep the last lines, and of those before the last figure of each name: memory and checkpoints stay flat.
+
+    Every line is in metrics.jsonl.
+    """
+    while len(history) > LINES_KEPT:
+        oldest, next_oldest = history.pop(0), history.pop(0)
+        history.insert(0, {**oldest, **next_oldest})
 
 
 def process_file(index: int) -> str:

@@ -15,7 +15,7 @@ from sightline.rewards.pictures import Pictures
 from sightline.rollouts.sampler import Sampled, Sampler, SamplingSettings
 from sightline.types import Group
 
-NOT_COLUMNS = ("prompt", "messages", "turns", "text", "images", "index")
+NOT_COLUMNS = ("prompt", "messages", "turns", "text", "images", "index", "place")
 """What `PromptDataset` adds to a row's columns."""
 
 

@@ -15,11 +15,11 @@ from sightline.report.contents import Report
 from sightline.report.curves import draw_curves
 from sightline.report.html import write_report
 from sightline.training.completions import sampled_rounds
+from sightline.training.engine import check_engine
 from sightline.training.run_folder import METRICS, RUN_CARD, write_folder_into, write_text
 from sightline.training.scores import BEST
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch import Watch
-from sightline.training.world import check_engine
 
 REPORT = "report.html"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")

@@ -21,8 +21,6 @@ from sightline.training.step import StepSettings
 from sightline.training.termination import Termination
 from sightline.types import Group
 
-SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
-
 
 class GuardedTrainer(ShardedTrainer):
     """Between the checkpoints and the objective: what happens when numbers or signals say that something is wrong.
@@ -90,14 +88,12 @@ class GuardedTrainer(ShardedTrainer):
         norm = super()._get_grad_norm(model, grad_norm)
         if isinstance(norm, DTensor):
             norm = norm.full_tensor()
-        norm_or_zero = 0.0 if norm is None else norm  # DeepSpeed has none before its first step
-        fine = is_finite(self._tr_loss) and is_finite(norm_or_zero)
+        fine = is_finite(self._tr_loss) and is_finite(norm)
         if self.settings.sum_over_processes({"wrong": 0.0 if fine else 1.0})["wrong"] == 0:
             return norm
         where = self._write_offenders()
         step = self.state.global_step + 1
-        sharded_step_is_taken = self.accelerator.distributed_type == DistributedType.DEEPSPEED
-        if self.steps_left_out >= self.guard.skip_steps or sharded_step_is_taken:
+        if self.steps_left_out >= self.guard.skip_steps:
             raise RunFailed(
                 f"Loss or gradient of step {step} is NaN or Inf. {where} The last checkpoint is from before it: mend "
                 "or remove the rows, lower `learning_rate`, or leave such steps out with `--guard.skip-steps 10`, and "
@@ -117,7 +113,7 @@ class GuardedTrainer(ShardedTrainer):
     def _write_offenders(self) -> str:
         """The rows that did it, of all processes, in a file; a sentence about it."""
         found = self._groups
-        if self.accelerator.distributed_type not in SHARDED and found:
+        if self.accelerator.distributed_type != DistributedType.FSDP and found:
             assert self.model is not None
             found = offenders(self.model, found, self.objective, self.reference, self.settings.alone(), self._before[2])
         is_all = len(found) == len(self._groups)

@@ -93,10 +93,12 @@ class HeldOut:
         """Sums and counts over the rows of all processes, the same in each."""
         settings, names = self.settings, self.objective.weights
         counts = settings.sum_over_processes({name: sum(one.counts[name] for one in self.scored) for name in names})
-        columns = {name: torch.cat([one.columns[name] for one in self.scored]) for name in self.scored[0].columns}
-        policy = everywhere(concatenate([one.policy for one in self.scored]), settings)
+        first = self.scored[0].columns if self.scored else {}  # a process may have no held-out row
+        columns = {name: torch.cat([one.columns[name] for one in self.scored]) for name in first}
+        policy = everywhere(concatenate([one.policy for one in self.scored]) if self.scored else None, settings)
         reference_here = concatenate_references([one.reference for one in self.scored])
-        reference = everywhere(reference_here, settings) if reference_here is not None else None
+        has_reference = any(settings.gather(reference_here is not None))
+        reference = everywhere(reference_here, settings) if has_reference else None
         losses = self.objective(policy, reference, everywhere_extras(columns, settings), self.state)
         means = Means()
         means.add(part_means(losses, counts))

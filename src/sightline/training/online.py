@@ -1,8 +1,8 @@
 """The online trainer: prompts in, answers sampled inside the step, judged, and from there the offline step.
 
 The library's loader only counts steps here; prompts come from `PromptStream`, because one round of sampling may serve
-several steps, and one step may need several rounds. What was sampled depends on seed, step and weights alone, so that a
-resumed run goes on as the stopped one would have.
+several steps, and one step may need several rounds. What is sampled depends on seed, prompt and weights alone, so that
+a resumed run goes on as the stopped one would have, and any number of processes samples the same answers.
 """
 
 import time
@@ -29,9 +29,6 @@ from sightline.training.reuse import Reuse
 from sightline.training.step import train_step
 from sightline.training.trainer import AlignmentTrainer, collate
 from sightline.types import Group, LogProbs
-
-SEEDS_PER_STEP = 1024
-"""Sampling seeds that one step may use: processes × rounds of dynamic sampling."""
 
 
 class Steps(Dataset):
@@ -161,7 +158,7 @@ class OnlineTrainer(AlignmentTrainer):
         flat: list[Judged] = []
         logged: dict[str, float] = {}
         rounds = self.sampling.dynamic_sampling_rounds
-        for attempt in range(1 + rounds):
+        for _ in range(1 + rounds):
             started = time.perf_counter()
             prompts = self.stream.take(wanted - len(kept))
             seconds.spent("wait", started)
@@ -169,7 +166,7 @@ class OnlineTrainer(AlignmentTrainer):
                 prompts,
                 self.sampling.num_generations,
                 self.sampling_settings,
-                seed=self._seed(attempt),
+                seed=self.args.seed,
                 seconds=seconds,
                 trainer_state=self.state,
             )
@@ -180,11 +177,6 @@ class OnlineTrainer(AlignmentTrainer):
             if len(kept) == wanted:
                 break
         return [*kept, *flat][:wanted], [*kept, *flat], logged
-
-    def _seed(self, attempt: int) -> int:
-        """Of the sampler: another one for every step, process and attempt."""
-        place = attempt * self.settings.num_processes + self.settings.process_index
-        return (self.args.seed * 1_000_003 + self.state.global_step) * SEEDS_PER_STEP + place
 
     def _score(self, model: nn.Module, groups: list[Group]) -> list[Scored]:
         """Log-probs that only can be had before the update, where something needs them."""

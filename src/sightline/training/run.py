@@ -26,6 +26,7 @@ from sightline.policy.recompute import recompute
 from sightline.policy.reference import Reference, build_reference
 from sightline.training.arguments import check_optimizer, training_arguments, uses_bf16
 from sightline.training.checkpoints import last_checkpoint, named_checkpoint
+from sightline.training.engine import asked_engine, check_engine, refuse_what_shards_cannot, shard_on_cpu
 from sightline.training.finish import finish, read_card
 from sightline.training.layout_choice import choose_layout
 from sightline.training.memory_report import report_memory
@@ -38,7 +39,7 @@ from sightline.training.rows import training_rows
 from sightline.training.run_folder import METRICS, open_run_folder
 from sightline.training.scores import attach, scores
 from sightline.training.trainer import AlignmentTrainer
-from sightline.training.world import check_engine, check_shared_folder, check_world, enter_slurm_step
+from sightline.training.world import check_shared_folder, check_world, enter_slurm_step
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,9 +110,12 @@ def train(
     if processes.is_main_process and checkpoint is None:
         metrics_file.write({"event": "layout", "layout": layout, "reason": reason})
     make = partial(online_trainer, recipe, panel=panel) if panel is not None else AlignmentTrainer
+    arguments = training_arguments(recipe, has_eval=rows.eval is not None, resumes=checkpoint is not None)
+    if asked_engine(recipe) == "fsdp2" and arguments.use_cpu:
+        shard_on_cpu()
     trainer = make(
         model=policy,
-        args=training_arguments(recipe, has_eval=rows.eval is not None, resumes=checkpoint is not None),
+        args=arguments,
         objective=objective,
         reference=reference,
         family=family,
@@ -152,6 +156,7 @@ def speaking_alone(console: Console) -> Console:
 def enter_folder(recipe: Recipe, processes: PartialState) -> Path:
     """The run's folder, opened once for all processes. Raises `UserError` where some are missing or cannot see it."""
     check_world(processes.num_processes, recipe)
+    refuse_what_shards_cannot(recipe, processes.num_processes)
     folder = Path(recipe.output_dir)
     if processes.is_main_process:
         open_run_folder(recipe)

@@ -216,10 +216,8 @@ def attach(watching: Sequence[Scores], trainer: AlignmentTrainer, checkpoint: Pa
 
 def refuse_sharded(trainer: AlignmentTrainer) -> None:
     """Raises `RecipeError` where no process holds the whole model: it could not answer its own share of questions."""
-    kind = trainer.accelerator.distributed_type
-    plugin = getattr(trainer.accelerator.state, "deepspeed_plugin", None)
-    if kind == DistributedType.FSDP or (plugin is not None and plugin.zero_stage == 3):
+    if trainer.accelerator.distributed_type == DistributedType.FSDP:
         raise RecipeError(
-            "`evaluation.tasks` scores while training only where each process holds the whole model (one process, DDP, "
-            "ZeRO-1 or 2), not under FSDP or ZeRO-3. Leave it out, and score checkpoints with `sightline evaluate`."
+            "`evaluation.tasks` scores while training only where each process holds the whole model (one process, or "
+            "DDP), not under FSDP. Leave it out, and score checkpoints with `sightline evaluate`."
         )

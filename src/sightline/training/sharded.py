@@ -1,35 +1,34 @@
-"""The Trainer under engines that spread weights over processes: FSDP2, DeepSpeed ZeRO.
+"""The Trainer where FSDP2 spreads weights, gradients and optimizer over processes.
 
 Weights of a checkpoint are loaded before they are spread; each process saves its own part of the optimizer as
-safetensors. DeepSpeed keeps its own files, which are pickled: see docs/security.md.
+safetensors.
 """
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from sightline.policy.sharded import gathered, kept_whole, layer_class
+from sightline.policy.sharded import gathered, kept_whole, layer_class, whole_state
 from sightline.training.checkpointing import SCHEDULER, CheckpointingTrainer
 from sightline.training.state_file import load_state, save_state
 
 
 class ShardedTrainer(CheckpointingTrainer):
-    """What FSDP2 and DeepSpeed need to be told; nothing changes for one process and for DDP."""
+    """What FSDP2 needs to be told; nothing changes for one process and for DDP."""
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
-        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
+        if not self.is_fsdp_enabled:
             return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
-        assert self.model is not None
-        if self.is_fsdp_enabled:
-            plugin = self.accelerator.state.fsdp_plugin
-            assert plugin is not None
-            plugin.transformer_cls_names_to_wrap = [layer_class(self.model)]
-            if resume_from_checkpoint is not None:
-                self._load_whole_weights(resume_from_checkpoint)
+        plugin = self.accelerator.state.fsdp_plugin
+        assert self.model is not None and plugin is not None
+        plugin.transformer_cls_names_to_wrap = [layer_class(self.model)]
+        # what is computed in bfloat16 is autocast's choice, as without FSDP; gradients are summed in float32
+        plugin.mixed_precision_policy = None
+        if resume_from_checkpoint is not None:
+            self._load_whole_weights(resume_from_checkpoint)
         with kept_whole(self.model):
             return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
@@ -43,6 +42,14 @@ class ShardedTrainer(CheckpointingTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
         if not self.is_fsdp_enabled:  # else they were loaded before they were spread
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """As the library's; of a spread model the adapter alone is gathered where one is trained."""
+        if not self.is_fsdp_enabled:
+            super().save_model(output_dir, _internal_call)
+            return
+        assert self.model is not None
+        self._save(output_dir, state_dict=whole_state(self.model, keep=self.args.should_save))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
         if not self.is_fsdp_enabled:
@@ -82,18 +89,9 @@ class ShardedTrainer(CheckpointingTrainer):
 
     def _no_sync(self) -> AbstractContextManager:
         """Context of every backward of a step but the last."""
-        if self.is_deepspeed_enabled:
-            return self._without_step()
+        if self.is_fsdp_enabled:
+            return nullcontext()  # gradients that are not reduced at once would be whole ones
         return self.accelerator.no_sync(self.model_wrapped)
-
-    @contextmanager
-    def _without_step(self) -> Iterator[None]:
-        # accelerate has DeepSpeed take its step inside the backward that synchronises
-        self.accelerator.gradient_state._set_sync_gradients(False)
-        try:
-            yield
-        finally:
-            self.accelerator.gradient_state._set_sync_gradients(True)
 
 
 def optimizer_file(index: int) -> str:

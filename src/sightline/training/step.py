@@ -17,7 +17,7 @@ from sightline.layout import padded, prefix
 from sightline.objectives.objective import Objective, State
 from sightline.policy.families import Family
 from sightline.policy.features import Features, encode
-from sightline.policy.forward import log_probs
+from sightline.policy.forward import log_probs, reached_by_pictures
 from sightline.policy.reference import AnyReference
 from sightline.training.concatenate import concatenate, concatenate_references
 from sightline.training.cut import cut
@@ -155,8 +155,21 @@ def train_step(
     )
     if settings.average_gradients is not None:
         settings.average_gradients(model)
+    if settings.spare is not None:
+        _forget_pictures(groups, settings)
     means.take(found)
     return loss
+
+
+def _forget_pictures(groups: list[Group], settings: StepSettings) -> None:
+    """Take back the gradient of zero that FSDP2 wants of a trained tower, where no process had a picture.
+
+    The optimizer then passes over it, as in one process; by momentum it would move.
+    """
+    here = any(settings.family.has_pictures(group) for group in with_companions(groups))
+    if settings.sum_over_processes({"pictures": float(here)})["pictures"] == 0:
+        for weight in reached_by_pictures(settings.family):
+            weight.grad = None
 
 
 class Step(NamedTuple):

@@ -8,10 +8,8 @@ import os
 import subprocess
 from collections.abc import Mapping, MutableMapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import yaml
-from accelerate.utils import DistributedType
 
 from sightline.config import Recipe
 from sightline.errors import RecipeError, UserError
@@ -99,20 +97,3 @@ def _command_of_parent() -> list[str]:
         return Path(f"/proc/{os.getppid()}/cmdline").read_text().split("\0")
     except OSError:  # no /proc on this system
         return []
-
-
-def check_engine(accelerator: Any, recipe: Recipe) -> str:
-    """The engine at work. Raises `UserError` where it is not the one that was asked for, or not proved here."""
-    kind = accelerator.distributed_type
-    asked = "fsdp2" if os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true" else recipe.engine
-    if asked == "fsdp2" and kind != DistributedType.FSDP:
-        raise UserError(
-            f"{asked} was asked for, but accelerate runs {kind.value} with {accelerator.num_processes} processes: FSDP "
-            "needs GPUs and a launcher."
-        )
-    if kind in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        raise UserError(
-            f"accelerate was told to run {kind.value}, whose curve is not proved equal yet. Use `distributed_type: "
-            "MULTI_GPU` (recipes/accelerate/ddp.yaml), with LoRA where the model is large."
-        )
-    return "ddp" if accelerator.num_processes > 1 else "one process"
