@@ -83,14 +83,15 @@ def _generate_batch(
     length = max(len(g.prompt_ids) for g in groups)
     ids = torch.stack([left_padded(g.prompt_ids, length, settings.pad_token_id) for g in groups])
     mask = torch.stack([left_padded(torch.ones_like(g.prompt_ids), length, 0) for g in groups])
-    inputs = family.concatenate([g.model_inputs for g in groups])
+    # what was encoded before is not sent again
+    encoded_already = set() if features is None else {*family.tower_inputs} - {*family.along_pictures}
+    inputs = family.concatenate(
+        [{name: value for name, value in g.model_inputs.items() if name not in encoded_already} for g in groups]
+    )
     for name in family.along_tokens:
         if any(name in g.model_inputs for g in groups):
             kinds = [g.model_inputs[name][0] if name in g.model_inputs else g.prompt_ids * 0 for g in groups]
             inputs[name] = torch.stack([left_padded(kind, length, 0) for kind in kinds])
-    if features is not None:
-        read_by_tower = {*family.tower_inputs} - {*family.along_pictures}
-        inputs = {name: value for name, value in inputs.items() if name not in read_by_tower}
     inputs = {name: v.to(model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
     with nullcontext({}) if features is None else features.family.generating([*features.pieces]) as encoded:
         output = model.generate(  # pyright: ignore[reportCallIssue]
