@@ -62,16 +62,21 @@ def test_trained_weights_under_autocast_are_counted_with_their_copies(tiny_model
     assert found.copies == 2 * matrices
 
 
-def test_a_layer_more_costs_what_the_one_before_it_cost(tiny_model):
-    """A short model tells of a long one: 12 layers from 4 and 5 are 12 layers run."""
-    run = recipe(tiny_model("llava"))
+@pytest.mark.parametrize(
+    ("changes", "autocast"),
+    [({}, None), ({"lora": None}, torch.bfloat16), ({"gradient_checkpointing": True}, torch.bfloat16)],
+    ids=str,
+)
+def test_a_layer_more_costs_what_the_one_before_it_cost(tiny_model, changes, autocast):
+    """A short model tells of a long one, for one row and for two: 7 layers from 2 and 3 are 7 layers run."""
+    run = replace(recipe(tiny_model("llava")), **changes)
     config = read_config(run.model)
-    config.text_config.num_hidden_layers = 12
+    config.text_config.num_hidden_layers = 7
     skeleton, whole = build_skeleton(config, run), build_skeleton(config, run, whole=True).policy
     group = family_of(whole).place(make_group(load_processor(run.model), lengths=(20, 30)))
-    foretold = measure_activations(skeleton, group, layout="prefix", autocast=None)[0]
-    run_whole = Step(whole, group, layout="prefix", autocast=None)
-    assert foretold == run_whole.run(list(decoder_layers(whole)), 1)
+    foretold = measure_activations(skeleton, group, layout="prefix", autocast=autocast)
+    run_whole = Step(whole, group, layout="prefix", autocast=autocast)
+    assert foretold == tuple(run_whole.run(list(decoder_layers(whole)), number) for number in (1, 2))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ class Activations:
     features: the pictures' features, kept while the micro-batch lives. copies: trained weights once more, in autocast's
     precision. layers: what the language model's layers keep for backward. head: what the log-prob head keeps.
     encoding, forward, backward: the most that lives while pictures are encoded, in the forward, in the backward.
+    forward_copies, backward_copies: how much of that is copies of weights.
     """
 
     features: int
@@ -40,6 +41,8 @@ class Activations:
     encoding: int
     forward: int
     backward: int
+    forward_copies: int
+    backward_copies: int
 
     @property
     def peak(self) -> int:
@@ -59,18 +62,25 @@ def measure_activations(
     group: placed. The skeleton's weights become fake ones; it can still be counted, but not measured again.
     """
     layers = list(decoder_layers(skeleton.policy))
-    few, more = skeleton.few, skeleton.more
     step = Step(skeleton.policy, group, layout=layout, autocast=autocast)
-
-    def whole(num_groups: int) -> Activations:
-        low = step.run(layers[:few], num_groups)
-        if few == skeleton.num_layers:
-            return low
-        return extrapolate(low, step.run(layers[:more], num_groups), (skeleton.num_layers - few) / (more - few))
-
-    found = whole(1), whole(2)
+    one, two = (step.run(layers[: skeleton.few], num_groups) for num_groups in (1, 2))
+    if skeleton.few < skeleton.num_layers:
+        longer = step.run(layers[: skeleton.more], 1)
+        steps = (skeleton.num_layers - skeleton.few) / (skeleton.more - skeleton.few)
+        one, two = extrapolate(one, longer, steps), extrapolate(two, with_layers(two, one, longer), steps)
     unwrap(skeleton.policy).get_decoder().layers = nn.ModuleList(layers)
-    return found
+    return one, two
+
+
+def with_layers(two: Activations, one: Activations, longer: Activations) -> Activations:
+    """What two groups take with the layers that one group takes `longer` instead of `one` with.
+
+    Copies of weights serve both groups; all else that a layer holds is there twice.
+    """
+    change = {f.name: getattr(longer, f.name) - getattr(one, f.name) for f in fields(Activations)}
+    once = {name: change[name] for name in ("copies", "forward_copies", "backward_copies")}
+    once |= {"forward": change["forward_copies"], "backward": change["backward_copies"]}
+    return Activations(**{n: getattr(two, n) + 2 * d - once.get(n, 0) for n, d in change.items()})
 
 
 class Step:
@@ -126,6 +136,8 @@ class Step:
             encoding=self.encoding_peak(num_groups),
             forward=forward.peak - start,
             backward=backward.peak - start,
+            forward_copies=forward.copies,
+            backward_copies=backward.copies,
         )
 
     def _copies_of_features(self, number: int) -> Features | None:

@@ -26,11 +26,15 @@ INDEXING = {torch.ops.aten.index.Tensor, torch.ops.aten.index_put.default, torch
 
 @dataclass(kw_only=True)
 class Phase:
-    """Bytes above the weights: `start` when the phase began, `end` when it ended, `peak` at most in between."""
+    """Bytes above the weights: `start` when the phase began, `end` when it ended, `peak` at most in between.
+
+    copies: of weights in a second precision, part of the peak.
+    """
 
     start: int = 0
     end: int = 0
     peak: int = 0
+    copies: int = 0
 
 
 class Ledger(TorchDispatchMode):
@@ -55,6 +59,8 @@ class Ledger(TorchDispatchMode):
             args = (args[0], _places(args[1]), *args[2:])
         result = func(*args, **(kwargs or {}))
         is_copy = func is torch.ops.aten._to_copy.default and self._is_weight(args[0])
+        if isinstance(result, Tensor):
+            return self._enter(self._without_data(result), is_copy)
         return tree_map_only(Tensor, lambda tensor: self._enter(self._without_data(tensor), is_copy), result)
 
     @contextmanager
@@ -82,7 +88,8 @@ class Ledger(TorchDispatchMode):
             self.sizes[key] = storage.nbytes()
             self.live += self.sizes[key]
             self.copies += self.sizes[key] if is_copy else 0
-            self.current.peak = max(self.current.peak, self.live)
+            if self.live > self.current.peak:
+                self.current.peak, self.current.copies = self.live, self.copies
             weakref.finalize(storage, self._leave, key, is_copy)
         return tensor
 
