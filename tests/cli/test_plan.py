@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from sightline.cli.main import main
+from sightline.errors import RecipeError
+from sightline.memory.planner import apply, can_be_spread, combinations
 from sightline.memory.shapes import read_shape
 from sightline.recipe import load_recipe
+from sightline.training.engine import refuse_what_shards_cannot
 
 ROOT = Path(__file__).parents[2]
 RECIPE = "recipes/idefics2_8b_dpo.yaml"
@@ -60,7 +63,7 @@ def test_full_fine_tuning_is_spread_over_gpus_before_it_becomes_another_run(say)
     page = say(RECIPE, "--lora", "none", "--gpu", "80GB", "--gpus", "8")
     assert max(len(line) for line in page.splitlines()) <= 80
     assert "(a copy of what is trained; the rest is" in page
-    assert "FSDP2 or ZeRO-3" in page and "same curve" in page and "quantize" not in page
+    assert "+ engine: fsdp2" in page and "--engine fsdp2" in page and "same curve" in page and "quantize" not in page
     alone = say(RECIPE, "--lora", "none", "--gpu", "80GB")
     assert "+ lora: {r: 16}" in alone and "--lora.r 16" in alone
 
@@ -76,6 +79,29 @@ def test_seventy_two_billion_from_a_folder_with_a_config_alone(say, tmp_path, mo
     given = shlex.split(page.partition("  sightline train ")[2].replace("\\\n", " "))
     assert {"--per-device-train-batch-size", "--model.quantize", "nf4"} <= set(given)
     assert given.count("--per-device-train-batch-size") == 1
+
+
+def test_what_the_engine_refuses_is_not_proposed():
+    recipe = load_recipe(RECIPE, ["--lora", "none", "--per-device-train-batch-size", "4"])
+    proposed = [apply(recipe, changes) for changes in combinations(recipe, 8)]
+    spread = [one for one in proposed if one.engine == "fsdp2" and can_be_spread(one)]
+    assert len(spread) > 10 and not all(can_be_spread(one) for one in proposed)
+    for one in spread:
+        refuse_what_shards_cannot(one, 8)
+    for one in (one for one in proposed if not can_be_spread(one)):
+        with pytest.raises(RecipeError):
+            refuse_what_shards_cannot(one, 8)
+
+
+def test_a_frozen_tower_is_whole_on_every_gpu_and_the_rest_is_shared(say):
+    eight, alone = (
+        {(line["what"], line["part"]): line["bytes"] for line in json.loads(page)["lines"]}
+        for page in (say(RECIPE, "--engine", "fsdp2", "--gpus", "8", "--json"), say(RECIPE, "--json"))
+    )
+    assert eight["weights", "vision tower"] == alone["weights", "vision tower"]
+    assert eight["weights", "language model"] == alone["weights", "language model"] // 8
+    assert eight["optimiser", "adapter"] == alone["optimiser", "adapter"] // 8
+    assert ("activations", "two layers, gathered") in eight and ("activations", "two layers, gathered") not in alone
 
 
 def test_mistakes_are_one_paragraph(say, tmp_path):

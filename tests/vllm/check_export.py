@@ -51,8 +51,9 @@ def log_probs(folder: Path, prompt: str, picture: Image.Image, answer: list[int]
     """Transformers' log-probs of every word at each place of the answer, [tokens, vocabulary]; plain code."""
     processor = load_processor(ModelConfig(name=str(folder)))
     inputs: Any = processor(text=prompt, images=[picture], return_tensors="pt")
+    shape = inputs["input_ids"].shape
     for name, value in inputs.items():
-        if value.shape == inputs["input_ids"].shape:
+        if value.shape == shape:
             added = (
                 torch.tensor([answer])
                 if name == "input_ids"

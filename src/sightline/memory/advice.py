@@ -28,10 +28,9 @@ def advice(recipe: Recipe, family: Family, group: Group, *, step: int, checkpoin
         )
     why = "; ".join(change.why for change in fit.changes)
     same_run = all(change.departs == 0 for change in fit.changes)
-    sharded = ", with `engine: fsdp2`" if fit.shards else ""
     return (
         f"{said} The cheapest change that `sightline plan` finds, {size(fit.peak)} instead of {size(before)}: "
-        f"{', '.join(lines_of(fit.fields))}{sharded} ({why}). Add {flags_of(fit.fields)}"
+        f"{', '.join(lines_of(fit.fields))} ({why}). Add {flags_of(fit.fields)}"
         f".{_resume(checkpoint, same_run)}"
     )
 

@@ -38,22 +38,28 @@ class Planned:
         self.weights_known: dict[str, tuple[Weights, ...]] = {}
         self.activations_known: dict[str, tuple[Activations, Activations]] = {}
 
-    def estimate(self, recipe: Recipe, *, gpus: int = 1, sharded: bool = False) -> Estimate:
-        """The recipe's bytes on each of `gpus` GPUs. sharded: weights, gradients and states are spread over them."""
-        return Estimate(lines=(*self.static(recipe, gpus=gpus, sharded=sharded), *self.moving(recipe, sharded=sharded)))
+    def estimate(self, recipe: Recipe, *, gpus: int = 1) -> Estimate:
+        """The recipe's bytes on each of `gpus` GPUs."""
+        return Estimate(lines=(*self.static(recipe, gpus=gpus), *self.moving(recipe, gpus=gpus)))
 
-    def static(self, recipe: Recipe, *, gpus: int = 1, sharded: bool = False) -> list[Line]:
+    def static(self, recipe: Recipe, *, gpus: int = 1) -> list[Line]:
         """What lives from the first step to the last."""
         weights = self.weights(recipe)
         lines = static_lines(weights, recipe, needs_reference=build(recipe.objective).needs_reference)
-        if sharded:
-            return [replace(line, formula=f"{line.formula} / {gpus}", bytes=line.bytes // gpus) for line in lines]
+        if is_spread(recipe, gpus):
+            kept_whole = {w.part for w in weights if w.part in ("vision tower", "projector") and not w.trained}
+            return [
+                line
+                if line.part in kept_whole or line.bytes == 0
+                else replace(line, formula=f"{line.formula} / {gpus}", bytes=line.bytes // gpus)
+                for line in lines
+            ]
         if gpus > 1:
             trained = sum(w.number for w in weights if w.trained)
             lines.append(Line(what="gradients", part="buckets of DDP", formula=f"{trained:,} × 4", bytes=4 * trained))
         return lines
 
-    def moving(self, recipe: Recipe, *, sharded: bool = False) -> list[Line]:
+    def moving(self, recipe: Recipe, *, gpus: int = 1) -> list[Line]:
         """What comes and goes in a step."""
         activations, shape = self.activations(recipe), self.shape(recipe)
         objective = build(recipe.objective)
@@ -70,7 +76,7 @@ class Planned:
         size = shape.layer
         if recipe.model.quantize != "none":
             lines.append(Line(what="activations", part="one layer's weights", formula="in bfloat16", bytes=size.linear))
-        if sharded:
+        if is_spread(recipe, gpus):
             lines.append(
                 Line(what="activations", part="two layers, gathered", formula="of all GPUs", bytes=2 * size.layer)
             )
@@ -141,6 +147,11 @@ class Planned:
     def layout(self, policy: nn.Module, recipe: Recipe) -> str:
         """The layout of the run, `auto` resolved."""
         return family_of(policy).layout if recipe.layout == "auto" else recipe.layout
+
+
+def is_spread(recipe: Recipe, gpus: int) -> bool:
+    """Whether weights, gradients and states are spread over processes; frozen towers and projectors stay whole."""
+    return recipe.engine == "fsdp2" and gpus > 1
 
 
 def unfrozen(recipe: Recipe) -> tuple[bool, bool] | None:

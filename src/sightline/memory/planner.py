@@ -4,6 +4,7 @@ Changes that leave the curve as it is come first, however much time they cost; t
 instead of all weights; then 8 and 4 bits. Among equals the faster one is taken.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
@@ -30,7 +31,6 @@ class Change:
     fields: dict[str, Any]
     departs: int = 0
     slower: float = 0.0
-    shards: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,28 +46,32 @@ class Fit:
         """All changed keys."""
         return {key: value for change in self.changes for key, value in change.fields.items()}
 
-    @property
-    def shards(self) -> bool:
-        return any(change.shards for change in self.changes)
-
 
 def find_fit(planned: Planned, recipe: Recipe, *, capacity: int, gpus: int = 1) -> Fit | None:
     """The cheapest changes that bring the recipe's peak to at most `capacity` bytes a GPU; None where none do."""
     for changes in sorted(combinations(recipe, gpus), key=_cost):
-        shards = any(change.shards for change in changes)
         changed = apply(recipe, changes)
-        if sum(line.bytes for line in planned.static(changed, gpus=gpus, sharded=shards)) > capacity:
+        if not can_be_spread(changed):
             continue
-        peak = planned.estimate(changed, gpus=gpus, sharded=shards).peak
+        if sum(line.bytes for line in planned.static(changed, gpus=gpus)) > capacity:
+            continue
+        peak = planned.estimate(changed, gpus=gpus).peak
         if peak <= capacity:
             return Fit(recipe=changed, changes=changes, peak=peak)
     return None
 
 
+def can_be_spread(recipe: Recipe) -> bool:
+    """Whether the recipe's engine trains it: FSDP2 spreads neither quantised weights nor 8-bit states."""
+    optim = re.fullmatch("adamw_torch(_fused)?|sgd", recipe.optim) is not None
+    plain = recipe.model.quantize == "none" and recipe.reference.update_every is None and optim
+    return recipe.engine != "fsdp2" or plain
+
+
 def combinations(recipe: Recipe, gpus: int) -> Iterator[tuple[Change, ...]]:
     """Every sensible set of changes, the empty one included: one option of each kind at most."""
     of_weights = [_optimizers(recipe), _references(recipe)] if recipe.lora is None else []
-    kinds = (_batches(recipe), _checkpointing(recipe), _adapters(recipe), _sharding(gpus), *of_weights)
+    kinds = (_batches(recipe), _checkpointing(recipe), _adapters(recipe), _sharding(recipe, gpus), *of_weights)
     for chosen in product(*([None, *kind] for kind in kinds)):
         changes = tuple(change for change in chosen if change is not None)
         becomes_adapter = any("lora" in change.fields for change in changes)
@@ -157,8 +161,8 @@ def _adapters(recipe: Recipe) -> list[Change]:
     ]
 
 
-def _sharding(gpus: int) -> list[Change]:
-    if gpus == 1:
+def _sharding(recipe: Recipe, gpus: int) -> list[Change]:
+    if gpus == 1 or recipe.engine == "fsdp2":
         return []
     why = f"weights, gradients and states spread over {gpus} GPUs (FSDP2); the same curve"
-    return [Change(why=why, fields={}, slower=0.2, shards=True)]
+    return [Change(why=why, fields={"engine": "fsdp2"}, slower=0.2)]

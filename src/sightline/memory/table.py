@@ -121,8 +121,6 @@ def _changes(plan: Plan, fit: Fit, command: str) -> list[str]:
     lines += _shell(
         [*re.split(r" (?=--)", f"sightline train {command}"), *(_flag(key, value) for key, value in fit.fields.items())]
     )
-    if fit.shards:
-        lines.append("  with `engine: fsdp2`")
     return lines
 
 
