@@ -61,6 +61,17 @@ def test_answers_are_those_of_each_question_alone(family: str, load: Callable[[s
         assert [a.tolist() for a in answers] == [a[0].tolist() for a in alone]
 
 
+@pytest.mark.parametrize("family", ["mllama", "llava"])
+def test_questions_with_and_without_a_picture_are_answered_in_one_run(
+    family: str, load: Callable[[str], Loaded]
+) -> None:
+    model, processor = load(family)
+    task = toy.task(num_pictures=3, questions_a_picture=2)
+    items = [replace(item, pictures=()) if item.picture_id == "picture 1" else item for item in task.items]
+    alone = [r.answer for item in items for r in evaluate(model, processor, replace(task, items=[item]))]
+    assert [r.answer for r in evaluate(model, processor, replace(task, items=items))] == alone
+
+
 def test_the_picture_goes_through_processor_and_tower_once(
     load: Callable[[str], Loaded], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -56,20 +56,29 @@ def generate(
     settings.update(max_new_tokens=max_new_tokens, num_return_sequences=num_return, do_sample=do_sample)
     if do_sample:
         settings.update(temperature=temperature, top_p=top_p, top_k=top_k)
-    # the longest first: what does not fit in memory fails at once
-    order = sorted(range(len(groups)), key=lambda i: -len(groups[i].prompt_ids))
-    prompts_at_once = max(1, batch_size // num_return)
+    batches = _batches(family, groups, max(1, batch_size // num_return))
+    done = 0
     answers: list[list[Tensor]] = [[] for _ in groups]
     with torch.no_grad(), evaluating(model), _seeded(bare.device, seed):
-        for start in range(0, len(order), prompts_at_once):
-            chosen = order[start : start + prompts_at_once]
+        for chosen in batches:
             encoded = None if features is None else features.select(chosen)
             rows = _generate_batch(bare, family, [groups[i] for i in chosen], encoded, GenerationConfig(**settings))
             for place, i in enumerate(chosen):
                 answers[i] = rows[place * num_return : (place + 1) * num_return]
             if progress is not None:
-                progress(start + len(chosen), len(order))
+                done += len(chosen)
+                progress(done, len(groups))
     return answers
+
+
+def _batches(family: Family, groups: Sequence[Group], size: int) -> list[list[int]]:
+    """Places of the groups, the longest first: what does not fit in memory fails at once.
+
+    Prompts with and without pictures stay apart: cross-attention has nothing to attend to in a row without.
+    """
+    order = sorted(range(len(groups)), key=lambda i: -len(groups[i].prompt_ids))
+    kinds = [[i for i in order if family.has_pictures(groups[i]) == wanted] for wanted in (True, False)]
+    return [kind[start : start + size] for kind in kinds for start in range(0, len(kind), size)]
 
 
 def _generate_batch(
