@@ -52,7 +52,8 @@ def killed(tmp_path: Path, model: Path, recipe: dict[str, Any], **spec: Any) -> 
     command = [sys.executable, "-m", "tests.faults.killed_runs", str(tmp_path / "spec.json")]
     done = subprocess.run(command, env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-4000:]
-    attempts = [json.loads(line) for line in done.stdout.splitlines()]
+    # packages may print lines of their own
+    attempts = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
     assert attempts[-1]["code"] == 0, done.stderr.decode()[-4000:]
     return attempts
 
