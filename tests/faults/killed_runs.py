@@ -101,17 +101,18 @@ def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
     folder, draw = Path(spec["folder"]), random.Random(spec["seed"])
     attempt(spec, folder / "whole", resume=False, moment=0)
-    kills, name, resume = 0, "killed", False
+    kills, runs, resume = 0, 0, False
     while True:
         # beyond the last of its kills the run is left in peace
         moment = draw.randint(1, spec["events"]) if kills < spec["kills"] else 0
+        name = "killed" if runs == 0 else f"killed-{runs}"
         result = attempt(spec, folder / name, resume=resume, moment=moment)
         print(json.dumps(result), flush=True)
         if result["killed"]:
             kills, resume = kills + 1, True
         elif result["code"] == 0 and kills < spec["kills"] and spec.get("until_killed_so_often"):
             # it came to its end before: another run takes the kills that are left
-            name, resume = f"killed-after-{kills}", False
+            runs, resume = runs + 1, False
         else:
             return
 

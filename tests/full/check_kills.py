@@ -13,7 +13,7 @@ PHASES = {"dpo": {"training", "saving", "evaluating"}, "grpo": {"training", "sav
 @pytest.mark.parametrize("recipe", [DPO, GRPO], ids=["dpo", "grpo"])
 def test_twenty_kills(tmp_path, tiny_model, recipe):
     """A run that ends before all of them were sent is followed by another."""
-    spec = {"rows": 9, "kills": KILLS, "events": 150, "seed": 1, "until_killed_so_often": True}
+    spec = {"rows": 9, "kills": KILLS, "events": 90, "seed": 1, "until_killed_so_often": True}
     attempts = killed(tmp_path, tiny_model("llava"), recipe, **spec)
     phases = Counter(one["phase"] for one in attempts if one["killed"])
     runs = sorted(tmp_path.glob("killed*/sightline.json"))
