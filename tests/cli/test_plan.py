@@ -9,7 +9,9 @@ import pytest
 
 from sightline.cli.main import main
 from sightline.errors import RecipeError
+from sightline.memory.planned import Planned
 from sightline.memory.planner import apply, can_be_spread, combinations
+from sightline.memory.sample import Sizes
 from sightline.memory.shapes import read_shape
 from sightline.recipe import load_recipe
 from sightline.training.engine import refuse_what_shards_cannot
@@ -93,7 +95,11 @@ def test_what_the_engine_refuses_is_not_proposed():
             refuse_what_shards_cannot(one, 8)
 
 
-def test_a_frozen_tower_is_whole_on_every_gpu_and_the_rest_is_shared(say):
+def test_a_frozen_tower_and_a_reference_are_whole_on_every_gpu_and_the_rest_is_shared(say):
+    recipe = load_recipe(RECIPE, ["--lora", "none", "--engine", "fsdp2"])
+    planned = Planned(read_shape("idefics2-8b"), Sizes())
+    (copy,) = (line.bytes for line in planned.static(recipe, gpus=8) if line.what == "reference")
+    assert copy == 4 * 7_241_756_672
     eight, alone = (
         {(line["what"], line["part"]): line["bytes"] for line in json.loads(page)["lines"]}
         for page in (say(RECIPE, "--engine", "fsdp2", "--gpus", "8", "--json"), say(RECIPE, "--json"))

@@ -50,7 +50,7 @@ class Planned:
             kept_whole = {w.part for w in weights if w.part in ("vision tower", "projector") and not w.trained}
             return [
                 line
-                if line.part in kept_whole or line.bytes == 0
+                if line.part in kept_whole or line.what == "reference" or line.bytes == 0
                 else replace(line, formula=f"{line.formula} / {gpus}", bytes=line.bytes // gpus)
                 for line in lines
             ]
@@ -69,7 +69,7 @@ class Planned:
             num_tokens=shape.num_tokens * recipe.per_device_train_batch_size,
             whole_step=recipe.gradient_accumulation_steps if objective.whole_step else 1,
         )
-        step = optimiser_step(self.weights(recipe), recipe)
+        step = optimiser_step(self.weights(recipe), recipe) // (gpus if is_spread(recipe, gpus) else 1)
         if step > activations.peak:
             more = step - activations.peak
             lines.append(Line(what="activations", part="optimizer step", formula="roots of all variances", bytes=more))
@@ -150,7 +150,8 @@ class Planned:
 
 
 def is_spread(recipe: Recipe, gpus: int) -> bool:
-    """Whether weights, gradients and states are spread over processes; frozen towers and projectors stay whole."""
+    """Whether weights, gradients and states are spread over processes; frozen towers and projectors and a copy as
+    reference stay whole."""
     return recipe.engine == "fsdp2" and gpus > 1
 
 

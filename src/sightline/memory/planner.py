@@ -62,10 +62,10 @@ def find_fit(planned: Planned, recipe: Recipe, *, capacity: int, gpus: int = 1) 
 
 
 def can_be_spread(recipe: Recipe) -> bool:
-    """Whether the recipe's engine trains it: FSDP2 spreads neither quantised weights nor 8-bit states."""
+    """Whether the recipe's engine trains it: FSDP2 spreads no quantised weights and no 8-bit states (docs/scale.md)."""
     optim = re.fullmatch("adamw_torch(_fused)?|sgd", recipe.optim) is not None
     plain = recipe.model.quantize == "none" and recipe.reference.update_every is None and optim
-    return recipe.engine != "fsdp2" or plain
+    return recipe.engine != "fsdp2" or (plain and not recipe.evaluation.tasks)
 
 
 def combinations(recipe: Recipe, gpus: int) -> Iterator[tuple[Change, ...]]:
