@@ -104,7 +104,7 @@ def main() -> None:
     kills, runs, resume = 0, 0, False
     while True:
         # beyond the last of its kills the run is left in peace
-        moment = draw.randint(1, spec["events"]) if kills < spec["kills"] else 0
+        moment = spec.get("first", 0) + draw.randint(1, spec["events"]) if kills < spec["kills"] else 0
         name = "killed" if runs == 0 else f"killed-{runs}"
         result = attempt(spec, folder / name, resume=resume, moment=moment)
         print(json.dumps(result), flush=True)

@@ -108,6 +108,7 @@ def train(
     watching = scores(recipe, bar, held_out=rows.eval is not None and recipe.eval_steps is not None)
     metrics_file = MetricsFile(folder / METRICS, checkpoint if processes.is_main_process else None)
     if processes.is_main_process and checkpoint is None:
+        metrics_file.path.unlink(missing_ok=True)  # of an attempt that ended before its first checkpoint
         metrics_file.write({"event": "layout", "layout": layout, "reason": reason})
     make = partial(online_trainer, recipe, panel=panel) if panel is not None else AlignmentTrainer
     arguments = training_arguments(recipe, has_eval=rows.eval is not None, resumes=checkpoint is not None)
