@@ -22,7 +22,7 @@ def test_the_peak_of_a_heading(path):
     assert found is not None
     gpus = int(found[2] or 1)
     planned = Planned(find_config(recipe.model), usual_sizes(recipe))
-    peak = planned.estimate(recipe, gpus=gpus, sharded=gpus > 1).peak / 2**30
+    peak = planned.estimate(recipe, gpus=gpus).peak / 2**30
     assert peak == pytest.approx(float(found[1]), rel=0.1)
 
 
