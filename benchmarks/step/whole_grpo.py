@@ -3,6 +3,7 @@
 Both sample eight answers of 64 tokens to one prompt from the same random model by their default samplers (TRL:
 transformers' `generate`, the prompt once an answer; Sightline: the prompt once), judge them, and update. Writes
 benchmarks/out/whole_grpo.json. The samples differ, so there is no gate here; `python -m benchmarks.step` has one.
+On a machine that others use, too, `--threads 1 --rounds 1` and its CPU seconds are what to read.
 """
 
 import argparse
@@ -15,7 +16,7 @@ from benchmarks.step.case import Program
 from benchmarks.step.figures import MB, Run
 from benchmarks.step.ledger import Ledger, Paused
 from benchmarks.step.plan import case_of
-from benchmarks.step.ratios import spread, step_seconds
+from benchmarks.step.ratios import spread, step_cpu, step_seconds
 from benchmarks.step.runner import OUT
 
 COMPARED: tuple[Program, ...] = ("sightline", "trl")
@@ -40,7 +41,8 @@ def main() -> None:
     low, high = figures["time_spread_vs_trl"]
     print(
         f"Sightline {figures['sightline_s']:.2f} s, TRL {figures['trl_s']:.2f} s a step: "
-        f"{figures['time_vs_trl']:.2f}x the speed ({low:.2f}-{high:.2f}, {options.rounds} pairs), "
+        f"{figures['time_vs_trl']:.2f}x the speed ({low:.2f}-{high:.2f}, {options.rounds} pairs); "
+        f"{figures['sightline_cpu_s']:.2f} and {figures['trl_cpu_s']:.2f} CPU seconds: {figures['cpu_vs_trl']:.2f}x; "
         f"{figures['memory_vs_trl']:.2f}x the memory"
     )
 
@@ -58,12 +60,15 @@ def one_round(number: int, ledger: Ledger, options: argparse.Namespace) -> dict[
 def figures_of(rounds: list[dict[str, Run]]) -> dict[str, Any]:
     """Medians over the rounds. The time ratio is theirs over ours, the memory ratio ours over theirs."""
     time = spread([step_seconds(*one["trl"]) / step_seconds(*one["sightline"]) for one in rounds])
+    cpu = spread([step_cpu(*one["trl"]) / step_cpu(*one["sightline"]) for one in rounds])
     memory = spread([one["sightline"][1].memory / one["trl"][1].memory for one in rounds])
     seconds = {f"{p}_s": spread([step_seconds(*one[p]) for one in rounds]).median for p in COMPARED}
+    seconds |= {f"{p}_cpu_s": spread([step_cpu(*one[p]) for one in rounds]).median for p in COMPARED}
     megabytes = {f"{p}_mb": spread([one[p][1].memory / MB for one in rounds]).median for p in COMPARED}
     return {
         "time_vs_trl": time.median,
         "time_spread_vs_trl": [time.low, time.high],
+        "cpu_vs_trl": cpu.median,
         "memory_vs_trl": memory.median,
         **seconds,
         **megabytes,

@@ -100,6 +100,7 @@ def section(
     items = [item for item in task.items if all(item.id in records for records in by_id)]
     chosen = _most_telling(task, items, by_id, show)
     summaries = {label: summarise(task, records) for label, records in answers.items()}
+    by = next((m.label for m in task.metrics if m.name == task.correct), task.correct)
     return Section(
         title=task.title,
         notes=task.notes,
@@ -111,7 +112,7 @@ def section(
         rows=_rows(summaries),
         tests=tests,
         comparisons=tuple(
-            Comparison(a=labels[0], b=label, on=f"{t.judged:,} answers", test=t.mcnemar, smallest=t.smallest)
+            Comparison(a=labels[0], b=label, on=f"{t.judged:,} answers ({by})", test=t.mcnemar, smallest=t.smallest)
             for label, t in zip(labels[1:], tests, strict=True)
         ),
         judgements=tuple(judgements),
