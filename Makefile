@@ -11,7 +11,7 @@ export HF_HUB_OFFLINE ?= 1
 	touch $@
 
 .venv/installed-dev: .venv/installed
-	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,app,quant,docs,notebooks]'
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[dev,app,quant,deepspeed,docs,notebooks]'
 	touch $@
 
 quickstart: .venv/installed

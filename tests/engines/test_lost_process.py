@@ -1,6 +1,7 @@
 """One of two processes is killed: the other ends in time and says so, nothing is left behind, and --resume goes on.
 
-Rows from files under FSDP2, and a stream under DDP: the resumed run has the bits of one that was left in peace.
+Rows from files under FSDP2 and ZeRO-3, and a stream under DDP: the resumed run has the bits of one that was left in
+peace.
 """
 
 import io
@@ -24,7 +25,7 @@ SECONDS = 600
 """After this much, something hangs."""
 STEPS = 5
 TIMES = ("memory/", "seconds/", "train_runtime", "train_samples", "train_steps", "eval_runtime")
-DATA: dict[str, dict[str, Any]] = {"fsdp2": {}, "ddp": {"streaming": True, "shuffle_buffer": 4}}
+DATA: dict[str, dict[str, Any]] = {"fsdp2": {}, "zero3": {}, "ddp": {"streaming": True, "shuffle_buffer": 4}}
 
 
 @pytest.fixture

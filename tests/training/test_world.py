@@ -4,16 +4,21 @@ import dataclasses
 import types
 
 import pytest
+import torch
 import yaml
 
-from sightline.errors import UserError
+from sightline.config import ModelConfig
+from sightline.errors import RecipeError, UserError
+from sightline.policy.load import load_model, unfreeze
 from sightline.recipe import load_recipe
 from sightline.training import world
 from sightline.training.engine import asked_engine, check_engine, refuse_what_shards_cannot
 from sightline.training.launcher import num_to_launch
 from sightline.training.world import check_shared_folder, check_world, enter_slurm_step, expected
+from sightline.training.zero import check_installed, refuse_model
 
 RECIPE = load_recipe(None, ["--use-cpu"])
+ZERO_3 = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}
 
 
 @pytest.mark.parametrize(
@@ -78,12 +83,43 @@ def test_an_engine_that_became_another_is_noticed(monkeypatch):
             {"ACCELERATE_USE_FSDP": "true", "FSDP_VERSION": "2", "FSDP_CPU_RAM_EFFICIENT_LOADING": "true"},
             "fsdp_cpu_ram_efficient_loading: true",
         ),
-        ({"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed"),
+        ({**ZERO_3, "ACCELERATE_DEEPSPEED_CONFIG_FILE": "zero.json"}, "deepspeed_config_file"),
+        ({**ZERO_3, "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "cpu"}, "offload_optimizer_device"),
+        ({**ZERO_3, "ACCELERATE_DEEPSPEED_ZERO_STAGE": "0"}, "zero_stage: 0"),
     ],
 )
 def test_what_a_launcher_was_told_and_is_not_proved_is_refused(environment, expected):
     with pytest.raises(UserError, match=expected):
         asked_engine(RECIPE, environment)
+
+
+def test_the_stage_that_a_launcher_was_told_is_the_engine():
+    assert asked_engine(RECIPE, ZERO_3) == "zero3"
+    assert asked_engine(RECIPE, {"ACCELERATE_USE_DEEPSPEED": "true"}) == "zero2"  # accelerate's own default
+
+
+def test_deepspeed_is_an_extra_that_is_named(monkeypatch):
+    monkeypatch.setenv("DS_ACCELERATOR", "cpu")
+    check_installed("zero3", on_cpu=True)
+    monkeypatch.setattr("sightline.training.zero.find_spec", lambda name: None)
+    check_installed("fsdp2", on_cpu=True)
+    with pytest.raises(RecipeError, match=r"pip install 'sightline\[deepspeed\]'"):
+        check_installed("zero3", on_cpu=True)
+
+
+@pytest.mark.parametrize(
+    ("family", "changes", "engine", "expected"),
+    [
+        ("llava", {"freeze_projector": False}, "zero1", "vision tower or the projector"),
+        ("mllama", {}, "zero2", "pass layers by"),
+    ],
+)
+def test_what_deepspeed_cannot_train_is_refused_by_name(tiny_model, family, changes, engine, expected):
+    model = load_model(ModelConfig(name=str(tiny_model(family)), **changes), torch.device("cpu"))
+    model = unfreeze(model, ModelConfig(name="", **changes))
+    refuse_model(model, None, "ddp")
+    with pytest.raises(RecipeError, match=expected):
+        refuse_model(model, None, engine)
 
 
 @pytest.mark.parametrize(
@@ -97,8 +133,9 @@ def test_what_a_launcher_was_told_and_is_not_proved_is_refused(environment, expe
         ),
     ],
 )
-def test_what_spread_weights_cannot_is_refused_by_name(flags, expected):
-    recipe = load_recipe(None, ["--use-cpu", "--engine", "fsdp2", *flags])
+@pytest.mark.parametrize("engine", ["fsdp2", "zero3"])
+def test_what_spread_weights_cannot_is_refused_by_name(engine, flags, expected):
+    recipe = load_recipe(None, ["--use-cpu", "--engine", engine, *flags])
     with pytest.raises(UserError, match=expected):
         refuse_what_shards_cannot(recipe, 2)
     with pytest.raises(UserError, match="one process trains"):

@@ -125,8 +125,9 @@ class Recipe:
     nproc_per_node: int | None = Field(default=None, ge=1)
     """Processes that `sightline train` starts on this machine; left out: one a GPU. Launchers decide for themselves."""
     engine: Engine = "auto"
-    """ddp: the whole model in every process. fsdp2: weights, gradients and optimizer spread over them. auto: what
-    `accelerate launch` was told, else ddp."""
+    """ddp: the whole model in every process. fsdp2: weights, gradients and optimizer spread over them. zero1, zero2,
+    zero3: DeepSpeed spreads the optimizer, gradients as well, weights too. auto: what `accelerate launch` was told,
+    else ddp."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     """What to do when loss, gradient or policy go wrong."""
     resume: bool | str = False

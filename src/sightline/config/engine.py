@@ -2,5 +2,5 @@
 
 from typing import Literal
 
-Engine = Literal["auto", "ddp", "fsdp2"]
-"""What keeps the processes in step; they are torch's, through accelerate."""
+Engine = Literal["auto", "ddp", "fsdp2", "zero1", "zero2", "zero3"]
+"""What keeps the processes in step; they are torch's and DeepSpeed's, through accelerate."""

@@ -1,4 +1,4 @@
-"""Models whose weights are spread over processes (FSDP2): what stays whole, and made whole again.
+"""Models whose weights are spread over processes (FSDP2, DeepSpeed ZeRO-3): what stays whole, and made whole again.
 
 A forward of such a model gathers weights from all processes, so all of them have to make as many, in the same order.
 Frozen vision towers and projectors are kept out: a process whose rows have no picture need not call them then.
@@ -14,6 +14,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from sightline.policy.families import family_of
+from sightline.policy.unwrap import is_deepspeed
 
 
 @contextmanager
@@ -50,7 +51,7 @@ def layer_class(model: nn.Module) -> str:
 
 
 def whole_state(model: nn.Module, *, keep: bool) -> dict[str, Tensor]:
-    """What has to be saved of a model that FSDP2 spread, on the CPU: trained weights of an adapted one, else all.
+    """What has to be saved of a model that is spread, on the CPU: trained weights of an adapted one, else all.
 
     Every process calls it; those with `keep` have the result. Tied weights stay one tensor.
     """
@@ -61,15 +62,33 @@ def whole_state(model: nn.Module, *, keep: bool) -> dict[str, Tensor]:
         if adapter_only and not value.requires_grad:
             continue
         if id(value) not in known:
-            whole = value.detach().full_tensor() if isinstance(value, DTensor) else value.detach()
-            known[id(value)] = whole.cpu() if keep else whole.new_empty(0)
+            with whole(value) as tensor:
+                known[id(value)] = tensor.cpu() if keep else tensor.new_empty(0)
         state[name] = known[id(value)]
     return state if keep else {}
 
 
 @contextmanager
+def whole(weight: Tensor) -> Iterator[Tensor]:
+    """Within, all of a weight, however it is spread; not to be changed. Every process enters."""
+    if isinstance(weight, DTensor):
+        yield weight.detach().full_tensor()
+    elif hasattr(weight, "ds_id") and weight.ds_status.name != "AVAILABLE":
+        import deepspeed  # pyright: ignore[reportMissingImports]
+
+        with deepspeed.zero.GatheredParameters([weight]):
+            yield weight.detach().clone()
+    else:
+        yield weight.detach()
+
+
+@contextmanager
 def gathered(model: nn.Module) -> Iterator[None]:
     """Within, every process holds all weights, and may call the model as often as it likes. Every process enters."""
+    if is_deepspeed(model):
+        with _gathered_zero(model):
+            yield
+        return
     if not isinstance(model, FSDPModule):
         yield
         return
@@ -97,3 +116,25 @@ def _groups_of(state: Any) -> list[Any]:
     if many is not None:
         return list(many)
     return [] if state._fsdp_param_group is None else [state._fsdp_param_group]
+
+
+@contextmanager
+def _gathered_zero(engine: Any) -> Iterator[None]:
+    if engine.zero_optimization_stage() < 3:
+        yield
+        return
+    import deepspeed  # pyright: ignore[reportMissingImports]
+
+    offload = engine.optimizer.parameter_offload
+    weights = [weight for weight in engine.module.parameters() if hasattr(weight, "ds_id")]
+    with deepspeed.zero.GatheredParameters(weights):
+        taken = []
+        # they give weights back behind each layer, and compare with the other processes what is called in which order
+        for handle in [offload.fwd_pre_hook, *offload.forward_hooks, *offload.backward_hooks]:
+            hooks = handle.hooks_dict_ref()
+            taken.append((hooks, handle.id, hooks.pop(handle.id)))
+        try:
+            yield
+        finally:
+            for hooks, number, hook in taken:
+                hooks[number] = hook

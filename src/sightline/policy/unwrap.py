@@ -8,14 +8,19 @@ from transformers import PreTrainedModel
 
 
 def without_engine(model: nn.Module) -> nn.Module:
-    """The model inside DDP and torch.compile; adapters stay. FSDP2 changes modules in place."""
+    """The model inside DDP, DeepSpeed and torch.compile; adapters stay. FSDP2 changes modules in place."""
     while True:
-        if isinstance(model, DistributedDataParallel):
-            model = model.module
+        if isinstance(model, DistributedDataParallel) or is_deepspeed(model):
+            model = model.module  # pyright: ignore[reportAssignmentType]
         elif isinstance(model, OptimizedModule):
             model = model._orig_mod
         else:
             return model
+
+
+def is_deepspeed(model: nn.Module) -> bool:
+    """Whether this is DeepSpeed's engine around a model; DeepSpeed itself need not be installed."""
+    return type(model).__name__ == "DeepSpeedEngine"
 
 
 def is_compiled(model: nn.Module) -> bool:

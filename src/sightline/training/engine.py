@@ -5,19 +5,23 @@ accelerate shards on GPUs only: on CPUs it turns FSDP into DDP in silence, altho
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import DistributedType
+from transformers import TrainingArguments
 
 from sightline.config import Recipe
 from sightline.config.engine import Engine
 from sightline.errors import RecipeError, UserError
+from sightline.training.zero import STAGES, deepspeed_at_work
 
 KINDS = {
     "ddp": (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU),
     "fsdp2": (DistributedType.FSDP,),
+    **dict.fromkeys(STAGES, (DistributedType.DEEPSPEED,)),
 }
 """What accelerate calls them."""
 
@@ -28,13 +32,10 @@ def asked_engine(recipe: Recipe, environment: Mapping[str, str] = os.environ) ->
     def told(name: str) -> bool:
         return environment.get(name, "").lower() == "true"
 
-    if told("ACCELERATE_USE_DEEPSPEED"):
-        raise UserError(
-            "accelerate was told to run DeepSpeed, whose curve is not proved equal. Use `distributed_type: FSDP` "
-            "(recipes/accelerate/fsdp2.yaml) for models that one GPU does not hold, else MULTI_GPU."
-        )
     if recipe.engine != "auto":
         return recipe.engine
+    if told("ACCELERATE_USE_DEEPSPEED"):
+        return _told_zero(environment)
     if not told("ACCELERATE_USE_FSDP"):
         return "ddp"
     for name, unsaid, wanted in (("FSDP_VERSION", "1", "2"), ("FSDP_CPU_RAM_EFFICIENT_LOADING", "false", "false")):
@@ -46,14 +47,35 @@ def asked_engine(recipe: Recipe, environment: Mapping[str, str] = os.environ) ->
     return "fsdp2"
 
 
+def _told_zero(environment: Mapping[str, str]) -> Engine:
+    """The stage that `accelerate launch` was told; of its configuration, nothing else is used."""
+    more = {
+        "ACCELERATE_DEEPSPEED_CONFIG_FILE": "a deepspeed_config_file",
+        "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "offload_optimizer_device",
+        "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "offload_param_device",
+    }
+    for name, what in more.items():
+        if environment.get(name, "none").lower() not in ("none", ""):
+            raise UserError(
+                f"accelerate was told {what}, but Sightline gives DeepSpeed its own settings, without offloading. Take "
+                "recipes/accelerate/zero1.yaml, zero2.yaml or zero3.yaml."
+            )
+    stage = environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
+    for engine, number in STAGES.items():
+        if stage == str(number):
+            return engine
+    raise UserError(f"accelerate was told zero_stage: {stage}, but DeepSpeed has 1, 2 and 3.")
+
+
 def refuse_what_shards_cannot(recipe: Recipe, num_processes: int) -> None:
     """Raises `UserError` before anything is loaded where the recipe asks of an engine what it does not do."""
-    if asked_engine(recipe) != "fsdp2":
+    engine = asked_engine(recipe)
+    if engine == "ddp":
         return
     if num_processes == 1:
         raise UserError(
-            "`engine: fsdp2` spreads a model over processes, but one process trains. Start more (`--nproc-per-node 8`, "
-            "or a launcher), or leave `engine` out."
+            f"`engine: {engine}` spreads a model over processes, but one process trains. Start more "
+            "(`--nproc-per-node 8`, or a launcher), or leave `engine` out."
         )
     refused = {
         "`model.quantize`: quantised weights cannot be spread": recipe.model.quantize != "none",
@@ -64,13 +86,17 @@ def refuse_what_shards_cannot(recipe: Recipe, num_processes: int) -> None:
     }
     for what, is_asked in refused.items():
         if is_asked:
-            raise RecipeError(f"{what} under `engine: fsdp2`. Leave it out, or take `engine: ddp`.")
+            raise RecipeError(f"{what} under `engine: {engine}`. Leave it out, or take `engine: ddp`.")
 
 
-def shard_on_cpu() -> None:
-    """Have accelerate shard in a world of CPU processes too. Call after `TrainingArguments`, before the Trainer."""
-    assert PartialState._shared_state["distributed_type"] == DistributedType.MULTI_CPU
-    PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+@contextmanager
+def engine_at_work(arguments: TrainingArguments, engine: Engine) -> Iterator[None]:
+    """Within, a Trainer that is made with these arguments runs the engine, in a world of CPU processes too."""
+    if engine == "fsdp2" and arguments.use_cpu:
+        assert PartialState._shared_state["distributed_type"] == DistributedType.MULTI_CPU
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+    with deepspeed_at_work(arguments, STAGES[engine]) if engine in STAGES else nullcontext():
+        yield
 
 
 def check_engine(accelerator: Any, recipe: Recipe) -> str:
@@ -81,4 +107,7 @@ def check_engine(accelerator: Any, recipe: Recipe) -> str:
             f"{asked} was asked for, but accelerate runs {kind.value} with {accelerator.num_processes} processes. "
             "Start with `sightline train RECIPE --nproc-per-node N`, torchrun, or recipes/accelerate."
         )
+    if asked in STAGES and accelerator.state.deepspeed_plugin.zero_stage != STAGES[asked]:
+        stage = accelerator.state.deepspeed_plugin.zero_stage
+        raise UserError(f"{asked} was asked for, but DeepSpeed runs ZeRO stage {stage}.")
     return "one process" if accelerator.num_processes == 1 else asked

@@ -21,6 +21,8 @@ from sightline.training.step import StepSettings
 from sightline.training.termination import Termination
 from sightline.types import Group
 
+SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED)
+
 
 class GuardedTrainer(ShardedTrainer):
     """Between the checkpoints and the objective: what happens when numbers or signals say that something is wrong.
@@ -93,7 +95,8 @@ class GuardedTrainer(ShardedTrainer):
             return norm
         where = self._write_offenders()
         step = self.state.global_step + 1
-        if self.steps_left_out >= self.guard.skip_steps:
+        is_taken = self.is_deepspeed_enabled and is_finite(norm)
+        if self.steps_left_out >= self.guard.skip_steps or is_taken:
             raise RunFailed(
                 f"Loss or gradient of step {step} is NaN or Inf. {where} The last checkpoint is from before it: mend "
                 "or remove the rows, lower `learning_rate`, or leave such steps out with `--guard.skip-steps 10`, and "
@@ -113,7 +116,7 @@ class GuardedTrainer(ShardedTrainer):
     def _write_offenders(self) -> str:
         """The rows that did it, of all processes, in a file; a sentence about it."""
         found = self._groups
-        if self.accelerator.distributed_type != DistributedType.FSDP and found:
+        if self.accelerator.distributed_type not in SHARDED and found:
             assert self.model is not None
             found = offenders(self.model, found, self.objective, self.reference, self.settings.alone(), self._before[2])
         is_all = len(found) == len(self._groups)

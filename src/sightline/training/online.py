@@ -109,7 +109,7 @@ class OnlineTrainer(AlignmentTrainer):
             self.reference,
             self.settings,
             state=self.objective_state,
-            backward=self.accelerator.backward,
+            backward=self._backward,
             means=self.means,
         )
         if loss.is_cuda:

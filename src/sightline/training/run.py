@@ -26,7 +26,7 @@ from sightline.policy.recompute import recompute
 from sightline.policy.reference import Reference, build_reference
 from sightline.training.arguments import check_optimizer, training_arguments, uses_bf16
 from sightline.training.checkpoints import last_checkpoint, named_checkpoint
-from sightline.training.engine import asked_engine, check_engine, refuse_what_shards_cannot, shard_on_cpu
+from sightline.training.engine import asked_engine, check_engine, engine_at_work, refuse_what_shards_cannot
 from sightline.training.finish import finish, read_card
 from sightline.training.layout_choice import choose_layout
 from sightline.training.memory_report import report_memory
@@ -40,6 +40,7 @@ from sightline.training.run_folder import METRICS, open_run_folder
 from sightline.training.scores import attach, scores
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.world import check_shared_folder, check_world, enter_slurm_step
+from sightline.training.zero import check_installed, refuse_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,7 @@ def train(
     console = speaking_alone(console or Console())
     objective = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
     check_optimizer(recipe)
+    check_installed(asked_engine(recipe), on_cpu=device(recipe).type == "cpu")
     panel = panel_of(recipe, rewards) if objective.num_responses == 0 else None
     finished = finished_run(recipe)
     if finished is not None:
@@ -112,24 +114,24 @@ def train(
         metrics_file.write({"event": "layout", "layout": layout, "reason": reason})
     make = partial(online_trainer, recipe, panel=panel) if panel is not None else AlignmentTrainer
     arguments = training_arguments(recipe, has_eval=rows.eval is not None, resumes=checkpoint is not None)
-    if asked_engine(recipe) == "fsdp2" and arguments.use_cpu:
-        shard_on_cpu()
-    trainer = make(
-        model=policy,
-        args=arguments,
-        objective=objective,
-        reference=reference,
-        family=family,
-        layout=layout,
-        groups_per_forward=recipe.per_device_train_batch_size,
-        shuffle=recipe.shuffle,
-        train_dataset=rows.train,
-        eval_dataset=rows.eval,
-        processor=processor,
-        guard=recipe.guard,
-        say=lambda sentence: console.print(sentence, highlight=False),
-        callbacks=[metrics_file, bar, *updates, *watching, *callbacks],
-    )
+    refuse_model(policy, reference, asked_engine(recipe))
+    with engine_at_work(arguments, asked_engine(recipe)):
+        trainer = make(
+            model=policy,
+            args=arguments,
+            objective=objective,
+            reference=reference,
+            family=family,
+            layout=layout,
+            groups_per_forward=recipe.per_device_train_batch_size,
+            shuffle=recipe.shuffle,
+            train_dataset=rows.train,
+            eval_dataset=rows.eval,
+            processor=processor,
+            guard=recipe.guard,
+            say=lambda sentence: console.print(sentence, highlight=False),
+            callbacks=[metrics_file, bar, *updates, *watching, *callbacks],
+        )
     attach(watching, trainer, checkpoint)
     report_memory(trainer, recipe, metrics_file, console)
     if recipe.reference.type == "precomputed":

@@ -216,8 +216,8 @@ def attach(watching: Sequence[Scores], trainer: AlignmentTrainer, checkpoint: Pa
 
 def refuse_sharded(trainer: AlignmentTrainer) -> None:
     """Raises `RecipeError` where no process holds the whole model: it could not answer its own share of questions."""
-    if trainer.accelerator.distributed_type == DistributedType.FSDP:
+    if trainer.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
         raise RecipeError(
             "`evaluation.tasks` scores while training only where each process holds the whole model (one process, or "
-            "DDP), not under FSDP. Leave it out, and score checkpoints with `sightline evaluate`."
+            "DDP), not under FSDP or DeepSpeed. Leave it out, and score checkpoints with `sightline evaluate`."
         )

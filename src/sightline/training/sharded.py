@@ -1,4 +1,4 @@
-"""The Trainer where FSDP2 spreads weights, gradients and optimizer over processes.
+"""The Trainer where FSDP2 or DeepSpeed spread weights, gradients and optimizer over processes.
 
 Weights of a checkpoint are loaded before they are spread; each process saves its own part of the optimizer as
 safetensors.
@@ -8,18 +8,22 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from sightline.policy.sharded import gathered, kept_whole, layer_class, whole_state
+from sightline.training import zero
 from sightline.training.checkpointing import SCHEDULER, CheckpointingTrainer
 from sightline.training.state_file import load_state, save_state
 
 
 class ShardedTrainer(CheckpointingTrainer):
-    """What FSDP2 needs to be told; nothing changes for one process and for DDP."""
+    """What FSDP2 and DeepSpeed need to be told; nothing changes for one process and for DDP."""
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
+        if self.is_deepspeed_enabled:
+            return self._prepare_deepspeed(max_steps, train_dataloader, resume_from_checkpoint)
         if not self.is_fsdp_enabled:
             return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
         plugin = self.accelerator.state.fsdp_plugin
@@ -31,6 +35,21 @@ class ShardedTrainer(CheckpointingTrainer):
             self._load_whole_weights(resume_from_checkpoint)
         with kept_whole(self.model):
             return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
+    def _prepare_deepspeed(self, max_steps: int, train_dataloader: Any, checkpoint: str | None) -> Any:
+        assert self.model is not None
+        if checkpoint is not None:
+            super()._load_from_checkpoint(checkpoint)
+        plugin = self.accelerator.state.deepspeed_plugin
+        spreads_weights = plugin is not None and plugin.zero_stage == 3
+        if spreads_weights:
+            zero.gather_by_layer(self.model)
+        with kept_whole(self.model) if spreads_weights else nullcontext():
+            # without the checkpoint: DeepSpeed's own would be pickled
+            prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        if checkpoint is not None:
+            self._load_optimizer_and_scheduler(checkpoint)
+        return prepared
 
     def _load_whole_weights(self, checkpoint: str) -> None:
         self.is_fsdp_enabled = False
@@ -45,23 +64,32 @@ class ShardedTrainer(CheckpointingTrainer):
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """As the library's; of a spread model the adapter alone is gathered where one is trained."""
-        if not self.is_fsdp_enabled:
+        if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
             super().save_model(output_dir, _internal_call)
             return
         assert self.model is not None
         self._save(output_dir, state_dict=whole_state(self.model, keep=self.args.should_save))
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        if not self.is_fsdp_enabled:
+        if not self.is_fsdp_enabled and not self.is_deepspeed_enabled:
             super()._save_optimizer_and_scheduler(output_dir)
             return
         assert self.optimizer is not None and self.lr_scheduler is not None
         Path(output_dir).mkdir(parents=True, exist_ok=True)
-        save_state(_local(self.optimizer.state_dict()), Path(output_dir) / optimizer_file(self.args.process_index))
+        own = Path(output_dir) / optimizer_file(self.args.process_index)
+        if self.is_deepspeed_enabled:
+            zero.save_optimizer(self.deepspeed, own)
+        else:
+            save_state(_local(self.optimizer.state_dict()), own)
         if self.args.should_save:
             save_state(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self.is_deepspeed_enabled and checkpoint is not None:
+            assert self.lr_scheduler is not None
+            zero.load_optimizer(self.deepspeed, Path(checkpoint) / optimizer_file(self.args.process_index))
+            self.lr_scheduler.load_state_dict(load_state(Path(checkpoint) / SCHEDULER))
+            return
         if checkpoint is None or not self.is_fsdp_enabled:
             super()._load_optimizer_and_scheduler(checkpoint)
             return
@@ -89,9 +117,29 @@ class ShardedTrainer(CheckpointingTrainer):
 
     def _no_sync(self) -> AbstractContextManager:
         """Context of every backward of a step but the last."""
-        if self.is_fsdp_enabled:
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
             return nullcontext()  # gradients that are not reduced at once would be whole ones
         return self.accelerator.no_sync(self.model_wrapped)
+
+    def _autocast(self) -> AbstractContextManager:
+        """Context of every forward; accelerate leaves precision to DeepSpeed, which is told to leave it to autocast."""
+        if self.is_deepspeed_enabled:
+            return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16)
+        return self.compute_loss_context_manager()
+
+    def _backward(self, loss: Tensor) -> None:
+        """Add a loss's gradient to what the step has; accelerate would have DeepSpeed take a step each time."""
+        if self.is_deepspeed_enabled:
+            engine: Any = self.deepspeed
+            engine.backward(loss, scale_wrt_gas=False)
+        else:
+            self.accelerator.backward(loss)
+
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
+        """As the library's. DeepSpeed knows it when its step is taken, and takes none where it is NaN or Inf."""
+        if self.is_deepspeed_enabled:
+            return zero.step(self.deepspeed)
+        return super()._get_grad_norm(model, grad_norm)
 
 
 def optimizer_file(index: int) -> str:

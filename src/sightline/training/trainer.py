@@ -122,7 +122,7 @@ class AlignmentTrainer(GuardedTrainer):
             layout=layout,
             groups_per_forward=groups_per_forward,
             device=self.accelerator.device,
-            autocast=self.compute_loss_context_manager,
+            autocast=self._autocast,
             reference_autocast=lambda: self.accelerator.autocast(),
             no_sync=self._no_sync,
             average_gradients=average_gradients if self._is_ddp else None,
@@ -206,7 +206,7 @@ class AlignmentTrainer(GuardedTrainer):
             self.reference,
             self.settings,
             state=self.objective_state,
-            backward=self.accelerator.backward,
+            backward=self._backward,
             means=self.means,
         )
 
