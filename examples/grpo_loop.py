@@ -87,8 +87,7 @@ def main() -> None:
         while step < options.steps:
             # a round of answers, and what they are worth beside the other answers to the same prompt
             prompts = stream.take(options.prompts)
-            seed = (options.seed * 1_000_003 + step) * 1024
-            sampled = sampler.sample(prompts, options.answers, sampling, seed)
+            sampled = sampler.sample(prompts, options.answers, sampling, options.seed)
             reward = rewards(judge, prompts, sampled, processor.tokenizer)
             group = torch.arange(len(prompts)).repeat_interleave(options.answers)
             advantage = group_advantages(reward, group, scale="group")
@@ -137,7 +136,7 @@ def rewards(judge: Callable, prompts: list[Group], sampled: list[list[Sampled]],
     """One reward an answer. The judge gets the answers' texts, and every column of the rows once an answer."""
     asked = [prompt for prompt, answers in zip(prompts, sampled, strict=True) for _ in answers]
     texts = [tokenizer.decode(one.ids, skip_special_tokens=True) for answers in sampled for one in answers]
-    columns = {name: [prompt.extra[name] for prompt in asked] for name in prompts[0].extra}
+    columns = {name: [prompt.extra[name] for prompt in asked] for name in prompts[0].extra if name != "place"}
     return torch.tensor(judge(completions=texts, prompts=columns.pop("prompt"), **columns), dtype=torch.float32)
 
 
