@@ -10,9 +10,9 @@ def quiet() -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=UserWarning)
-    for name in ("bitsandbytes", "DeepSpeed"):
-        # a level would be set anew when DeepSpeed is imported, and its warnings go to stdout, into --json
-        logging.getLogger(name).addFilter(lambda record: record.levelno >= logging.ERROR)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # DeepSpeed sets its level anew when it is imported, and its warnings go to stdout, into --json
+    logging.getLogger("DeepSpeed").addFilter(lambda record: record.levelno >= logging.ERROR)
 
     import datasets
     import transformers
