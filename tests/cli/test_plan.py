@@ -9,7 +9,7 @@ import pytest
 
 from sightline.cli.main import main
 from sightline.errors import RecipeError
-from sightline.memory.planned import Planned
+from sightline.memory.planned import Planned, is_spread
 from sightline.memory.planner import apply, can_be_spread, combinations
 from sightline.memory.sample import Sizes
 from sightline.memory.shapes import read_shape
@@ -93,6 +93,14 @@ def test_what_the_engine_refuses_is_not_proposed():
     for one in (one for one in proposed if not can_be_spread(one)):
         with pytest.raises(RecipeError):
             refuse_what_shards_cannot(one, 8)
+
+
+@pytest.mark.parametrize("engine", ["zero1", "zero2", "zero3"])
+def test_the_stages_of_zero_are_planned_as_they_spread_and_refuse(engine):
+    plain = load_recipe(RECIPE, ["--engine", engine])
+    assert is_spread(plain, 8) == (engine == "zero3") and not is_spread(plain, 1)
+    assert can_be_spread(plain)
+    assert not can_be_spread(load_recipe(RECIPE, ["--engine", engine, "--model.quantize", "nf4"]))
 
 
 def test_a_frozen_tower_and_a_reference_are_whole_on_every_gpu_and_the_rest_is_shared(say):

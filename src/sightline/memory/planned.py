@@ -151,8 +151,8 @@ class Planned:
 
 def is_spread(recipe: Recipe, gpus: int) -> bool:
     """Whether weights, gradients and states are spread over processes; frozen towers and projectors and a copy as
-    reference stay whole."""
-    return recipe.engine == "fsdp2" and gpus > 1
+    reference stay whole. ZeRO-1 and 2, which spread less, are counted as nothing spread: a bound from above."""
+    return recipe.engine in ("fsdp2", "zero3") and gpus > 1
 
 
 def unfrozen(recipe: Recipe) -> tuple[bool, bool] | None:

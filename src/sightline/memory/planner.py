@@ -62,10 +62,10 @@ def find_fit(planned: Planned, recipe: Recipe, *, capacity: int, gpus: int = 1) 
 
 
 def can_be_spread(recipe: Recipe) -> bool:
-    """Whether the recipe's engine trains it: FSDP2 spreads no quantised weights and no 8-bit states (docs/scale.md)."""
+    """Whether its engine trains it: FSDP2 and ZeRO take no quantised weights, no 8-bit states (docs/scale.md)."""
     optim = re.fullmatch("adamw_torch(_fused)?|sgd", recipe.optim) is not None
     plain = recipe.model.quantize == "none" and recipe.reference.update_every is None and optim
-    return recipe.engine != "fsdp2" or (plain and not recipe.evaluation.tasks)
+    return recipe.engine in ("auto", "ddp") or (plain and not recipe.evaluation.tasks)
 
 
 def combinations(recipe: Recipe, gpus: int) -> Iterator[tuple[Change, ...]]:
@@ -162,7 +162,7 @@ def _adapters(recipe: Recipe) -> list[Change]:
 
 
 def _sharding(recipe: Recipe, gpus: int) -> list[Change]:
-    if gpus == 1 or recipe.engine == "fsdp2":
+    if gpus == 1 or recipe.engine in ("fsdp2", "zero3"):
         return []
     why = f"weights, gradients and states spread over {gpus} GPUs (FSDP2); the same curve"
     return [Change(why=why, fields={"engine": "fsdp2"}, slower=0.2)]

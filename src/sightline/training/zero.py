@@ -132,7 +132,7 @@ def _want_gradient(module: nn.Module, inputs: tuple[Any, ...]) -> None:
     if not inputs or not isinstance(inputs[0], Tensor):
         raise ModelError(
             f"{type(module).__name__} takes its states by name: DeepSpeed cannot tell when its backward is done. Use "
-            " `engine: fsdp2`."
+            "`engine: fsdp2`."
         )
     if torch.is_grad_enabled() and not inputs[0].requires_grad:
         inputs[0].requires_grad_()
