@@ -2,7 +2,8 @@
 
 One process imports everything and forks a child for each attempt. In the child every moment that counts (a part of a
 forward, a file of a checkpoint, a held-out batch, a sampled answer) is an event; at the chosen one the child sends
-itself SIGKILL. What was hit is printed as JSON, a line an attempt. Not a test: the tests start it.
+itself SIGKILL. Phases take turns; which of a phase's events it is, is drawn. What was hit is printed as JSON, a line an
+attempt. Not a test: the tests start it.
 """
 
 import json
@@ -10,6 +11,7 @@ import os
 import random
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,36 +54,40 @@ def train(spec: dict[str, Any], folder: Path, *, resume: bool) -> None:
     run.train(recipe, data=rows, eval_data=held_out, rewards=rewards, console=Console(quiet=True))
 
 
-def killed_at(moment: int, record: Path) -> None:
-    """Make this process kill itself at its event number `moment`, whose phase goes to `record`."""
-    count = 0
+def watch(phase: str, moment: int, record: Path) -> Counter[str]:
+    """Make this process kill itself at event number `moment` of the phase, and note that in `record`.
 
-    def watched(call: Callable[..., Any], phase: str) -> Callable[..., Any]:
+    Returns how many events of each phase there were, so far.
+    """
+    seen: Counter[str] = Counter()
+
+    def watched(call: Callable[..., Any], own: str) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == moment:
-                record.write_text(phase)
+            seen[own] += 1
+            if (own, seen[own]) == (phase, moment):
+                record.write_text(json.dumps({own: moment}))
                 os.kill(os.getpid(), signal.SIGKILL)
             return call(*args, **kwargs)
 
         return counted
 
-    for phase, places in PHASES.items():
+    for own, places in PHASES.items():
         for owner, name in places:
-            setattr(owner, name, watched(getattr(owner, name), phase))
+            setattr(owner, name, watched(getattr(owner, name), own))
+    return seen
 
 
-def attempt(spec: dict[str, Any], folder: Path, *, resume: bool, moment: int) -> dict[str, Any]:
-    """One child: how it ended, and in which phase it was killed."""
-    record = folder.with_name(folder.name + ".phase")
+def attempt(spec: dict[str, Any], folder: Path, *, resume: bool, phase: str = "", moment: int = 0) -> dict[str, Any]:
+    """One child: how it ended, and how many events of each phase it had, or in which phase it was killed."""
+    record = folder.with_name(folder.name + ".events")
     record.unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            killed_at(moment, record)
+            seen = watch(phase, moment, record)
             train(spec, folder, resume=resume)
+            record.write_text(json.dumps(seen))
             code = 0
         finally:
             sys.stderr.flush()
@@ -91,8 +97,8 @@ def attempt(spec: dict[str, Any], folder: Path, *, resume: bool, moment: int) ->
     return {
         "killed": killed,
         "code": None if killed else os.waitstatus_to_exitcode(status),
-        "phase": record.read_text() if killed else None,
-        "moment": moment,
+        "phase": phase if killed else None,
+        "events": json.loads(record.read_text()) if record.exists() else {},
         "checkpoints": sorted(path.name for path in folder.glob("checkpoint-*")),
     }
 
@@ -100,13 +106,15 @@ def attempt(spec: dict[str, Any], folder: Path, *, resume: bool, moment: int) ->
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
     folder, draw = Path(spec["folder"]), random.Random(spec["seed"])
-    attempt(spec, folder / "whole", resume=False, moment=0)
+    events = attempt(spec, folder / "whole", resume=False)["events"]
+    phases = spec.get("phases", sorted(events))
     kills, runs, resume = 0, 0, False
     while True:
         # beyond the last of its kills the run is left in peace
-        moment = spec.get("first", 0) + draw.randint(1, spec["events"]) if kills < spec["kills"] else 0
+        phase = phases[kills % len(phases)] if kills < spec["kills"] else ""
+        moment = spec.get("moment", draw.randint(1, events[phase])) if phase else 0
         name = "killed" if runs == 0 else f"killed-{runs}"
-        result = attempt(spec, folder / name, resume=resume, moment=moment)
+        result = attempt(spec, folder / name, resume=resume, phase=phase, moment=moment)
         print(json.dumps(result), flush=True)
         if result["killed"]:
             kills, resume = kills + 1, True

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +28,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_TH
 
 @pytest.fixture(scope="module")
 def rows():
-    return pairs(8)
+    return pairs(12)  # the last step is in the middle of a pass
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +38,9 @@ def whole(tmp_path_factory, tiny_model, rows) -> Path:
     return folder
 
 
-def unfinished(tmp_path: Path, tiny_model, rows) -> Path:
+def unfinished(tmp_path: Path, whole: Path) -> Path:
     """A run whose last steps were saved but that did not end."""
-    folder = tmp_path / "run"
-    run(folder, tiny_model("llava"), rows, **OPTIONS)
+    folder = Path(shutil.copytree(whole, tmp_path / "run"))
     (folder / "sightline.json").unlink()
     (folder / "adapter_model.safetensors").unlink()
     return folder
@@ -74,7 +74,7 @@ def test_a_checkpoint_holds_no_pickle(whole):
 
 @pytest.mark.parametrize("name", ["optimizer.safetensors", "adapter_model.safetensors", "process-0.safetensors"])
 def test_a_file_cut_short_sends_the_run_back_one_checkpoint(tmp_path, tiny_model, rows, whole, name):
-    folder = unfinished(tmp_path, tiny_model, rows)
+    folder = unfinished(tmp_path, whole)
     file = folder / "checkpoint-4" / name
     os.truncate(file, file.stat().st_size // 2)
     assert "bytes where" in str(damage(folder / "checkpoint-4"))
@@ -84,8 +84,18 @@ def test_a_file_cut_short_sends_the_run_back_one_checkpoint(tmp_path, tiny_model
     assert damage(folder / "checkpoint-4") is None
 
 
-def test_a_changed_bit_is_noticed_and_a_run_without_a_whole_checkpoint_is_not_started_over(tmp_path, tiny_model, rows):
-    folder = unfinished(tmp_path, tiny_model, rows)
+def test_a_run_that_ended_behind_its_last_checkpoint_takes_no_step_more(tmp_path, tiny_model, rows, whole):
+    folder = unfinished(tmp_path, whole)
+    run(folder, tiny_model("llava"), rows, **OPTIONS, resume=True)
+    assert curve(folder, "step") == curve(whole, "step") == [1, 2, 3, 4, 4]
+    assert json.loads((folder / "sightline.json").read_text())["steps"] == 4
+    assert all(torch.equal(weights(folder)[key], value) for key, value in weights(whole).items())
+
+
+def test_a_changed_bit_is_noticed_and_a_run_without_a_whole_checkpoint_is_not_started_over(
+    tmp_path, tiny_model, rows, whole
+):
+    folder = unfinished(tmp_path, whole)
     for checkpoint in checkpoints(folder):
         file = checkpoint / "optimizer.safetensors"
         content = bytearray(file.read_bytes())

@@ -76,13 +76,13 @@ def assert_same_bits(a: Path, b: Path) -> None:
 
 @pytest.mark.parametrize("seed", [0])
 def test_dpo_killed_three_times_ends_with_the_same_bits(tmp_path, tiny_model, seed):
-    attempts = killed(tmp_path, tiny_model("llava"), DPO, rows=9, kills=3, events=60, seed=seed)
+    attempts = killed(tmp_path, tiny_model("llava"), DPO, rows=9, kills=3, seed=seed)
     assert sum(one["killed"] for one in attempts) >= 2
     assert_same_bits(tmp_path / "killed", tmp_path / "whole")
 
 
 def test_a_run_killed_before_its_first_checkpoint_logs_no_step_twice(tmp_path, tiny_model):
     recipe = {**DPO, "max_steps": 3, "save_steps": 3, "logging_steps": 1, "eval_steps": 3, "dataloader_num_workers": 0}
-    attempts = killed(tmp_path, tiny_model("llava"), recipe, rows=5, kills=1, events=1, first=9, seed=0)
+    attempts = killed(tmp_path, tiny_model("llava"), recipe, rows=5, kills=1, phases=["training"], moment=8, seed=0)
     assert [one["killed"] for one in attempts] == [True, False] and attempts[0]["checkpoints"] == []
     assert_same_bits(tmp_path / "killed", tmp_path / "whole")

@@ -60,6 +60,14 @@ class CheckpointingTrainer(Trainer):
             self.add_callback(_Restore(self))
         return super().train(resume_from_checkpoint, *args, **kwargs)
 
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """As the library's, which would take a step more where the checkpoint is that of the last step."""
+        if self.control.should_training_stop or self.state.global_step >= self.state.max_steps:
+            self._load_rng_state(None)
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """The last line's average loss is over the whole run, not over the steps since it was resumed."""
         if "train_loss" in logs:

@@ -47,6 +47,8 @@ class Scores(InCheckpoint):
     ) -> None:
         if state.global_step == 0:
             self._score(state, control)
+        if self.watch.stopped is not None:  # the checkpoint is that of an early stop
+            control.should_training_stop = True
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step % self.config.every == 0 or state.global_step == state.max_steps:
