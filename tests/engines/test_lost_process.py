@@ -1,13 +1,14 @@
 """One of two processes is killed: the other ends in time and says so, nothing is left behind, and --resume goes on.
 
-Rows from files under FSDP2 and ZeRO-3, and a stream under DDP: the resumed run has the bits of one that was left in
-peace.
+Rows from files under FSDP2 and ZeRO-3 on one host, and a stream under DDP on two, each with an `accelerate launch` of
+its own: the resumed run has the bits of one that was left in peace, on one host.
 """
 
 import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -25,7 +26,7 @@ SECONDS = 600
 """After this much, something hangs."""
 STEPS = 5
 TIMES = ("memory/", "seconds/", "train_runtime", "train_samples", "train_steps", "eval_runtime")
-DATA: dict[str, dict[str, Any]] = {"fsdp2": {}, "zero3": {}, "ddp": {"streaming": True, "shuffle_buffer": 4}}
+STREAM = {"streaming": True, "shuffle_buffer": 4}
 
 
 @pytest.fixture
@@ -42,12 +43,12 @@ def source(tmp_path) -> Path:
     return path
 
 
-def command(folder: Path, name: str, model: Path, engine: str, source: Path, *, resume: bool) -> subprocess.Popen:
-    """`sightline train` with two processes; to resume, through `accelerate launch` and its recipe for the engine."""
+def write_recipe(path: Path, model: Path, engine: str, source: Path) -> Path:
+    """The recipe of a training by two processes, with the output folder beside it."""
     recipe = {
         "model": str(model),
-        "output_dir": str(folder / name),
-        "data": {"source": str(source), "media_dir": str(source.parent), **DATA[engine]},
+        "output_dir": str(path.with_suffix("")),
+        "data": {"source": str(source), "media_dir": str(source.parent), **(STREAM if engine == "ddp" else {})},
         "objective": {"type": "dpo"},
         "lora": {"r": 4},
         "max_steps": STEPS,
@@ -58,18 +59,32 @@ def command(folder: Path, name: str, model: Path, engine: str, source: Path, *, 
         "layout": "prefix",
         "use_cpu": True,
         "engine": engine,
-        "nproc_per_node": 2,
     }
-    path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump(recipe))
+    return path
+
+
+def start(launch: list[str], recipe: Path, *flags: str) -> subprocess.Popen:
+    """`sightline train RECIPE`, by a launcher or alone."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
-    launch = [sys.executable]
-    if resume:
-        config = ROOT / "recipes" / "accelerate" / f"{engine}.yaml"
-        launch += ["-m", "accelerate.commands.launch", "--config_file", str(config), "--num_processes", "2"]
-        launch += ["--main_process_port", "0", "--mixed_precision", "no"]
-    words = [*launch, "-m", "sightline.cli.main", "train", str(path), *(["--resume"] if resume else [])]
+    words = [sys.executable, *launch, "-m", "sightline.cli.main", "train", str(recipe), *flags]
     return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def accelerate(config: str, *flags: str) -> list[str]:
+    """`accelerate launch` with one of the ready configurations, for two processes on CPUs."""
+    path = ROOT / "recipes" / "accelerate" / config
+    words = ["-m", "accelerate.commands.launch", "--config_file", str(path), "--num_processes", "2"]
+    return [*words, "--mixed_precision", "no", *flags]
+
+
+def on_two_hosts(recipe: Path, *flags: str) -> list[subprocess.Popen]:
+    """A launcher for each host, as recipes/accelerate/two_hosts.yaml says; both are this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    where = ["--main_process_ip", "127.0.0.1", "--main_process_port", port, "--machine_rank"]
+    return [start(accelerate("two_hosts.yaml", *where, rank), recipe, *flags) for rank in "01"]
 
 
 def processes_of(recipe: Path) -> list[int]:
@@ -106,33 +121,67 @@ def figures(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in line.items() if not k.startswith(TIMES)} for line in lines(folder)]
 
 
-@pytest.mark.parametrize("engine", DATA)
-def test_a_lost_process_ends_the_run_and_resume_gives_its_bits(tmp_path, tiny_model, source, engine):
-    model, shared = tiny_model("llava"), set(os.listdir("/dev/shm"))
-    whole = command(tmp_path, "whole", model, engine, source, resume=False)
-    _, said = whole.communicate(timeout=SECONDS)
-    assert whole.returncode == 0, said[-4000:]
+@pytest.fixture
+def whole(tmp_path, tiny_model, source, engine) -> Path:
+    """The folder of a run that is left in peace, on one host."""
+    recipe = write_recipe(tmp_path / "whole.yaml", tiny_model("llava"), engine, source)
+    done = start([], recipe, "--nproc-per-node", "2")
+    _, said = done.communicate(timeout=SECONDS)
+    assert done.returncode == 0, said[-4000:]
+    return recipe.with_suffix("")
 
-    cut = command(tmp_path, "cut", model, engine, source, resume=False)
+
+def assert_nothing_is_left(recipe: Path, shared: set[str], trained: list[int]) -> None:
+    """No process of the run, no shared memory by its processes' numbers, and no card of a run that ended well."""
+    assert processes_of(recipe) == [], "processes are left over"
+    new = set(os.listdir("/dev/shm")) - shared
+    assert {name for name in new if any(str(number) in name for number in trained)} == set()
+    assert not (recipe.with_suffix("") / "sightline.json").exists()
+
+
+def assert_resumed(again: list[subprocess.Popen], cut: Path, whole: Path, engine: str) -> None:
+    """The resumed run ends, with the bits of the other one."""
+    outputs = [process.communicate(timeout=SECONDS) for process in again]
+    assert [process.returncode for process in again] == [0] * len(again), outputs[0][1][-4000:]
+    assert "Resuming from" in outputs[0][0]
+    assert figures(cut) == figures(whole)
+    ours, theirs = (load_file(folder / "adapter_model.safetensors") for folder in (cut, whole))
+    assert ours.keys() == theirs.keys() and all(bool((ours[name] == theirs[name]).all()) for name in ours)
+    card = json.loads((cut / "sightline.json").read_text())
+    assert (card["processes"], card["engine"], card["steps"]) == (2, engine, STEPS)
+
+
+@pytest.mark.parametrize("engine", ["fsdp2", "zero3"])
+def test_a_lost_process_ends_the_run_and_resume_gives_its_bits(tmp_path, tiny_model, source, whole, engine):
+    shared = set(os.listdir("/dev/shm"))
+    recipe = write_recipe(tmp_path / "cut.yaml", tiny_model("llava"), engine, source)
+    cut = start([], recipe, "--nproc-per-node", "2")
     wait_for(tmp_path / "cut" / "checkpoint-2" / "checkpoint.json", cut)
-    first, second = workers(cut.pid, tmp_path / "cut.yaml")[:2]
+    first, second = workers(cut.pid, recipe)[:2]
     os.kill(second, signal.SIGKILL)
     _, said = cut.communicate(timeout=60)
     assert cut.returncode == 1, said[-4000:]
     told = [line for line in said.splitlines() if line.startswith("stopped:")]
     assert len(told) == 1 and "SIGKILL" in told[0] and "--resume" in told[0]
     assert "Traceback" not in said
-    assert processes_of(tmp_path / "cut.yaml") == [], "processes are left over"
-    left = {name for name in set(os.listdir("/dev/shm")) - shared if str(first) in name or str(second) in name}
-    assert left == set(), "shared memory is left over"
-    assert not (tmp_path / "cut" / "sightline.json").exists()
+    assert_nothing_is_left(recipe, shared, [first, second])
+    again = start(accelerate(f"{engine}.yaml", "--main_process_port", "0"), recipe, "--resume")
+    assert_resumed([again], tmp_path / "cut", whole, engine)
 
-    again = command(tmp_path, "cut", model, engine, source, resume=True)
-    said, problems = again.communicate(timeout=SECONDS)
-    assert again.returncode == 0, problems[-4000:]
-    assert "Resuming from" in said
-    assert figures(tmp_path / "cut") == figures(tmp_path / "whole")
-    ours, theirs = (load_file(tmp_path / name / "adapter_model.safetensors") for name in ("cut", "whole"))
-    assert ours.keys() == theirs.keys() and all(bool((ours[name] == theirs[name]).all()) for name in ours)
-    card = json.loads((tmp_path / "cut" / "sightline.json").read_text())
-    assert (card["processes"], card["engine"], card["steps"]) == (2, engine, STEPS)
+
+@pytest.mark.parametrize("engine", ["ddp"])
+def test_two_hosts_have_the_bits_of_one_though_one_of_them_dies(tmp_path, tiny_model, source, whole, engine):
+    shared = set(os.listdir("/dev/shm"))
+    recipe = write_recipe(tmp_path / "cut.yaml", tiny_model("llava"), engine, source)
+    hosts = on_two_hosts(recipe)
+    wait_for(tmp_path / "cut" / "checkpoint-2" / "checkpoint.json", hosts[0])
+    trained = [workers(host.pid, recipe)[0] for host in hosts]
+    for number in (hosts[1].pid, trained[1]):  # as when its power goes: launcher and process
+        os.kill(number, signal.SIGKILL)
+    _, said = hosts[0].communicate(timeout=60)
+    hosts[1].communicate()
+    assert hosts[0].returncode == 1, said[-4000:]
+    (told,) = (line for line in said.splitlines() if line.startswith("stopped:"))
+    assert "Another process of this run" in told and "--resume" in told
+    assert_nothing_is_left(recipe, shared, trained)
+    assert_resumed(on_two_hosts(recipe, "--resume"), tmp_path / "cut", whole, engine)

@@ -6,15 +6,25 @@ import types
 import pytest
 import torch
 import yaml
+from accelerate import PartialState
 
 from sightline.config import ModelConfig
-from sightline.errors import RecipeError, UserError
+from sightline.errors import RecipeError, RunFailed, UserError
 from sightline.policy.load import load_model, unfreeze
 from sightline.recipe import load_recipe
 from sightline.training import world
 from sightline.training.engine import asked_engine, check_engine, refuse_what_shards_cannot
 from sightline.training.launcher import num_to_launch
-from sightline.training.world import check_shared_folder, check_world, enter_slurm_step, expected
+from sightline.training.run import device
+from sightline.training.world import (
+    check_hosts,
+    check_shared_folder,
+    check_world,
+    enter_slurm_step,
+    expected,
+    join_world,
+    naming_lost_processes,
+)
 from sightline.training.zero import check_installed, refuse_model
 
 RECIPE = load_recipe(None, ["--use-cpu"])
@@ -155,6 +165,39 @@ def test_a_slurm_step_becomes_a_torch_world():
     enter_slurm_step(environment)
     names = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
     assert [environment[name] for name in names] == ["9", "1", "16", "8", "alpha", "20041"]
+
+
+def test_a_process_that_never_comes_is_waited_for_as_long_as_the_recipe_says(monkeypatch):
+    where = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "0"}
+    for name, value in where.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(PartialState, "_shared_state", {})
+    with pytest.raises(RunFailed, match=r"never came.*1/2 clients joined.*ddp_timeout"), naming_lost_processes():
+        join_world(dataclasses.replace(RECIPE, ddp_timeout=1), on_cpu=True)
+
+
+def test_only_what_torch_says_of_other_processes_is_taken_for_a_lost_one():
+    closed = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:4"
+    with pytest.raises(RunFailed, match=r"\(Connection closed by peer \[127"), naming_lost_processes():
+        raise RuntimeError(closed)
+    with pytest.raises(RuntimeError, match="sizes of tensors"), naming_lost_processes():
+        raise RuntimeError("[0] The sizes of tensors differ")
+
+
+def test_a_command_on_one_of_several_hosts_is_refused():
+    check_hosts({"SLURM_JOB_NUM_NODES": "1"})
+    check_hosts({"SLURM_JOB_NUM_NODES": "2", "SLURM_STEP_NUM_TASKS": "1"})
+    with pytest.raises(UserError, match="SLURM gave 2 hosts"):
+        check_hosts({"SLURM_JOB_NUM_NODES": "2", "SLURM_NTASKS": "2"})
+
+
+def test_a_process_that_is_shown_a_single_gpu_takes_it(monkeypatch):
+    """`srun --gpus-per-task 1`: the process with local number 3 sees one GPU."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    for number, index in ((8, 3), (1, 0)):
+        monkeypatch.setattr(torch.cuda, "device_count", lambda number=number: number)
+        assert device(load_recipe()) == torch.device("cuda", index)
 
 
 def test_processes_are_started_outside_launchers_only():

@@ -128,6 +128,8 @@ class Recipe:
     """ddp: the whole model in every process. fsdp2: weights, gradients and optimizer spread over them. zero1, zero2,
     zero3: DeepSpeed spreads the optimizer, gradients as well, weights too. auto: what `accelerate launch` was told,
     else ddp."""
+    ddp_timeout: int = Field(default=1800, ge=1)
+    """Seconds that processes wait for one another, at the start and in every exchange; then the run ends."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     """What to do when loss, gradient or policy go wrong."""
     resume: bool | str = False

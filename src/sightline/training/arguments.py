@@ -31,6 +31,7 @@ SAME_NAME = (
     "save_total_limit",
     "seed",
     "run_name",
+    "ddp_timeout",
 )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sightline.config import Recipe
+from sightline.training.world import check_hosts
 
 LAUNCHED = "SIGHTLINE_LAUNCHED"
 """Set in the processes that `launch` starts."""
@@ -34,12 +35,14 @@ def num_to_launch(recipe: Recipe, environment: Mapping[str, str] = os.environ) -
 def launch(arguments: Sequence[str], num_processes: int) -> int:
     """Run `sightline train ARGUMENTS` in so many processes of this machine; the exit code of the first that failed.
 
-    Its message is printed once. SIGTERM and SIGINT reach the processes, which then have 30 s.
+    Its message is printed once. SIGTERM and SIGINT reach the processes, which then have 30 s. Raises `UserError` where
+    this machine is not the only one that a scheduler gave.
     """
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
+    check_hosts()
     # the agent's log repeats what is printed here in a sentence
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ[LAUNCHED] = "1"

@@ -39,7 +39,13 @@ from sightline.training.rows import training_rows
 from sightline.training.run_folder import METRICS, open_run_folder
 from sightline.training.scores import attach, scores
 from sightline.training.trainer import AlignmentTrainer
-from sightline.training.world import check_shared_folder, check_world, enter_slurm_step
+from sightline.training.world import (
+    check_shared_folder,
+    check_world,
+    enter_slurm_step,
+    join_world,
+    naming_lost_processes,
+)
 from sightline.training.zero import check_installed, refuse_model
 
 
@@ -59,6 +65,7 @@ class RunResult:
     seconds: float
 
 
+@naming_lost_processes()
 def train(
     recipe: Recipe,
     *,
@@ -87,7 +94,7 @@ def train(
     if finished is not None:
         console.print(f"{finished.folder} is a finished run; nothing is left to do", highlight=False)
         return finished
-    processes = PartialState(cpu=device(recipe).type == "cpu")
+    processes = join_world(recipe, on_cpu=device(recipe).type == "cpu")
     folder = enter_folder(recipe, processes)
     checkpoint = find_checkpoint(recipe, console)
     set_seed(recipe.seed)
@@ -205,10 +212,10 @@ def find_checkpoint(recipe: Recipe, console: Console) -> Path | None:
 
 
 def device(recipe: Recipe) -> torch.device:
-    """Where this process trains."""
+    """Where this process trains. Schedulers may show each process a single GPU, which is number 0 to all of them."""
     if recipe.use_cpu or not torch.cuda.is_available():
         return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
 
 def prepare(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | PeftModel:

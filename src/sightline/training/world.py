@@ -6,13 +6,17 @@ Seen to go wrong in silence: `torchrun` on CPUs without `use_cpu` gives as many 
 
 import os
 import subprocess
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import yaml
+from accelerate import PartialState
+from torch.distributed import DistError
 
 from sightline.config import Recipe
-from sightline.errors import RecipeError, UserError
+from sightline.errors import RecipeError, RunFailed, UserError
 from sightline.training.run_folder import RECIPE
 
 PORTS = range(20000, 60000)
@@ -29,6 +33,30 @@ def enter_slurm_step(environment: MutableMapping[str, str] = os.environ) -> None
     environment["LOCAL_WORLD_SIZE"] = environment["SLURM_STEP_TASKS_PER_NODE"].split("(")[0].split(",")[0]
     environment.setdefault("MASTER_ADDR", _first_host(environment))
     environment.setdefault("MASTER_PORT", str(PORTS.start + job % len(PORTS)))
+
+
+def join_world(recipe: Recipe, *, on_cpu: bool) -> PartialState:
+    """This process among the others, which it waits for; alone outside launchers."""
+    return PartialState(cpu=on_cpu, timeout=timedelta(seconds=recipe.ddp_timeout))
+
+
+@contextmanager
+def naming_lost_processes() -> Iterator[None]:
+    """Within, what torch says when another process never came, has ended or is silent is raised as `RunFailed`."""
+    try:
+        yield
+    except RuntimeError as error:
+        said = str(error)
+        if not isinstance(error, DistError) and "gloo/transport" not in said:
+            raise
+        reason = said.partition("\n")[0].rstrip(".")
+        if reason.startswith("["):
+            reason = reason.rpartition("] ")[2]  # without the place in gloo's source
+        raise RunFailed(
+            f"Another process of this run never came, has ended, or does not answer ({reason}). If it ended, its own "
+            "last message says why; a silent one is waited for during `ddp_timeout` seconds. Start all of them again "
+            "with --resume: nothing is lost but the steps since the last checkpoint."
+        ) from error
 
 
 def _first_host(environment: Mapping[str, str]) -> str:
@@ -67,6 +95,17 @@ def expected(environment: Mapping[str, str], parent: Sequence[str]) -> list[tupl
         number = _asked_of_accelerate(parent)
         said += [] if number is None else [(number, "`accelerate launch`")]
     return said
+
+
+def check_hosts(environment: Mapping[str, str] = os.environ) -> None:
+    """Raises `UserError` where a scheduler gave several hosts and `sightline train` is about to use one of them."""
+    hosts = int(environment.get("SLURM_JOB_NUM_NODES", "1"))
+    if hosts > 1 and "SLURM_STEP_NUM_TASKS" not in environment:
+        raise UserError(
+            f"SLURM gave {hosts} hosts (SLURM_JOB_NUM_NODES), but `sightline train` alone starts processes on this one "
+            "only: the others would stand idle, with a smaller batch than the recipe's. Start it with `srun "
+            "--ntasks-per-node N sightline train RECIPE`, or ask for a single host."
+        )
 
 
 def check_shared_folder(folder: Path) -> None:

@@ -9,6 +9,7 @@ SAME = (
     "learning_rate", "lr_scheduler_type", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
     "optim", "bf16", "use_cpu", "gradient_checkpointing", "dataloader_num_workers", "logging_steps", "save_total_limit",
     "run_name", "per_device_train_batch_size", "gradient_accumulation_steps", "warmup_steps",
+    "ddp_timeout",
 )  # fmt: skip
 TRACKERS = ("tensorboard", "trackio", "wandb")
 
@@ -32,10 +33,9 @@ MISSING = {
     "tf32": "not a field; set it in torch",
     "push_to_hub": "nothing is uploaded; the run folder can be",
     "hub_model_id": "nothing is uploaded",
-    "deepspeed": "given to `accelerate launch`, see docs/scale.md",
-    "fsdp": "given to `accelerate launch`, see docs/scale.md",
-    "fsdp_config": "given to `accelerate launch`, see docs/scale.md",
-    "ddp_timeout": "given to torch's process group by the launcher",
+    "deepspeed": "see `engine: zero1`, zero2 and zero3, and docs/scale.md",
+    "fsdp": "see `engine: fsdp2`, and docs/scale.md",
+    "fsdp_config": "see `engine: fsdp2`, and docs/scale.md",
     "load_best_model_at_end": "checkpoints are kept, the last one is the result; compare them with `sightline compare`",
     "metric_for_best_model": "see load_best_model_at_end",
     "greater_is_better": "see load_best_model_at_end",
