@@ -103,11 +103,20 @@ def test_the_stages_of_zero_are_planned_as_they_spread_and_refuse(engine):
     assert not can_be_spread(load_recipe(RECIPE, ["--engine", engine, "--model.quantize", "nf4"]))
 
 
-def test_a_frozen_tower_and_a_reference_are_whole_on_every_gpu_and_the_rest_is_shared(say):
-    recipe = load_recipe(RECIPE, ["--lora", "none", "--engine", "fsdp2"])
+@pytest.mark.parametrize(
+    ("flags", "copied"),
+    [
+        (["--engine", "fsdp2"], 4 * 7_241_756_672 // 8),
+        (["--engine", "zero3"], 4 * 7_241_756_672),
+    ],
+)
+def test_a_copy_as_reference_is_spread_by_fsdp2_alone(flags, copied):
+    recipe = load_recipe(RECIPE, ["--lora", "none", *flags])
     planned = Planned(read_shape("idefics2-8b"), Sizes())
-    (copy,) = (line.bytes for line in planned.static(recipe, gpus=8) if line.what == "reference")
-    assert copy == 4 * 7_241_756_672
+    assert [line.bytes for line in planned.static(recipe, gpus=8) if line.what == "reference"] == [copied]
+
+
+def test_a_frozen_tower_is_whole_on_every_gpu_and_the_rest_is_shared(say):
     eight, alone = (
         {(line["what"], line["part"]): line["bytes"] for line in json.loads(page)["lines"]}
         for page in (say(RECIPE, "--engine", "fsdp2", "--gpus", "8", "--json"), say(RECIPE, "--json"))

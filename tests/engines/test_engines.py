@@ -20,8 +20,8 @@ ZERO = [method for method in METHODS if method != "dpo-vision"]
 OF_ENGINE = {
     "ddp": list(METHODS),
     "fsdp2": list(METHODS),
-    "zero1": ["dpo-lora", "dpo-full"],
-    "zero2": ["dpo-full", "dpo-micro"],
+    "zero1": ["dpo-full", "grpo-lora"],
+    "zero2": ["dpo-micro", "grpo-full"],
     "zero3": ZERO,
 }
 TOLERANCE = {"ddp": 1e-5, "fsdp2": 1e-4, "zero1": 1e-4, "zero2": 1e-4, "zero3": 1e-4}

@@ -47,13 +47,16 @@ class Planned:
         weights = self.weights(recipe)
         lines = static_lines(weights, recipe, needs_reference=build(recipe.objective).needs_reference)
         if is_spread(recipe, gpus):
-            kept_whole = {w.part for w in weights if w.part in ("vision tower", "projector") and not w.trained}
-            return [
-                line
-                if line.part in kept_whole or line.what == "reference" or line.bytes == 0
-                else replace(line, formula=f"{line.formula} / {gpus}", bytes=line.bytes // gpus)
-                for line in lines
-            ]
+            towers = [w for w in weights if w.part in ("vision tower", "projector")]
+            kept_whole = {w.part for w in towers if not w.trained}
+            copied = sum(4 * w.number for w in towers if w.trained)
+
+            def whole_of(line: Line) -> int:
+                if line.what == "reference":
+                    return min(copied, line.bytes) if recipe.engine == "fsdp2" else line.bytes
+                return line.bytes if line.part in kept_whole else 0
+
+            return [_share(line, whole_of(line), gpus) for line in lines]
         if gpus > 1:
             trained = sum(w.number for w in weights if w.trained)
             lines.append(Line(what="gradients", part="buckets of DDP", formula=f"{trained:,} × 4", bytes=4 * trained))
@@ -149,9 +152,17 @@ class Planned:
         return family_of(policy).layout if recipe.layout == "auto" else recipe.layout
 
 
+def _share(line: Line, whole: int, gpus: int) -> Line:
+    """What one of so many GPUs has of it, where `whole` bytes are on each."""
+    if line.bytes == whole:
+        return line
+    return replace(line, formula=f"{line.formula} / {gpus}", bytes=whole + (line.bytes - whole) // gpus)
+
+
 def is_spread(recipe: Recipe, gpus: int) -> bool:
-    """Whether weights, gradients and states are spread over processes; frozen towers and projectors and a copy as
-    reference stay whole. ZeRO-1 and 2, which spread less, are counted as nothing spread: a bound from above."""
+    """Whether weights, gradients and states are spread over processes; frozen towers and projectors stay whole, and
+    under ZeRO-3 a copy as reference. ZeRO-1 and 2, which spread less, are counted as nothing spread: a bound from
+    above."""
     return recipe.engine in ("fsdp2", "zero3") and gpus > 1
 
 

@@ -12,7 +12,6 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sightline.config.guard import GuardConfig
 from sightline.errors import RunFailed, Terminated
 from sightline.objectives.objective import Objective, State
-from sightline.policy.reference import AnyReference
 from sightline.training.guard import Collapse
 from sightline.training.metrics import Means
 from sightline.training.nonfinite import FOLDER, is_finite, names_of, offenders, write_rows
@@ -33,7 +32,6 @@ class GuardedTrainer(ShardedTrainer):
     guard: GuardConfig
     objective: Objective
     objective_state: State
-    reference: AnyReference | None
     settings: StepSettings
     means: Means
     say: Callable[[str], None]

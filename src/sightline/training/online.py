@@ -17,7 +17,6 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from sightline.config.online import SamplingConfig
 from sightline.data.loader_workers import OutlivesTermination
 from sightline.errors import UserError
-from sightline.policy.sharded import gathered
 from sightline.rollouts.prompts import PromptDataset, PromptStream
 from sightline.rollouts.sampler import SamplingSettings
 from sightline.training.agreement import correction, stale
@@ -93,7 +92,7 @@ class OnlineTrainer(AlignmentTrainer):
         """
         seconds = Seconds()
         if self.reuse.is_used_up:
-            with gathered(model):
+            with self.all_weights():
                 self._new_round(model, seconds)
         model.train()
         groups = self.reuse.take()

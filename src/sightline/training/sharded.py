@@ -4,14 +4,17 @@ Weights of a checkpoint are loaded before they are spread; each process saves it
 safetensors.
 """
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
+from sightline.policy.reference import AnyReference, Reference
 from sightline.policy.sharded import gathered, kept_whole, layer_class, whole_state
 from sightline.training import zero
 from sightline.training.checkpointing import SCHEDULER, CheckpointingTrainer
@@ -20,6 +23,8 @@ from sightline.training.state_file import load_state, save_state
 
 class ShardedTrainer(CheckpointingTrainer):
     """What FSDP2 and DeepSpeed need to be told; nothing changes for one process and for DDP."""
+
+    reference: AnyReference | None
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
         if self.is_deepspeed_enabled:
@@ -34,7 +39,18 @@ class ShardedTrainer(CheckpointingTrainer):
         if resume_from_checkpoint is not None:
             self._load_whole_weights(resume_from_checkpoint)
         with kept_whole(self.model):
-            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+            prepared = super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        copy = self._copied_reference()
+        if copy is not None:
+            with kept_whole(copy):
+                spread: Any = fsdp2_prepare_model(self.accelerator, copy)
+            spread.set_reshard_after_forward(True)  # no backward follows, behind which the last layers would be
+        return prepared
+
+    def _copied_reference(self) -> nn.Module | None:
+        """The frozen copy that the policy is compared with, if it is."""
+        reference = self.reference
+        return reference.model if isinstance(reference, Reference) and reference.mode == "frozen-copy" else None
 
     def _prepare_deepspeed(self, max_steps: int, train_dataloader: Any, checkpoint: str | None) -> Any:
         assert self.model is not None
@@ -103,16 +119,21 @@ class ShardedTrainer(CheckpointingTrainer):
         self.optimizer.load_state_dict(state)
         self.lr_scheduler.load_state_dict(load_state(Path(checkpoint) / SCHEDULER))
 
+    @contextmanager
+    def all_weights(self) -> Iterator[None]:
+        """Within, every process holds all weights, the reference's too. Every process enters."""
+        assert self.model_wrapped is not None
+        with gathered(self.model_wrapped), gathered(self._copied_reference() or nn.Identity()):
+            yield
+
     def _evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """As the library's, with all weights in every process: held-out rows need not come out even."""
-        assert self.model_wrapped is not None
-        with gathered(self.model_wrapped):
+        with self.all_weights():
             return super()._evaluate(*args, **kwargs)
 
     def evaluate_at_end(self) -> None:
         """The same behind the last step."""
-        assert self.model_wrapped is not None
-        with gathered(self.model_wrapped):
+        with self.all_weights():
             self.evaluate()
 
     def _no_sync(self) -> AbstractContextManager:
