@@ -1,8 +1,10 @@
 """What docs/security.md promises."""
 
+import asyncio
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,8 +12,13 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sightline.config import ModelConfig
+from sightline.errors import ModelError
 from sightline.http import HTTPFailure, post_json
+from sightline.policy.load import load_model, load_processor
 from sightline.recipe import load_recipe
+from sightline.rollouts.server_key import VARIABLE, RequireKey
+from sightline.rollouts.vllm_weights import Endpoint
 from tests.rewards.test_judge import Server
 from tests.training.test_online import prompts
 
@@ -21,10 +28,11 @@ SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
 def test_every_dependency_has_its_licence_in_the_docs():
     project = (ROOT / "pyproject.toml").read_text()
-    block = project.partition("dependencies = [")[2].partition("]")[0]
+    block = project.partition("dependencies = [")[2].partition("]\n")[0]
+    block += "".join(re.findall(r"^(?:app|quant|deepspeed|math) = .*$", project, re.MULTILINE))
     names = re.findall(r'"([A-Za-z0-9_-]+)', block)
     page = (ROOT / "docs" / "security.md").read_text().lower()
-    assert len(names) > 10
+    assert len(names) > 14
     assert [name for name in names if name.lower() not in page] == []
 
 
@@ -34,8 +42,17 @@ def test_nothing_is_pickled(pattern):
     assert found == []
 
 
-def test_code_out_of_model_folders_is_off():
+def test_code_out_of_model_folders_is_off_and_its_switch_named(tmp_path, tiny_model):
     assert load_recipe().model.trust_remote_code is False
+    folder = Path(shutil.copytree(tiny_model("llava"), tmp_path / "model"))
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"model_type": "fancy", "auto_map": {"AutoConfig": "fancy.FancyConfig"}}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "fancy.py").write_text(f"open({str(tmp_path / 'was_run')!r}, 'w')")
+    for load in (load_processor, load_model):
+        with pytest.raises(ModelError, match=r"Python code of its own.*`model.trust_remote_code: true`"):
+            load(ModelConfig(name=str(folder)))
+    assert not (tmp_path / "was_run").exists()
 
 
 def test_servers_listen_to_this_machine_alone_unless_told():
@@ -43,6 +60,36 @@ def test_servers_listen_to_this_machine_alone_unless_told():
 
     assert ADDRESS == "127.0.0.1"
     assert [path.name for path in SOURCES if "0.0.0.0" in path.read_text() and "translate" not in path.parts] == []
+
+
+def answered(*headers: tuple[bytes, bytes], kind: str = "http", path: str = "/collective_rpc") -> list[dict]:
+    """What an app behind `RequireKey` sends to a request."""
+    sent: list[dict] = []
+
+    async def app(scope, receive, send) -> None:
+        await send({"type": "through"})
+
+    async def send(message) -> None:
+        sent.append(message)
+
+    asyncio.run(RequireKey(app)({"type": kind, "path": path, "headers": headers}, None, send))
+    return sent
+
+
+def test_a_rollout_server_wants_its_key_for_every_command(monkeypatch):
+    monkeypatch.setenv(VARIABLE, "known\n")
+    assert answered((b"authorization", b"Bearer known")) == [{"type": "through"}]
+    for headers in ((), ((b"authorization", b"Bearer guessed"),), ((b"authorization", b"known"),)):
+        assert answered(*headers)[0]["status"] == 401
+    assert answered(kind="websocket") == [{"type": "websocket.close", "code": 1008}]
+    assert answered(path="/health") == answered(kind="lifespan", path="") == [{"type": "through"}]
+
+
+def test_a_trainer_gives_the_key_to_its_rollout_server(monkeypatch, judge):
+    monkeypatch.setenv(VARIABLE, "known")
+    judge.reply = "done"
+    Endpoint(judge.url, 0.0).post("/chat/completions", {"messages": [{"content": ""}]})
+    assert [key for _, _, key in judge.requests] == ["Bearer known"]
 
 
 SECRETS = {

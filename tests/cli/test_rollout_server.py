@@ -1,5 +1,6 @@
 """`sightline rollout-server`: the flags that vLLM gets, and what is refused."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from sightline.cli import rollout_server
 from sightline.cli.main import main
 from sightline.config.online import VLLMSamplerConfig
 from sightline.recipe import normalise, structure
+from sightline.rollouts.server_key import VARIABLE, RequireKey
 
 
 def command(folder: Path, *more: str, **changes) -> list[str]:
@@ -50,6 +52,22 @@ def test_what_cannot_be_served_is_refused(tmp_path, tiny_model, capsys, flags, s
     recipe.write_text(f"model: {tiny_model('llava')}\nobjective: grpo\n")
     assert main(["rollout-server", str(recipe), *flags]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_other_machines_are_listened_to_with_a_key_alone(tmp_path, monkeypatch, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("objective: grpo\nsampler: {type: vllm, mode: server}\n")
+    monkeypatch.delenv(VARIABLE, raising=False)
+    assert "--middleware" not in command(tmp_path)
+    assert main(["rollout-server", str(recipe), "--host", "0.0.0.0"]) == 2
+    said = capsys.readouterr().err
+    assert f"Set {VARIABLE}" in said and "Traceback" not in said
+    monkeypatch.setenv(VARIABLE, "known")
+    assert main(["rollout-server", str(recipe), "--host", "0.0.0.0"]) == 2
+    assert "not installed" in capsys.readouterr().err
+    words = command(tmp_path)
+    module, _, name = value(words, "--middleware").rpartition(".")
+    assert getattr(importlib.import_module(module), name) is RequireKey and "known" not in " ".join(words)
 
 
 def test_an_adapter_that_vllm_has_no_room_for_is_refused(tmp_path):

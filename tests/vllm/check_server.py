@@ -1,12 +1,12 @@
 """Real vLLM behind HTTP, as `sightline rollout-server` starts it: weights travel, a lost server is waited for."""
 
-import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from sightline.errors import SamplerError
+from sightline.rollouts.server_key import VARIABLE
 from sightline.rollouts.vllm_weights import Endpoint, NCCLWeights, PolicySource, WeightFiles
 from tests.vllm.models import save
 from tests.vllm.runs import AGREE, differences, run, steps, tree
@@ -64,8 +65,9 @@ class Server:
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory):
-    """Two servers that start side by side: Qwen2-VL for adapters, SmolVLM for all weights."""
+    """Two servers that start side by side: Qwen2-VL for adapters, SmolVLM for all weights. Both want a key."""
     started = {}
+    os.environ[VARIABLE] = "known"
     for family, lora in (("qwen2_vl", True), ("smolvlm", False)):
         model = save(family, tmp_path_factory.mktemp(family))
         started[family] = (Server(tmp_path_factory.mktemp(f"server-{family}"), model, lora), model, lora)
@@ -76,10 +78,17 @@ def servers(tmp_path_factory):
     finally:
         for server, _, _ in started.values():
             server.stop()
+        del os.environ[VARIABLE]
 
 
 def over_http(server: Server, **more) -> dict:
     return {"mode": "server", "url": server.url, **more}
+
+
+@pytest.mark.parametrize("path", ["/collective_rpc", "/v1/models", "/update_weight_version"])
+def test_nobody_without_the_key_is_answered(servers, path):
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(urllib.request.Request(servers["qwen2_vl"][0].url + path, b"{}"), timeout=60)
 
 
 @pytest.mark.parametrize("family", ["qwen2_vl", "smolvlm"])
@@ -119,9 +128,7 @@ def test_weights_that_somebody_else_pushed_are_noticed(tmp_path, servers, monkey
 
     def push_and_be_overtaken(self, policy, version):
         push(self, policy, version)
-        body = json.dumps({"new_version": "another run"}).encode()
-        headers = {"Content-Type": "application/json"}
-        urllib.request.urlopen(urllib.request.Request(f"{server.url}/update_weight_version", body, headers)).close()
+        self.server.post("/update_weight_version", {"new_version": "another run"})
 
     monkeypatch.setattr(WeightFiles, "push", push_and_be_overtaken)
     monkeypatch.setattr(WeightFiles, "push_again", lambda self, version: None)

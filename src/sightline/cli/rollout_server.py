@@ -14,9 +14,12 @@ from sightline.config import Recipe
 from sightline.config.online import VLLMSamplerConfig
 from sightline.errors import RecipeError, SamplerError
 from sightline.recipe import load_recipe
+from sightline.rollouts.server_key import RequireKey, check_key, rollout_key
 
 DESCRIPTION = """Serve a recipe's model with vLLM, so that `sightline train` with the same recipe samples from it. Flags
 after `--` go to vLLM as they are, for example `-- --gpu-memory-utilization 0.8 --tensor-parallel-size 2`."""
+
+HOST = "address to listen on; another needs a key in $SIGHTLINE_ROLLOUT_KEY [127.0.0.1: this machine alone]"
 
 
 def run(argv: list[str]) -> int:
@@ -24,7 +27,11 @@ def run(argv: list[str]) -> int:
     mine, vllm = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     arguments = Arguments("rollout-server", DESCRIPTION)
     arguments.add_argument("recipe", metavar="RECIPE.yaml", help="the recipe that will be trained")
-    arguments.add_argument("--host", default="127.0.0.1", help="address to listen on [127.0.0.1: this machine alone]")
+    arguments.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help=HOST,
+    )
     arguments.add_argument("--port", type=int, default=8000, help="port to listen on [8000]")
     arguments.epilog = "Any flag of `sightline train` may follow and changes the recipe, as it does there."
     given, changes = arguments.parse_known_args(mine)
@@ -34,6 +41,7 @@ def run(argv: list[str]) -> int:
             f"{given.recipe} does not sample from a server. Give it `sampler: {{type: vllm, mode: server}}`, or the "
             "flags `--sampler.type vllm --sampler.mode server`, here and in training."
         )
+    check_key(given.host)
     if find_spec("vllm") is None:
         raise SamplerError(
             "`sightline rollout-server` runs vLLM, which is not installed in this environment. Install it (docs/"
@@ -94,6 +102,7 @@ def server_command(
     switches = ["--enable-lora"] if recipe.lora is not None else []
     switches += ["--trust-remote-code"] if recipe.model.trust_remote_code else []
     switches += [] if cuda else ["--enforce-eager"]
+    switches += ["--middleware", f"{RequireKey.__module__}.{RequireKey.__name__}"] if rollout_key() else []
     # the console script of some builds of vLLM does not start
     module = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
     return [*module, *(word for pair in flags.items() for word in pair), *switches, *more]

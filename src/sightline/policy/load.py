@@ -13,7 +13,7 @@ from sightline.errors import ModelError
 from sightline.policy.attention import NAME as SHARED_PREFIX
 from sightline.policy.families import family_of
 from sightline.policy.flex import NAME as FLEX
-from sightline.policy.processor import from_pretrained, set_options
+from sightline.policy.processor import from_pretrained, refuse_foreign_code, set_options
 from sightline.policy.quantize import number_of, quantization, steady
 
 EMBEDDED = Path(__file__).parent.parent / "scenes" / "model"
@@ -154,6 +154,7 @@ def read_config(config: ModelConfig) -> PretrainedConfig:
             folder, revision=config.revision or "main", trust_remote_code=config.trust_remote_code
         )
     except (OSError, ValueError) as error:
+        refuse_foreign_code(error, config.name)
         raise ModelError(f"The model {config.name!r} cannot be found or read: {_first_line(error)}") from error
     if type(found) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not config.trust_remote_code:
         raise ModelError(

@@ -33,10 +33,21 @@ def from_pretrained(
             return AutoProcessor.from_pretrained(folder, **options)
         return without_video(kind).from_pretrained(folder, revision=options["revision"])
     except (OSError, ValueError) as error:
+        refuse_foreign_code(error, folder)
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"The processor of {folder!r} cannot be loaded: {reason} The folder must hold the processor's files "
             "(preprocessor_config.json or processor_config.json) and the tokenizer's."
+        ) from error
+
+
+def refuse_foreign_code(error: Exception, name: str) -> None:
+    """Raises `ModelError` where loading failed because the folder brings Python files that would have to be run."""
+    if "trust_remote_code" in str(error):
+        raise ModelError(
+            f"{name!r} brings Python code of its own, which is not run unless you say so. If you have read it and "
+            "trust who wrote it, set `model.trust_remote_code: true`, and `model.revision` to the version that you "
+            "read."
         ) from error
 
 

@@ -20,14 +20,14 @@ from transformers import ProcessorMixin
 
 from sightline.config.online import VLLMSamplerConfig
 from sightline.errors import SamplerError
-from sightline.http import HTTPFailure, post_json
+from sightline.http import HTTPFailure
 from sightline.policy.families import family_of
 from sightline.policy.generate import token_settings
 from sightline.policy.unwrap import unwrap
 from sightline.rollouts.sampler import Sampled, SamplingSettings, seeds_of
 from sightline.rollouts.vllm_model import sampling_parameters
 from sightline.rollouts.vllm_prompts import check_same_prompt
-from sightline.rollouts.vllm_weights import LONGEST_REQUEST, ServerWeights
+from sightline.rollouts.vllm_weights import Endpoint, ServerWeights
 from sightline.types import Group
 
 NOT_FOUND = 404
@@ -121,7 +121,7 @@ class VLLMServerSampler:
         }
 
     def _post(self, path: str, body: dict[str, Any]) -> Any:
-        return post_json(self.url + path, body, seconds=LONGEST_REQUEST, patience=self.patience)
+        return Endpoint(self.url, self.patience).post(path, body)
 
     def _told(self, ask: Any) -> Any:
         """What the server says to `ask`, its failures as the user's mistake."""

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from torch import Tensor, nn
 
 from sightline.http import post_json
+from sightline.rollouts.server_key import rollout_key
 from sightline.rollouts.vllm_model import checkpoint_weights, save_adapter, save_weights
 
 BASE_MODEL = "policy"
@@ -59,10 +60,14 @@ class Endpoint:
         self.url, self.patience = url.rstrip("/"), patience
 
     def post(self, path: str, body: dict[str, Any]) -> Any:
-        return post_json(self.url + path, body, seconds=LONGEST_REQUEST, patience=self.patience)
+        return self._ask(path, body)
 
     def get(self, path: str) -> Any:
-        return post_json(self.url + path, None, seconds=LONGEST_REQUEST, patience=self.patience)
+        return self._ask(path, None)
+
+    def _ask(self, path: str, body: dict[str, Any] | None) -> Any:
+        key = rollout_key()
+        return post_json(self.url + path, body, key=key, seconds=LONGEST_REQUEST, patience=self.patience)
 
     def forget(self) -> None:
         """Drop what the server computed with other weights."""
@@ -161,6 +166,8 @@ class NCCLWeights:
             master_address=self.address, master_port=self.port, world_size=1 + world, rank=0
         )
         client = clients.HTTPVLLMWeightSyncClient(self.server.url, timeout=self.server.patience)
+        if rollout_key() is not None:  # its own way sends none
+            client._post = lambda path, json=None: self.server.post(f"/{path}", json or {})
         sender = nccl_engine.NCCLTrainerWeightTransferEngine
         return sender.trainer_init(info, client=client, source=PolicySource(self))
 
