@@ -27,7 +27,7 @@ def step_plot(figures: list[dict[str, Any]], path: Path) -> None:
         axis.set_xticks(range(len(figures)), [TITLES[one["setting"]] for one in figures])
         axis.set_ylabel(what)
         axis.spines[["top", "right"]].set_visible(False)
-    axes[0].legend(frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(DRAWN), frameon=False)
     pairs, threads = figures[0]["pairs"], figures[0]["threads"]
     figure.suptitle(f"A whole optimizer step: medians of {pairs} runs, {threads} threads", fontsize=10)
     figure.savefig(path, dpi=150)
