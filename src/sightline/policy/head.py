@@ -115,8 +115,7 @@ class _TokenLogProbs(torch.autograd.Function):
         offset = None if bias is None else bias.to(dtype)
         jacobian = hidden.new_empty(hidden.shape if ctx.jacobian else (0,), dtype=dtype)
         pieces = []
-        for start in range(0, len(target), chunk):
-            part = slice(start, start + chunk)
+        for part in _parts(len(target), chunk):
             with torch.autocast(hidden.device.type, enabled=False):
                 values, coefficients = _score(
                     logits.of(hidden[part].to(dtype), matrix, offset), target[part], logits, statistics, ctx.jacobian
@@ -150,8 +149,7 @@ class _TokenLogProbs(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden)
         grad_weight = torch.zeros_like(weight)
         grad_bias = None if bias is None else torch.zeros_like(bias)
-        for start in range(0, len(target), ctx.chunk):
-            part = slice(start, start + ctx.chunk)
+        for part in _parts(len(target), ctx.chunk):
             rows = hidden[part].to(ctx.dtype)
             _, coefficients = _score(ctx.logits.of(rows, matrix, offset), target[part], ctx.logits, False, True)
             assert coefficients is not None
@@ -164,6 +162,13 @@ class _TokenLogProbs(torch.autograd.Function):
         return (grad_hidden, grad_weight, grad_bias, *nothing)
 
 
+def _parts(length: int, most: int) -> list[slice]:
+    """`length` targets in as few parts of at most `most` as can be, all of nearly the same size: a short last one
+    would read the whole head for a few rows."""
+    count = -(-length // most)
+    return [slice(length * i // count, length * (i + 1) // count) for i in range(count)]
+
+
 def _score(
     logits: Tensor, target: Tensor, how: Logits, statistics: bool, gradient: bool
 ) -> tuple[tuple[Tensor, ...], Tensor | None]:
@@ -172,7 +177,7 @@ def _score(
     mean_logit = logits.mean(-1) if statistics else None
     slope = how.slope(logits) if gradient else None
     top = logits.amax(-1, keepdim=True)
-    # from here on `logits` holds (z − max z) / T, then exp of it
+    # from here on `logits` holds (z − max z) / T, then exp of it, or its product with exp of it
     logits = logits.sub_(top)
     if how.temperature != 1.0:
         logits = logits.div_(how.temperature)
@@ -183,16 +188,11 @@ def _score(
     values = (chosen - total.log(),)
     if statistics:
         assert mean_logit is not None
-        entropy = total.log() - _row_dot(logits, unnormalised) / total
-        log_sum_sq = _row_dot(unnormalised, unnormalised).log() - 2 * total.log()
+        entropy = total.log() - logits.mul_(unnormalised).sum(-1) / total
+        log_sum_sq = 2 * (torch.linalg.vector_norm(unnormalised, dim=-1).log() - total.log())
         values = (*values, entropy, top1, mean_logit, log_sum_sq)
     if slope is None:
         return values, None
     coefficients = unnormalised.div_(total.neg()[:, None])
     coefficients[rows, target] += 1
     return values, coefficients.mul_(slope) if isinstance(slope, Tensor) or slope != 1.0 else coefficients
-
-
-def _row_dot(a: Tensor, b: Tensor) -> Tensor:
-    """Σ_v a[n, v] · b[n, v], without a matrix in between."""
-    return (a[:, None, :] @ b[:, :, None])[:, 0, 0]
