@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from sightline.config import DPOConfig, SFTConfig
+from sightline.config.complaint import all_names
 from sightline.errors import RecipeError
-from sightline.recipe import all_names, dump_recipe, load_recipe
+from sightline.recipe import dump_recipe, load_recipe
 
 
 def write(folder: Path, text: str) -> Path:

@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from sightline.cli import rollout_server
 from sightline.cli.main import main
 from sightline.config.online import VLLMSamplerConfig
+from sightline.errors import SamplerError
 from sightline.recipe import normalise, structure
 from sightline.rollouts.server_key import VARIABLE, RequireKey
 
@@ -70,8 +72,17 @@ def test_other_machines_are_listened_to_with_a_key_alone(tmp_path, monkeypatch, 
     assert getattr(importlib.import_module(module), name) is RequireKey and "known" not in " ".join(words)
 
 
-def test_an_adapter_that_vllm_has_no_room_for_is_refused(tmp_path):
-    from sightline.errors import SamplerError
+def test_a_place_that_is_taken_or_not_this_machines_is_refused():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SamplerError, match=f"cannot listen on 127.0.0.1:{port}: Address already in use.*--port"):
+            rollout_server.check_address("127.0.0.1", port)
+    rollout_server.check_address("127.0.0.1", port)
+    for host in ("192.0.2.1", "no.such.host.invalid"):
+        with pytest.raises(SamplerError, match=f"cannot listen on {host}:0"):
+            rollout_server.check_address(host, 0)
 
+
+def test_an_adapter_that_vllm_has_no_room_for_is_refused(tmp_path):
     with pytest.raises(SamplerError, match="up to rank 512"):
         command(tmp_path, lora={"r": 600})

@@ -13,7 +13,8 @@ Answer = tuple[int, Any]
 
 class FakeVLLM:
     """Has adapters and a version of its weights. answer: to a chat completion; trouble: statuses to begin
-    with. reports: a version that it claims to have."""
+    with. breaks_off: answers to chat completions that end in their middle. reports: a version that it claims to have.
+    models: what it lists in place of its own. authorised: what came as `Authorization`."""
 
     def __init__(self, answer: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         self.answer = answer
@@ -21,6 +22,9 @@ class FakeVLLM:
         self.version = "default"
         self.reports: str | None = None
         self.trouble: list[int] = []
+        self.breaks_off = 0
+        self.models: Any = ...
+        self.authorised: list[str | None] = []
         self.asked: list[tuple[str, Any]] = []
         self.url = ""
 
@@ -43,7 +47,8 @@ class FakeVLLM:
             case "/weight_info":
                 return 200, {"weight_version": self.reports or self.version}
             case "/v1/models":
-                return 200, {"data": [{"id": name} for name in ["policy", *self.adapters]]}
+                own = {"data": [{"id": name} for name in ["policy", *self.adapters]]}
+                return 200, own if self.models is ... else self.models
         return 200, {}
 
     def paths(self) -> list[str]:
@@ -57,10 +62,15 @@ def serving(server: FakeVLLM) -> Iterator[FakeVLLM]:
     class Handler(BaseHTTPRequestHandler):
         def _respond(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
+            server.authorised.append(self.headers.get("Authorization"))
             status, said = server.reply(self.path, json.loads(self.rfile.read(length)) if length else None)
+            answer = json.dumps(said).encode()
             self.send_response(status)
+            if self.path == "/v1/chat/completions" and server.breaks_off:
+                server.breaks_off -= 1
+                self.send_header("Content-Length", str(2 * len(answer)))
             self.end_headers()
-            self.wfile.write(json.dumps(said).encode())
+            self.wfile.write(answer)
 
         do_GET = do_POST = _respond
 

@@ -17,12 +17,15 @@ from sightline.rollouts.sampler import SamplingSettings
 from sightline.rollouts.vllm_colocate import VLLMColocateSampler
 from tests.training.test_online import prompts
 
+BACK_END = "vllm.model_executor.models.transformers"
+
 
 class Engine:
     """In the place of `vllm.LLM`: notes what is asked of it, in order."""
 
     def __init__(self, **options: Any) -> None:
         self.options, self.done = options, []
+        self.decorate = sys.modules[BACK_END].base.support_torch_compile
         self.llm_engine = SimpleNamespace(
             reset_encoder_cache=lambda: self.done.append("reset_encoder_cache"),
             engine_core=SimpleNamespace(shutdown=lambda: self.done.append("shutdown")),
@@ -43,6 +46,9 @@ def made(tiny_model, monkeypatch):
     module: Any = ModuleType("vllm")
     module.LLM, module.SamplingParams = Engine, SimpleNamespace
     monkeypatch.setitem(sys.modules, "vllm", module)
+    back_end: Any = ModuleType(BACK_END)
+    back_end.base = SimpleNamespace(support_torch_compile="vLLM's own")
+    monkeypatch.setitem(sys.modules, BACK_END, back_end)
     config = ModelConfig(name=str(tiny_model("llava")))
     model, processor = load_model(config), load_processor(config)
     dataset = PromptDataset(prompts(2), DataConfig(source="rows"), Renderer(processor))
@@ -60,6 +66,14 @@ def test_the_recipes_options_reach_vllm(made):
     assert options["model_impl"] == "transformers" and options["max_model_len"] == 77
     assert options["enable_lora"] and options["max_lora_rank"] == 32
     assert options["enable_sleep_mode"] and options["logprobs_mode"] == "processed_logprobs"
+
+
+def test_vllms_transformers_back_end_is_made_without_touching_the_policys_classes(made):
+    class Policy:
+        pass
+
+    assert made[0].engine.decorate(dynamic_arg_dims=None)(Policy) is Policy
+    assert sys.modules[BACK_END].base.support_torch_compile == "vLLM's own"
 
 
 def test_it_sleeps_after_sampling_and_wakes_before_it_is_needed(made):

@@ -11,19 +11,18 @@ from PIL import Image
 
 from sightline.config import LoraConfig, ModelConfig
 from sightline.config.data import DataConfig
-from sightline.config.online import VLLMSamplerConfig
 from sightline.data.render import Renderer
 from sightline.errors import SamplerError
 from sightline.policy.load import load_model, load_processor
 from sightline.policy.lora import add_lora
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.sampler import SamplingSettings
-from sightline.rollouts.vllm_server import VLLMServerSampler
+from sightline.rollouts.vllm_server import VLLMServerSampler, wait_for
 from sightline.rollouts.vllm_weights import AdapterFiles, Endpoint, WeightFiles, address_towards
 from tests.rollouts.served import FakeVLLM, serving
 from tests.training.test_online import prompts
 
-SETTINGS = SamplingSettings(max_new_tokens=5, temperature=0.7, top_p=0.9, stop=("END",))
+SETTINGS = SamplingSettings(max_new_tokens=5, temperature=0.7, top_p=0.9, top_k=20, min_p=0.01, stop=("END",))
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +49,8 @@ def sampler(loaded, tmp_path: Path, monkeypatch):
         return {"prompt_token_ids": by_text[text], "choices": choices}
 
     with serving(FakeVLLM(answer)) as server:
-        config = VLLMSamplerConfig(mode="server", url=server.url, server_timeout=5)
-        weights = AdapterFiles(Endpoint(server.url, 5.0), tmp_path / "weights")
-        made = VLLMServerSampler(model, processor, config, weights)
+        endpoint = Endpoint(server.url, 5.0)
+        made = VLLMServerSampler(model, processor, endpoint, AdapterFiles(endpoint, tmp_path / "weights"))
         made.sync(model)
         yield made, server
 
@@ -69,7 +67,8 @@ def test_prompts_go_with_their_pictures_and_the_recipes_settings(sampler, loaded
     )
     body = bodies[0]
     assert body["model"] == made.version and body["n"] == 3 and body["max_completion_tokens"] == 5
-    assert (body["temperature"], body["top_p"], body["top_k"], body["stop"]) == (0.7, 0.9, 0, ["END"])
+    assert (body["temperature"], body["top_p"], body["top_k"], body["min_p"]) == (0.7, 0.9, 20, 0.01)
+    assert body["stop"] == ["END"] and body["include_stop_str_in_output"]
     assert body["logit_bias"] and all(bias == -100 for bias in body["logit_bias"].values())
     picture = body["messages"][0]["content"][0]["image_url"]["url"].removeprefix("data:image/png;base64,")
     sent = Image.open(io.BytesIO(base64.b64decode(picture)))
@@ -115,17 +114,57 @@ def test_all_weights_of_somebody_else_are_noticed(sampler, loaded, tmp_path, mon
 def test_a_request_that_the_server_refuses_is_told_with_its_words(sampler, loaded):
     made, server = sampler
     server.trouble = [400, 400]
-    with pytest.raises(SamplerError, match=r"answered 400.*busy.*go on with --resume"):
+    with pytest.raises(SamplerError, match=r"answered 400.*busy.*Start it with `sightline rollout-server`"):
         made.sample(loaded[2], 1, SETTINGS, seed=0)
 
 
 def test_a_server_that_stays_away_is_told_with_how_long_it_was_waited_for(loaded, tmp_path, monkeypatch):
-    monkeypatch.setattr("sightline.http.time.sleep", lambda seconds: None)
+    pauses: list[float] = []
+    monkeypatch.setattr("sightline.http.time.sleep", pauses.append)
     model, processor, *_ = loaded
-    config = VLLMSamplerConfig(mode="server", url="http://127.0.0.1:9", server_timeout=0.5)
-    made = VLLMServerSampler(model, processor, config, AdapterFiles(Endpoint(config.url, 0.5), tmp_path / "weights"))
-    with pytest.raises(SamplerError, match=r"cannot be reached.*asked again for 0.5 s.*rollout-server"):
+    said: list[str] = []
+    away = Endpoint("http://127.0.0.1:9", 5.0, said.append)
+    made = VLLMServerSampler(model, processor, away, AdapterFiles(away, tmp_path / "weights"))
+    with pytest.raises(SamplerError, match=r"cannot be reached.*asked again for 5 s.*rollout-server"):
         made.sync(model)
+    assert pauses == [1.0, 2.0, 4.0]
+    assert len(said) == 1 and said[0].startswith("Waiting for the rollout server, for 5 s at most: http://127.0.0.1:9")
+
+
+def test_a_server_that_dies_while_it_answers_is_asked_again(sampler, loaded):
+    made, server = sampler
+    server.breaks_off = 2
+    assert len(made.sample(loaded[2], 1, SETTINGS, seed=0)) == 2
+    assert server.breaks_off == 0
+
+
+def test_the_key_goes_with_every_request_and_a_wrong_one_is_told(sampler, loaded, monkeypatch):
+    made, server = sampler
+    monkeypatch.setenv("SIGHTLINE_ROLLOUT_KEY", "a secret")
+    server.asked.clear()
+    made.sync(loaded[0])
+    made.sample(loaded[2], 1, SETTINGS, seed=0)
+    assert len(server.authorised) > 4 and set(server.authorised[-len(server.asked) :]) == {"Bearer a secret"}
+    server.trouble = [401] * 2
+    with pytest.raises(SamplerError, match=r"answered 401.*Set \$SIGHTLINE_ROLLOUT_KEY") as caught:
+        made.sample(loaded[2], 1, SETTINGS, seed=0)
+    assert "a secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("models", "said"), [({"data": [{"id": "llama"}]}, "it serves llama"), ({}, "lists no models"), (None, "no models")]
+)
+def test_what_is_no_rollout_server_is_refused(sampler, models, said):
+    _, server = sampler
+    server.models = models
+    with pytest.raises(SamplerError, match=f"is no rollout server: it .*{said}"):
+        wait_for(Endpoint(server.url, 0.0))
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "http://127.0.0.1:none"])
+def test_what_is_no_address_is_refused_at_once(url):
+    with pytest.raises(SamplerError, match="is no address; it has the form http://HOST:PORT"):
+        wait_for(Endpoint(url, 300.0))
 
 
 def test_another_prompt_than_training_reads_is_refused_with_its_place(sampler, loaded):

@@ -19,7 +19,7 @@ from sightline.recipe import normalise, structure
 from sightline.rewards.panel import Panel
 from sightline.rollouts.prompts import PromptStream
 from sightline.rollouts.transformers_sampler import TransformersSampler
-from sightline.training import online
+from sightline.training import old_log_probs, online
 from sightline.training.checkpointing import CheckpointingTrainer
 from sightline.training.run import train
 from tests.training.test_online import prompts, shortness
@@ -28,10 +28,11 @@ PHASES: dict[str, tuple[Any, str]] = {
     "wait": (PromptStream, "take"),
     "generate": (TransformersSampler, "sample"),
     "reward": (Panel, "score"),
-    "score": (online, "score_by_policy"),
+    "score": (old_log_probs, "score_by_policy"),
     "update": (online, "train_step"),
     "optimizer": (torch.optim.AdamW, "step"),
     "table": (online, "write_completions"),
+    "evaluate": (online.OnlineTrainer, "_greedy_answers"),
     "save": (CheckpointingTrainer, "_save_rng_state"),
 }
 """Phase → where it is entered."""
@@ -47,6 +48,7 @@ def run(folder: Path, model: str, *, resume: bool) -> None:
         "max_steps": 8,
         "save_steps": 1,
         "save_total_limit": 2,
+        "eval_steps": 2,
         "learning_rate": 1e-2,
         "lr_scheduler_type": "constant",
         "per_device_train_batch_size": 2,
@@ -62,7 +64,8 @@ def run(folder: Path, model: str, *, resume: bool) -> None:
             "completions_steps": 1,
         },
     }
-    train(structure(normalise(tree)), data=prompts(6), rewards=[shortness], console=Console(quiet=True))
+    recipe, rows = structure(normalise(tree)), prompts(6)
+    train(recipe, data=rows, eval_data=rows[:2], rewards=[shortness], console=Console(quiet=True))
 
 
 def kill_in(phase: str) -> None:

@@ -1,4 +1,5 @@
-"""A run killed with -9 while it waits, samples, judges, updates or saves goes on: no prompt lost, none repeated."""
+"""A run killed with -9 while it waits, samples, judges, updates, evaluates or saves goes on: no prompt lost, none
+repeated."""
 
 import os
 import subprocess
@@ -11,7 +12,7 @@ from safetensors.torch import load_file
 from tests.training.killed_online import PHASES
 from tests.training.runs import lines
 
-TIMES = ("seconds/", "memory/", "train_")
+TIMES = ("seconds/", "memory/", "train_", "eval_runtime")
 
 
 def sampled(folder: Path) -> list[tuple[int, str, str]]:

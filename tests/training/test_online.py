@@ -159,6 +159,14 @@ def test_every_online_objective_trains(tmp_path, model, rows, objective, sampler
     assert not same(weights(result.folder), weights(before.folder))
 
 
+def test_a_reference_that_follows_every_step_leaves_nothing_to_diverge_from(tmp_path, model, rows):
+    options = {"objective": {"beta": 0.1}, "lr_scheduler_type": "constant"}
+    run(tmp_path / "stays", model, rows, **options)
+    run(tmp_path / "follows", model, rows, **options, reference={"update_every": 1, "update_weight": 1.0})
+    assert curve(tmp_path / "stays", "kl")[2] > 1e-3
+    assert max(curve(tmp_path / "follows", "kl")) < 1e-6
+
+
 def test_gspo_is_grpo_while_answers_are_used_once_and_differs_once_they_are_reused(tmp_path, model, rows):
     def both(name, **sampler):
         for kind in ("grpo", "gspo"):
@@ -235,8 +243,9 @@ def test_a_reward_that_fails_leaves_a_checkpoint_from_which_the_run_goes_on(tmp_
 
     failing.__name__ = "shortness"
     options = {"max_steps": 5, "lr_scheduler_type": "constant"}
-    with pytest.raises(RewardError, match=r"Reward `shortness` raised KeyError.*on row rows:\d"):
+    with pytest.raises(RewardError, match=r"Reward `shortness` raised KeyError.*on row rows:\d") as caught:
         run(tmp_path / "run", model, rows, reward=failing, **options)
+    assert str(caught.value).splitlines()[0].endswith("Then go on from checkpoint-3 with --resume.")
     assert (tmp_path / "run" / "checkpoint-3" / "trainer_state.json").is_file()
     resumed = run(tmp_path / "run", model, rows, **options, resume=True)
     whole = run(tmp_path / "whole", model, rows, **options)

@@ -11,7 +11,7 @@ import re
 
 from sightline.cli.arguments import Arguments
 from sightline.cli.main import COMMANDS
-from sightline.recipe import all_names
+from sightline.config.complaint import all_names
 
 SUBCOMMANDS = ("data", "recipe")
 WITH_RECIPE = ("train", "plan")

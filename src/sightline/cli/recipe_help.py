@@ -11,8 +11,8 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from sightline.config import Recipe
+from sightline.config.complaint import dataclasses_in
 from sightline.errors import RecipeError
-from sightline.recipe import dataclasses_in
 
 WIDTH = 80
 INDENT = 6

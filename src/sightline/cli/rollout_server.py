@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -47,7 +48,22 @@ def run(argv: list[str]) -> int:
             "`sightline rollout-server` runs vLLM, which is not installed in this environment. Install it (docs/"
             "rollout-server.md says how) or run this command in an environment that has both."
         )
+    check_address(given.host, given.port)
     return serve(recipe, recipe.sampler, given.host, given.port, vllm)
+
+
+def check_address(host: str, port: int) -> None:
+    """Raises `SamplerError` for a place that is taken or not this machine's."""
+    try:
+        ((kind, *_, place), *_) = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        with socket.socket(kind, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(place)
+    except (OSError, OverflowError) as error:
+        raise SamplerError(
+            f"The rollout server cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}. Choose "
+            "another port with --port, or an address of this machine with --host."
+        ) from None
 
 
 def serve(recipe: Recipe, sampler: VLLMSamplerConfig, host: str, port: int, more: list[str]) -> int:

@@ -3,7 +3,8 @@
 from sightline.config.data import DataConfig
 from sightline.config.model import LoraConfig, ReferenceConfig
 from sightline.config.objective import MixConfig, MPOConfig, ObjectiveConfig
-from sightline.config.online_objectives import OnlineConfig
+from sightline.config.online import SamplingConfig
+from sightline.config.online_objectives import OnlineConfig, ReinforcePPConfig
 from sightline.config.other_objectives import KTOConfig, MDPOConfig
 
 
@@ -63,6 +64,17 @@ def refuse_reference(objective: ObjectiveConfig, reference: ReferenceConfig, lor
         raise ValueError(
             "`reference.type: adapter-off` turns the adapter off, but the recipe trains all weights. "
             "Add a `lora` group, or use `reference.type: frozen-copy`."
+        )
+
+
+def refuse_groups(objective: ObjectiveConfig, sampler: SamplingConfig | None) -> None:
+    """Raises `ValueError` for groups of one answer where advantages compare the answers of a group."""
+    if sampler is None or sampler.num_generations > 1:
+        return
+    if isinstance(objective, OnlineConfig) and not isinstance(objective, ReinforcePPConfig):
+        raise ValueError(
+            f"`sampler.num_generations: 1` gives `objective.type: {objective.type}` nothing to learn from: it compares "
+            "the answers to one prompt with each other. Take 2 or more (8 is usual), or `objective.type: reinforce_pp`."
         )
 
 

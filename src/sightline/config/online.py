@@ -11,6 +11,17 @@ from sightline.config.refusal import default
 from sightline.config.strict import STRICT, Options
 
 
+def read_stop(given: Any) -> Any:
+    """A single text as a list of it."""
+    texts = [given] if isinstance(given, str) else given
+    if isinstance(texts, list) and "" in texts:
+        raise ValueError("An empty text in `sampler.stop` would end every answer at once. Leave it out.")
+    return texts
+
+
+StopTexts = Annotated[list[str], BeforeValidator(read_stop)]
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SamplingConfig:
     """What every sampler is asked for, by TRL's names."""
@@ -27,7 +38,7 @@ class SamplingConfig:
     """Sample from so many most likely tokens; 0 is all."""
     min_p: float = Field(default=0.0, ge=0, le=1)
     """Sample from tokens at least this fraction as likely as the most likely one."""
-    stop: list[str] = field(default_factory=list)
+    stop: StopTexts = field(default_factory=list)
     """Texts behind which an answer ends, besides the model's end token."""
     steps_per_generation: int = Field(default=1, ge=1)
     """Optimizer steps that one round of sampling is split over."""

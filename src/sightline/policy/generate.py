@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin
+from transformers import GenerationConfig, PreTrainedModel, ProcessorMixin, StoppingCriteria, StoppingCriteriaList
+from transformers.generation import StopStringCriteria
 
 from sightline.data.render import Renderer
 from sightline.policy.families import family_of
@@ -35,6 +36,8 @@ def generate(
     temperature: float = 1.0,
     top_p: float = 1.0,
     top_k: int = 0,
+    min_p: float = 0.0,
+    stop: Sequence[str] = (),
     num_return: int = 1,
     seed: int | None = None,
     batch_size: int = 32,
@@ -43,11 +46,12 @@ def generate(
 ) -> list[list[Tensor]]:
     """`num_return` answers to each group's prompt, in the order of the groups, as token ids on the CPU.
 
-    An answer ends with an end token (the model's, or what ends a turn of its chat template) where it produced one
-    within `max_new_tokens`. Greedy unless `do_sample`; then `temperature`, `top_p` (1 is all) and `top_k` (0 is all)
-    apply. The same seed, groups and batch size give the same answers, and the global random state is left as it was;
-    without a seed that state is used. `batch_size` counts answers, not prompts. The model (wrapped by peft or DDP, or
-    bare) is in eval mode meanwhile. features: of the same groups' pictures, which are then not encoded again.
+    An answer ends with an end token (the model's, or what ends a turn of its chat template) or behind one of the texts
+    of `stop` where it produced one within `max_new_tokens`. Greedy unless `do_sample`; then `temperature`, `top_p` (1
+    is all), `top_k` (0 is all) and `min_p` (0 is all) apply. The same seed, groups and batch size give the same
+    answers, and the global random state is left as it was; without a seed that state is used. `batch_size` counts
+    answers, not prompts. The model (wrapped by peft or DDP, or bare) is in eval mode meanwhile. features: of the same
+    groups' pictures, which are then not encoded again.
     """
     if num_return > 1 and not do_sample:
         raise ValueError(f"num_return={num_return} greedy answers would all be the same; pass do_sample=True.")
@@ -55,14 +59,16 @@ def generate(
     settings = token_settings(bare, processor, family)
     settings.update(max_new_tokens=max_new_tokens, num_return_sequences=num_return, do_sample=do_sample)
     if do_sample:
-        settings.update(temperature=temperature, top_p=top_p, top_k=top_k)
+        settings.update(temperature=temperature, top_p=top_p, top_k=top_k, min_p=min_p or None)
+    until = StopStringCriteria(processor.tokenizer, list(stop)) if stop else None
     batches = _batches(family, groups, max(1, batch_size // num_return))
     done = 0
     answers: list[list[Tensor]] = [[] for _ in groups]
     with torch.no_grad(), evaluating(model), _seeded(bare.device, seed):
         for chosen in batches:
             encoded = None if features is None else features.select(chosen)
-            rows = _generate_batch(bare, family, [groups[i] for i in chosen], encoded, GenerationConfig(**settings))
+            prompts, config = [groups[i] for i in chosen], GenerationConfig(**settings)
+            rows = _generate_batch(bare, family, prompts, encoded, config, until)
             for place, i in enumerate(chosen):
                 answers[i] = rows[place * num_return : (place + 1) * num_return]
             if progress is not None:
@@ -87,8 +93,9 @@ def _generate_batch(
     groups: list[Group],
     features: Features | None,
     settings: GenerationConfig,
+    until: StopStringCriteria | None,
 ) -> list[Tensor]:
-    """`num_return_sequences` answers a group, adjacent, each cut after its end token."""
+    """`num_return_sequences` answers a group, adjacent, each cut after its end token or stop text."""
     length = max(len(g.prompt_ids) for g in groups)
     ids = torch.stack([left_padded(g.prompt_ids, length, settings.pad_token_id) for g in groups])
     mask = torch.stack([left_padded(torch.ones_like(g.prompt_ids), length, 0) for g in groups])
@@ -107,10 +114,32 @@ def _generate_batch(
             input_ids=ids.to(model.device),
             attention_mask=mask.to(model.device),
             generation_config=settings,
+            stopping_criteria=StoppingCriteriaList([_BehindPrompt(until, length)] if until is not None else []),
             **inputs,
             **encoded,
         )
-    return [_until_end(row, settings.eos_token_id) for row in output[:, length:].cpu()]
+    answers = output[:, length:].cpu()
+    lengths = _lengths_until(until, answers) if until is not None else [answers.shape[1]] * len(answers)
+    return [_until_end(row[:n], settings.eos_token_id) for row, n in zip(answers, lengths, strict=True)]
+
+
+class _BehindPrompt(StoppingCriteria):
+    """Looks for a stop text in the answer alone. length: of the prompt, in tokens."""
+
+    def __init__(self, criterion: StopStringCriteria, length: int) -> None:
+        self.criterion, self.length = criterion, length
+
+    def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
+        return self.criterion(input_ids[:, self.length :], scores, **kwargs)
+
+
+def _lengths_until(criterion: StopStringCriteria, answers: Int[Tensor, "rows tokens"]) -> list[int]:
+    """Tokens of each answer up to its first stop text, that one included; what follows is padding."""
+    lengths = torch.full((len(answers),), answers.shape[1])
+    for length in range(answers.shape[1], 0, -1):
+        ended: Any = criterion(answers[:, :length], None)  # pyright: ignore[reportArgumentType]
+        lengths[ended] = length
+    return lengths.tolist()
 
 
 def left_padded(values: Int[Tensor, " prompt"], length: int, padding: int) -> Int[Tensor, " length"]:

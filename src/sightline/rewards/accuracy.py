@@ -1,5 +1,6 @@
 """1 for an answer that says the same as the row's solution, else 0; None where the row has none."""
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 from pydantic import Field
@@ -25,13 +26,16 @@ class Accuracy:
     seconds: float = Field(5.0, gt=0)
     """Time that math-verify has for one answer; then the answer is wrong."""
 
-    def __call__(self, completions: list[Completion], **columns: Any) -> list[float | None]:
+    def prepare(self, columns: Sequence[str]) -> None:
+        """Raises `RewardError` without the column."""
         if self.column not in columns:
-            known = ", ".join(name for name, values in columns.items() if isinstance(values, list))
             raise RewardError(
                 f"Reward `accuracy` compares with the column `{self.column}`, which the rows do not have. They have "
-                f"{known}. Name the right one with its option `column`."
+                f"{', '.join(columns) or 'no other columns'}. Name the right one with its option `column`."
             )
+
+    def __call__(self, completions: list[Completion], **columns: Any) -> list[float | None]:
+        self.prepare([name for name, values in columns.items() if isinstance(values, list)])
         return [
             self._score(final_answer(text_of(completion)), truth)
             for completion, truth in zip(completions, columns[self.column], strict=True)

@@ -17,11 +17,11 @@ class WrongReturn(Exception):
 
 def explain(name: str, error: BaseException, *, row: str, answer: str | None) -> str:
     """One paragraph, then the stack of the function. answer None: only all rows together fail."""
-    where = f"on row {row}, answer {answer[:200]!r}" if answer is not None else f"on rows {row}, though on none alone"
-    paragraph = (
-        f"Reward `{name}` {_what(error)}, {where}.{_hint(error)} Mend the function{_or_timeout(error)}, then go on "
-        "with --resume."
-    )
+    if answer is not None:
+        where = f"on row {row}, answer {answer[:200]!r}"
+    else:
+        where = f"on rows {row}" if isinstance(error, WrongReturn) else f"on rows {row}, though on none alone"
+    paragraph = f"Reward `{name}` {_what(error)}, {where}.{_hint(error)} Mend the function{_or_timeout(error)}."
     frames = _frames_of_function(error)
     return paragraph if not frames else f"{paragraph}\n{''.join(traceback.format_list(frames)).rstrip()}"
 

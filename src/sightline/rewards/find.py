@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -61,6 +62,8 @@ def find_function(name: str, options: dict[str, Any]) -> Callable[..., Any]:
     elif ":" in name:
         file, _, attribute = name.rpartition(":")
         target = _attribute(_module_in_file(Path(file), name), attribute, name)
+    elif name.endswith(".py"):
+        raise RecipeError(f"Reward `{name}` is a file: name its function, as in `{name}:FUNCTION`.")
     elif "." in name:
         module, _, attribute = name.rpartition(".")
         target = _attribute(_module(module, name), attribute, name)
@@ -104,7 +107,10 @@ def _module_in_file(path: Path, name: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"reward_file_{path.stem}", path)
     assert spec is not None and spec.loader is not None
     module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise _not_imported(name, str(path), error) from error
     return module
 
 
@@ -113,10 +119,25 @@ def _module(module: str, name: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name is None or not module.startswith(error.name):
-            raise
+            raise _not_imported(name, module, error) from error
         raise RecipeError(
             f"Reward `{name}`: there is no module `{error.name}`. Install its package, or name a `file.py:function`."
         ) from None
+    except (Exception, SystemExit) as error:
+        raise _not_imported(name, module, error) from error
+
+
+def _not_imported(name: str, what: str, error: BaseException) -> RecipeError:
+    """What the user's own code did while it was imported, and where."""
+    if isinstance(error, SyntaxError) and error.filename:
+        where = f"{error.filename}, line {error.lineno}"
+    else:
+        last = [frame for frame in traceback.extract_tb(error.__traceback__) if "importlib" not in frame.filename][-1]
+        where = f"{last.filename}, line {last.lineno}"
+    said = error.msg if isinstance(error, SyntaxError) else error
+    return RecipeError(
+        f"Reward `{name}`: {what} cannot be imported: {type(error).__name__}: {said} ({where}). Mend it."
+    )
 
 
 def _attribute(module: ModuleType, attribute: str, name: str) -> Any:

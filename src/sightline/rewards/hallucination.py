@@ -4,7 +4,7 @@ reward = 1 − absent_weight · (mentions of absent objects / mentions) − miss
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,18 @@ class Hallucination:
     missed_weight: float = Field(1.0, ge=0)
     """What missing every object costs."""
 
-    def __call__(self, completions: list[Completion], **columns: Any) -> list[float | None]:
+    def prepare(self, columns: Sequence[str]) -> None:
+        """Raises `RewardError` without the column, `RecipeError` without the vocabulary."""
         if self.column not in columns:
             raise RewardError(
-                f"Reward `hallucination` compares with the column `{self.column}`, which the rows do not have. Name "
-                "the column that lists the objects of the picture with its option `column`."
+                f"Reward `hallucination` compares with the column `{self.column}`, which the rows do not have. They "
+                f"have {', '.join(columns) or 'no other columns'}. Name the column that lists the objects of the "
+                "picture with its option `column`."
             )
+        assert self._names
+
+    def __call__(self, completions: list[Completion], **columns: Any) -> list[float | None]:
+        self.prepare([name for name, values in columns.items() if isinstance(values, list)])
         present = columns[self.column]
         return [self._score(text_of(c), objects) for c, objects in zip(completions, present, strict=True)]
 
@@ -58,7 +64,10 @@ class Hallucination:
         if not path.is_file():
             raise RecipeError(f"Reward `hallucination`: there is no vocabulary file {path}.")
         lines = [[word.strip().lower() for word in line.split(",")] for line in path.read_text("utf-8").splitlines()]
-        return {word: line[0] for line in lines for word in line if word}
+        names = {word: line[0] for line in lines for word in line if word}
+        if not names:
+            raise RecipeError(f"Reward `hallucination`: the vocabulary file {path} names no object, one a line.")
+        return names
 
     @cached_property
     def _find(self) -> Callable[[str], list[str]]:

@@ -5,7 +5,7 @@ import base64
 import io
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -14,7 +14,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from sightline.config.strict import STRICT
-from sightline.errors import RecipeError, RewardError
+from sightline.errors import RewardError
 from sightline.http import HTTPFailure, post_json
 from sightline.rewards.answers import Completion, question_of, text_of
 
@@ -23,6 +23,7 @@ INSTRUCTION = (
     "it is in the picture, and whether it answers the question. Reply with the grade alone, a whole number from "
     "{lowest} (useless or wrong) to {highest} (perfect)."
 )
+REFUSED = (401, 403)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -53,6 +54,16 @@ class Judge:
     patience: float = Field(30.0, ge=0)
     """Seconds that the server may be busy or away before the run stops."""
 
+    def prepare(self, columns: Sequence[str]) -> None:
+        """Raises `RewardError` without the column, or where no server answers or it refuses the key."""
+        self._refuse_missing(columns)
+        try:
+            self._ask("models", None)
+        except HTTPFailure as error:
+            # not every server lists its models
+            if error.status in (None, *REFUSED):
+                raise self._explained(error) from None
+
     def __call__(
         self,
         completions: list[Completion],
@@ -60,8 +71,7 @@ class Judge:
         images: Sequence[Sequence[Image]] | None = None,
         **columns: Any,
     ) -> list[float | None]:
-        if self.column is not None and self.column not in columns:
-            raise RecipeError(f"Reward `judge`: the rows have no column `{self.column}` with a reference answer.")
+        self._refuse_missing(columns)
         references = columns[self.column] if self.column else [None] * len(prompts)
         pictures = images if images is not None and self.send_pictures else [()] * len(prompts)
         asked = list(zip(prompts, completions, references, pictures, strict=True))
@@ -82,20 +92,31 @@ class Judge:
                 {"role": "user", "content": [*content, {"type": "text", "text": text}]},
             ],
         }
-        key = os.environ.get(self.key_variable)
         try:
-            url = f"{self.url.rstrip('/')}/chat/completions"
-            reply = post_json(url, body, key=key, seconds=self.request_seconds, patience=self.patience)
+            reply = self._ask("chat/completions", body)
         except HTTPFailure as error:
-            raise RewardError(
-                f"Reward `judge`: {error}. Start the server, or correct `url`, `model` or the key in "
-                f"${self.key_variable}; then go on with --resume."
-            ) from None
+            raise self._explained(error) from None
         found = NUMBER.search(reply["choices"][0]["message"]["content"] or "")
         if found is None:
             return None
         grade = (float(found.group()) - self.lowest) / (self.highest - self.lowest)
         return min(max(grade, 0.0), 1.0)
+
+    def _refuse_missing(self, columns: Collection[str]) -> None:
+        if self.column is not None and self.column not in columns:
+            raise RewardError(
+                f"Reward `judge`: the rows have no column `{self.column}` with a reference answer. They have "
+                f"{', '.join(columns) or 'no other columns'}."
+            )
+
+    def _ask(self, path: str, body: dict[str, Any] | None) -> Any:
+        key, url = os.environ.get(self.key_variable), f"{self.url.rstrip('/')}/{path}"
+        return post_json(url, body, key=key, seconds=self.request_seconds, patience=self.patience)
+
+    def _explained(self, error: HTTPFailure) -> RewardError:
+        return RewardError(
+            f"Reward `judge`: {error}. Start the server, or correct `url`, `model` or the key in ${self.key_variable}."
+        )
 
 
 def data_url(picture: Image) -> str:

@@ -5,23 +5,38 @@ every column of the rows, `trainer_state`, `log_extra(name, values)` and `log_me
 function that takes no `**kwargs` gets what its signature names.
 """
 
+import difflib
 import inspect
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sightline.errors import RewardError
+from sightline.errors import RewardError, UserError
 from sightline.rewards.answers import Answers
 from sightline.rewards.failure import WrongReturn, explain
 from sightline.rewards.time_limit import BackgroundCall, TimeUp, call_within, is_async
 
 RewardFunction = Callable[..., Any]
+
+GIVEN = ("images", "prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
+"""What every reward can have besides the rows' columns."""
+
+CONVENTION = "Rewards are called as `reward(completions=…, prompts=…, **columns)`."
+
+
+@runtime_checkable
+class Prepares(Protocol):
+    """A reward that knows beforehand what it needs."""
+
+    def prepare(self, columns: Sequence[str]) -> None:
+        """Raises `UserError` for a column, file, model or server that is missing."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +80,13 @@ class Panel:
     @property
     def names(self) -> list[str]:
         return [reward.name for reward in self.rewards]
+
+    def prepare(self, columns: Sequence[str]) -> None:
+        """Before the first answers: raises `UserError` for what a reward will lack. columns: that the rows have."""
+        for reward in self.rewards:
+            refuse_missing(reward, [*columns, *GIVEN], where="the rows", columns=columns)
+            if isinstance(reward.function, Prepares):
+                reward.function.prepare(columns)
 
     def score(self, answers: Answers, trainer_state: Any = None) -> Scores:
         """Every reward of every answer. Asynchronous rewards run beside the others.
@@ -126,28 +148,43 @@ def arguments(reward: Reward, answers: Answers, given: dict[str, Any]) -> dict[s
     if isinstance(reward.function, partial):
         # an option of the recipe wins over a column of its name
         offered = {name: value for name, value in offered.items() if name not in reward.function.keywords}
+    refuse_missing(reward, offered, where=f"{answers.rows[0]} and the others of its step", columns=answers.columns)
     parameters = inspect.signature(reward.function).parameters.values()
-    needed = [
-        p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-    ]
-    missing = [name for name in needed if name not in offered]
-    if missing:
-        raise RewardError(
-            f"Reward `{reward.name}` needs `{missing[0]}`, which the rows do not have (first: {answers.rows[0]}). "
-            f"Their columns: {', '.join(answers.columns) or 'none'}. Rename a column, or give the argument a default."
-        )
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return offered
     taken = {p.name for p in parameters}
     return {name: value for name, value in offered.items() if name in taken}
 
 
-def failure(reward: Reward, answers: Answers, given: dict[str, Any], error: BaseException) -> RewardError:
+def refuse_missing(reward: Reward, offered: Collection[str], *, where: str, columns: Collection[str]) -> None:
+    """Raises `RewardError` when the function needs an argument that is not offered."""
+    parameters = inspect.signature(reward.function).parameters.values()
+    if not parameters:
+        raise RewardError(f"Reward `{reward.name}` takes no arguments. {CONVENTION}")
+    bare = [p.name for p in parameters if p.kind is p.POSITIONAL_ONLY and p.default is p.empty]
+    if bare:
+        raise RewardError(
+            f"Reward `{reward.name}` takes `{bare[0]}` by its place, and rewards are called by keyword. {CONVENTION}"
+        )
+    named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+    missing = next((p.name for p in named if p.default is p.empty and p.name not in offered), None)
+    if missing is not None:
+        close = difflib.get_close_matches(missing, offered, n=1)
+        hint = (
+            f"Did you mean `{close[0]}`? {CONVENTION}" if close else "Rename a column, or give the argument a default."
+        )
+        raise RewardError(
+            f"Reward `{reward.name}` needs `{missing}`, which {where} do not have. Their columns: "
+            f"{', '.join(columns) or 'none'}. {hint}"
+        )
+
+
+def failure(reward: Reward, answers: Answers, given: dict[str, Any], error: BaseException) -> UserError:
     """The error as one of the user's, with the first row that causes it by itself.
 
     The function is called again, one answer at a time, until one fails; the run stops anyway.
     """
-    if isinstance(error, RewardError):
+    if isinstance(error, UserError):
         return error
     if isinstance(error, WrongReturn) and error.index is not None:
         return RewardError(

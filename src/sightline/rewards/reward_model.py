@@ -1,6 +1,7 @@
 """A sequence classifier that reads prompt, picture and answer; its first logit is the reward."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -30,6 +31,10 @@ class RewardModel:
     """Answers a forward."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""
+
+    def prepare(self, columns: Sequence[str]) -> None:
+        """Raises `ModelError` and `RecipeError` for a model that cannot be loaded."""
+        assert self._processor is not None and self._model is not None
 
     def __call__(
         self,
@@ -65,28 +70,40 @@ class RewardModel:
 
     @cached_property
     def _processor(self) -> ProcessorMixin:
-        config = AutoConfig.from_pretrained(
-            self.model, revision=self.revision or "main", trust_remote_code=self.trust_remote_code
-        )
+        options = {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
+        with self._explained():
+            config = AutoConfig.from_pretrained(self.model, **options)
         return from_pretrained(self.model, config, self.revision, self.trust_remote_code)
 
     @cached_property
     def _model(self) -> PreTrainedModel:
         device = self.device if self.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        try:
-            model = AutoModelForSequenceClassification.from_pretrained(
+        with self._explained():
+            loaded: Any = AutoModelForSequenceClassification.from_pretrained(
                 self.model,
                 revision=self.revision or "main",
                 dtype="auto",
                 trust_remote_code=self.trust_remote_code,
                 use_safetensors=True,
+                output_loading_info=True,
             )
+        model, found = loaded
+        if found["missing_keys"]:
+            raise RecipeError(
+                f"Reward `reward_model`: {self.model} has no weights for {sorted(found['missing_keys'])[0]}, which "
+                "would be random. Name a model that was trained as a classifier, not the one it began from."
+            )
+        return model.to(device).eval().requires_grad_(False)
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
         except (OSError, ValueError) as error:
             raise RecipeError(
                 f"Reward `reward_model`: {self.model} cannot be loaded for sequence classification: "
-                f"{str(error).splitlines()[0]}"
+                f"{str(error).splitlines()[0]} Expected a folder or hub id of a classifier with its processor."
             ) from None
-        return model.to(device).eval().requires_grad_(False)
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:

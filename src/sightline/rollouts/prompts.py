@@ -1,6 +1,7 @@
 """The prompts of an online run: rows without responses, in an endless shuffled order that can be entered anywhere."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sightline.config.data import DataConfig
 from sightline.data.dataset import BadRow, GroupDataset
+from sightline.data.defects import RowError
 from sightline.data.loader_workers import OutlivesTermination
 from sightline.data.render import Renderer
 from sightline.errors import DataError
@@ -32,6 +34,15 @@ class PromptDataset(Dataset):
 
     def __len__(self) -> int:
         return len(self.groups)
+
+    def columns(self, num_rows: int) -> list[str] | None:
+        """Names of the other columns that any of the first rows has, None where all of those are bad; no picture is
+        decoded."""
+        examples = []
+        for index in range(min(num_rows, len(self))):
+            with suppress(RowError):
+                examples.append(self.groups.example(index))
+        return list(dict.fromkeys(name for example in examples for name in example.extra)) if examples else None
 
     def __getitem__(self, index: int) -> Group | BadRow:
         group = self.groups[index]

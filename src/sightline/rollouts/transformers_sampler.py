@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 from transformers import ProcessorMixin
 
-from sightline.errors import SamplerError
 from sightline.policy.families import family_of
 from sightline.policy.generate import evaluating, generate, token_settings
 from sightline.rollouts.decode import decode, shares_prompt
@@ -31,7 +30,7 @@ class TransformersSampler:
     def sample(
         self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
     ) -> list[list[Sampled]]:
-        """See `Sampler.sample`. Raises `SamplerError` for settings that this family of models cannot have."""
+        """See `Sampler.sample`."""
         seeds = seeds_of(groups, num_responses, seed)
         if not shares_prompt(family_of(self.model)):
             return self._without_sharing(groups, num_responses, settings, seeds[0])
@@ -57,11 +56,6 @@ class TransformersSampler:
         One seed for all: here answers do depend on which prompts are sampled together.
         """
         family = family_of(self.model)
-        if settings.min_p > 0 or settings.stop:
-            raise SamplerError(
-                f"`sampler.min_p` and `sampler.stop` are not there for {family.name} models with `sampler.type: "
-                "transformers`. Leave them out, or sample with vLLM."
-            )
         found = generate(
             self.model,
             self.processor,
@@ -71,9 +65,17 @@ class TransformersSampler:
             temperature=settings.temperature or 1.0,
             top_p=settings.top_p,
             top_k=settings.top_k,
+            min_p=settings.min_p,
+            stop=settings.stop,
             num_return=num_responses,
             seed=seed,
             batch_size=self.batch_size,
         )
         ends = token_settings(family.model, self.processor, family)["eos_token_id"]
-        return [[Sampled(ids=ids, finished=int(ids[-1]) in ends) for ids in answers] for answers in found]
+
+        def finished(ids: Tensor) -> bool:
+            text = self.processor.tokenizer.decode(ids)
+            behind_text = any(one in text for one in settings.stop)
+            return int(ids[-1]) in ends or behind_text
+
+        return [[Sampled(ids=ids, finished=finished(ids)) for ids in answers] for answers in found]

@@ -6,7 +6,8 @@ On a GPU its memory is given back between rounds of sampling (sleep mode).
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,40 @@ from sightline.rollouts.vllm_prompts import check_same_prompt, token_prompt
 from sightline.types import Group
 
 
+def refuse_where_it_cannot_run() -> None:
+    """Raises `SamplerError` without vLLM, and in one of several processes."""
+    if PartialState().num_processes > 1:
+        raise SamplerError(
+            "`sampler.mode: colocate` is for one process, and this run has "
+            f"{PartialState().num_processes}. Start `sightline rollout-server` on a GPU of its own and use `mode: "
+            "server`."
+        )
+    try:
+        import vllm  # noqa: F401 # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise SamplerError(
+            f"`sampler.type: vllm` with `mode: colocate` needs vLLM in this environment ({error}). Install it, or "
+            "run vLLM elsewhere with `sightline rollout-server` and `mode: server`; docs/online.md has both."
+        ) from None
+
+
+@contextmanager
+def classes_left_alone() -> Iterator[None]:
+    """vLLM's transformers back end, made without what it does to transformers' own classes.
+
+    To compile a model it gives its class another `__call__` and `__init__`, and so to the policy that this process
+    trains: what was made before fails when it is called, and no other can be made. Without it nothing is compiled.
+    """
+    from vllm.model_executor.models.transformers import base  # pyright: ignore[reportMissingImports]
+
+    given = base.support_torch_compile
+    base.support_torch_compile = lambda **options: lambda decorated: decorated
+    try:
+        yield
+    finally:
+        base.support_torch_compile = given
+
+
 class VLLMColocateSampler:
     """Samples from a vLLM engine in this process. lora_rank: of the adapter that will be trained; None without one."""
 
@@ -50,12 +85,7 @@ class VLLMColocateSampler:
         model_config: ModelConfig,
         lora_rank: int | None,
     ) -> None:
-        if PartialState().num_processes > 1:
-            raise SamplerError(
-                "`sampler.mode: colocate` is for one process, and this run has "
-                f"{PartialState().num_processes}. Start `sightline rollout-server` on a GPU of its own and use `mode: "
-                "server`."
-            )
+        refuse_where_it_cannot_run()
         self.processor, self.sleeps = processor, config.sleep and torch.cuda.is_available()
         self.family = family_of(model)
         self.tokens = token_settings(unwrap(model), processor, self.family)
@@ -70,30 +100,27 @@ class VLLMColocateSampler:
     ) -> Any:
         # the weights are handed over as objects, which only works inside one process
         os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-        try:
-            from vllm import LLM  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise SamplerError(
-                f"`sampler.type: vllm` with `mode: colocate` needs vLLM in this environment ({error}). Install it, or "
-                "run vLLM elsewhere with `sightline rollout-server` and `mode: server`; docs/online.md has both."
-            ) from None
+        from vllm import LLM  # pyright: ignore[reportMissingImports]
+
         adapter: dict[str, Any] = {}
         if lora_rank is not None:
             adapter = {"enable_lora": True, "max_lora_rank": room_for_rank(lora_rank), "max_loras": 1}
-        return LLM(
-            model=str(self.folder),
-            dtype=str(dtype).removeprefix("torch."),
-            gpu_memory_utilization=config.gpu_memory_utilization,
-            max_model_len=config.max_model_len,
-            limit_mm_per_prompt={"image": MAX_PICTURES, "video": 0},
-            enable_sleep_mode=self.sleeps,
-            enforce_eager=not torch.cuda.is_available(),
-            model_impl=config.model_impl,
-            trust_remote_code=model_config.trust_remote_code,
-            logprobs_mode=logprobs_mode(config),
-            seed=0,
-            **adapter,
-        )
+        # also what `auto` may come to, but vLLM has all of the families here itself
+        with classes_left_alone() if config.model_impl == "transformers" else nullcontext():
+            return LLM(
+                model=str(self.folder),
+                dtype=str(dtype).removeprefix("torch."),
+                gpu_memory_utilization=config.gpu_memory_utilization,
+                max_model_len=config.max_model_len,
+                limit_mm_per_prompt={"image": MAX_PICTURES, "video": 0},
+                enable_sleep_mode=self.sleeps,
+                enforce_eager=not torch.cuda.is_available(),
+                model_impl=config.model_impl,
+                trust_remote_code=model_config.trust_remote_code,
+                logprobs_mode=logprobs_mode(config),
+                seed=0,
+                **adapter,
+            )
 
     def sync(self, policy: nn.Module) -> None:
         """Hand over the policy's weights and forget everything computed with the old ones."""

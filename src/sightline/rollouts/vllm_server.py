@@ -6,10 +6,10 @@ A server that is away is asked again with growing pauses, and gets its weights a
 import base64
 import io
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import PartialState
@@ -18,19 +18,22 @@ from PIL.Image import Image
 from torch import nn
 from transformers import ProcessorMixin
 
-from sightline.config.online import VLLMSamplerConfig
 from sightline.errors import SamplerError
-from sightline.http import HTTPFailure
+from sightline.http import HTTPFailure, NoAddress
 from sightline.policy.families import family_of
 from sightline.policy.generate import token_settings
 from sightline.policy.unwrap import unwrap
 from sightline.rollouts.sampler import Sampled, SamplingSettings, seeds_of
+from sightline.rollouts.server_key import VARIABLE
 from sightline.rollouts.vllm_model import sampling_parameters
 from sightline.rollouts.vllm_prompts import check_same_prompt
-from sightline.rollouts.vllm_weights import Endpoint, ServerWeights
+from sightline.rollouts.vllm_weights import BASE_MODEL, Endpoint, ServerWeights
 from sightline.types import Group
 
 NOT_FOUND = 404
+UNAUTHORISED = 401
+T = TypeVar("T")
+
 REQUESTS_AT_ONCE = 64
 """Prompts that wait for an answer at a time; the server batches them."""
 
@@ -40,10 +43,8 @@ class VLLMServerSampler:
 
     exact = False
 
-    def __init__(
-        self, model: nn.Module, processor: ProcessorMixin, config: VLLMSamplerConfig, weights: ServerWeights
-    ) -> None:
-        self.url, self.patience, self.weights = config.url.rstrip("/"), config.server_timeout, weights
+    def __init__(self, model: nn.Module, processor: ProcessorMixin, server: Endpoint, weights: ServerWeights) -> None:
+        self.server, self.weights = server, weights
         self.tokens = token_settings(unwrap(model), processor, family_of(model))
         # the same in all processes, and another one for every start of a run: nobody else's weights have it
         named = [secrets.token_hex(4)]
@@ -61,7 +62,7 @@ class VLLMServerSampler:
         processes = PartialState()
         try:
             if processes.is_main_process:
-                self._told(partial(self.weights.push, policy, self.version))
+                told(self.server, partial(self.weights.push, policy, self.version))
         finally:
             processes.wait_for_everyone()
 
@@ -72,12 +73,12 @@ class VLLMServerSampler:
         answers = self._ask_all(groups, num_responses, settings, seed)
         if answers is None:
             # it was started anew and has the base model's weights
-            self._told(partial(self.weights.push_again, self.version))
+            told(self.server, partial(self.weights.push_again, self.version))
             answers = self._ask_all(groups, num_responses, settings, seed)
         if answers is None:
             raise SamplerError(
-                f"{self.url} answers with other weights than this run's ({self.version}): somebody else pushes to the "
-                "same server. Start one server for each run; then go on with --resume."
+                f"{self.server.url} answers with other weights than this run's ({self.version}): somebody else pushes "
+                "to the same server. Start one server for each run."
             )
         return answers
 
@@ -96,12 +97,12 @@ class VLLMServerSampler:
         ]
         try:
             with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
-                found = list(pool.map(partial(self._post, "/v1/chat/completions"), requests))
+                found = list(pool.map(partial(self.server.post, "/v1/chat/completions"), requests))
         except HTTPFailure as error:
             if error.status == NOT_FOUND:
                 return None
-            raise self._explained(error) from None
-        if not self._told(partial(self.weights.are_there, self.version)):
+            raise explained(self.server, error) from None
+        if not told(self.server, partial(self.weights.are_there, self.version)):
             return None
         for group, answer in zip(groups, found, strict=True):
             check_same_prompt(group, answer["prompt_token_ids"])
@@ -120,22 +121,39 @@ class VLLMServerSampler:
             **shared,
         }
 
-    def _post(self, path: str, body: dict[str, Any]) -> Any:
-        return Endpoint(self.url, self.patience).post(path, body)
 
-    def _told(self, ask: Any) -> Any:
-        """What the server says to `ask`, its failures as the user's mistake."""
-        try:
-            return ask()
-        except HTTPFailure as error:
-            raise self._explained(error) from None
-
-    def _explained(self, error: HTTPFailure) -> SamplerError:
-        waited = f" It was asked again for {self.patience:g} s (`sampler.server_timeout`)." if not error.status else ""
-        return SamplerError(
-            f"The rollout server failed: {error}.{waited} Start it with `sightline rollout-server` and this recipe, or "
-            "correct `sampler.url`; then go on with --resume."
+def wait_for(server: Endpoint) -> None:
+    """Return once the server answers. Raises `SamplerError` for one that stays away or is no rollout server."""
+    said = told(server, partial(server.get, "/v1/models"))
+    served = [model["id"] for model in said["data"]] if isinstance(said, dict) and "data" in said else None
+    if served is None or BASE_MODEL not in served:
+        raise SamplerError(
+            f"{server.url} is no rollout server: it {'serves ' + ', '.join(served) if served else 'lists no models'}. "
+            "Start one with `sightline rollout-server` and this recipe, or correct `sampler.url`."
         )
+
+
+def told(server: Endpoint, ask: Callable[[], T]) -> T:
+    """What the server says to `ask`. Raises `SamplerError` for its failures."""
+    try:
+        return ask()
+    except HTTPFailure as error:
+        raise explained(server, error) from None
+
+
+def explained(server: Endpoint, error: HTTPFailure) -> SamplerError:
+    """A failure of the server's as one of the user's."""
+    if isinstance(error, NoAddress):
+        return SamplerError(f"`sampler.url` cannot be: {error}.")
+    if error.status == UNAUTHORISED:
+        return SamplerError(
+            f"The rollout server refuses: {error}. Set ${VARIABLE} here to what it is where it was started."
+        )
+    waited = "" if error.status else f" It was asked again for {server.patience:g} s (`sampler.server_timeout`)."
+    return SamplerError(
+        f"The rollout server failed: {error}.{waited} Start it with `sightline rollout-server` and this recipe, or "
+        "correct `sampler.url`."
+    )
 
 
 def messages(group: Group) -> list[dict[str, Any]]:

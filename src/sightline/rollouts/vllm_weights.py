@@ -6,14 +6,14 @@ anew, or that another run pushes to, is recognised.
 
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 from torch import Tensor, nn
 
-from sightline.http import post_json
+from sightline.http import HTTPFailure, post_json
 from sightline.rollouts.server_key import rollout_key
 from sightline.rollouts.vllm_model import checkpoint_weights, save_adapter, save_weights
 
@@ -54,20 +54,32 @@ LONGEST_REQUEST = 1800.0
 
 
 class Endpoint:
-    """A vLLM server's own endpoints. patience: seconds that it may be away."""
+    """A vLLM server. patience: seconds that it may be away. say: shows the user that it is."""
 
-    def __init__(self, url: str, patience: float) -> None:
-        self.url, self.patience = url.rstrip("/"), patience
+    def __init__(self, url: str, patience: float, say: Callable[[str], None] = lambda sentence: None) -> None:
+        self.url, self.patience, self.say = url.rstrip("/"), patience, say
+        self.is_away = False
 
-    def post(self, path: str, body: dict[str, Any]) -> Any:
-        return self._ask(path, body)
+    def post(self, path: str, body: dict[str, Any] | None) -> Any:
+        """The answer to a POST, to a GET with body None. Raises `HTTPFailure`."""
+        answer = post_json(
+            self.url + path,
+            body,
+            key=rollout_key(),
+            seconds=LONGEST_REQUEST,
+            patience=self.patience,
+            again=self._tell,
+        )
+        self.is_away = False
+        return answer
 
     def get(self, path: str) -> Any:
-        return self._ask(path, None)
+        return self.post(path, None)
 
-    def _ask(self, path: str, body: dict[str, Any] | None) -> Any:
-        key = rollout_key()
-        return post_json(self.url + path, body, key=key, seconds=LONGEST_REQUEST, patience=self.patience)
+    def _tell(self, failure: HTTPFailure) -> None:
+        if not self.is_away:
+            self.is_away = True
+            self.say(f"Waiting for the rollout server, for {self.patience:g} s at most: {failure}")
 
     def forget(self) -> None:
         """Drop what the server computed with other weights."""
@@ -165,11 +177,16 @@ class NCCLWeights:
         info = nccl_engine.NCCLTrainerInitInfo(
             master_address=self.address, master_port=self.port, world_size=1 + world, rank=0
         )
-        client = clients.HTTPVLLMWeightSyncClient(self.server.url, timeout=self.server.patience)
-        if rollout_key() is not None:  # its own way sends none
-            client._post = lambda path, json=None: self.server.post(f"/{path}", json or {})
+        server = Endpoint(self.server.url, 0.0)  # a transfer that broke off is not to be begun in its middle
+
+        class Client(clients.HTTPVLLMWeightSyncClient):
+            """With the server's key, and failures that are told like all others."""
+
+            def _post(self, path: str, json: dict[str, Any] | None = None) -> None:
+                server.post(f"/{path}", json or {})
+
         sender = nccl_engine.NCCLTrainerWeightTransferEngine
-        return sender.trainer_init(info, client=client, source=PolicySource(self))
+        return sender.trainer_init(info, client=Client(server.url), source=PolicySource(self))
 
     def push_again(self, version: str) -> None:
         """The group of a server that was started anew is gone with it: connect once more."""

@@ -1,10 +1,12 @@
 """The embedded model before training: a stock LLaVA of 0.95 million parameters with a stock processor.
 
 CLIP vision tower (one layer, one patch a cell of the scene), two-layer projector, Llama (three layers), a tokenizer of
-whole words. `recipes/scenes_sft.yaml` trains it from random weights; it loads with `AutoModelForImageTextToText` and
-`AutoProcessor`, like any other model.
+whole words. Written to a folder it loads with `AutoModelForImageTextToText` and `AutoProcessor`, like any other model.
 """
 
+from pathlib import Path
+
+import torch
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import (
@@ -12,6 +14,7 @@ from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
+    LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
@@ -131,3 +134,10 @@ def config() -> LlavaConfig:
         vision_feature_select_strategy="default",
         tie_word_embeddings=False,
     )
+
+
+def write_untrained(folder: Path, *, seed: int) -> None:
+    """Write the model with random weights and its processor to a folder."""
+    torch.manual_seed(seed)
+    processor().save_pretrained(folder)
+    LlavaForConditionalGeneration(config()).save_pretrained(folder)

@@ -29,7 +29,7 @@ def stale(judged: list[Judged], old: list[LogProbs], sampling: SamplingConfig) -
         f"vLLM's log-probs are {difference:.3f} nats a token away from the trainer's, more than "
         f"`sampler.max_logp_difference: {sampling.max_logp_difference:g}`: it samples from other weights than those "
         "that are trained. Start the server anew with this recipe, or raise the limit if both compute in very "
-        "different precision; then go on with --resume."
+        "different precision."
     )
 
 

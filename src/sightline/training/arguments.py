@@ -1,6 +1,7 @@
 """Recipe → transformers' `TrainingArguments`."""
 
 import difflib
+import os
 import re
 from typing import Any
 
@@ -93,3 +94,10 @@ def uses_bf16(recipe: Recipe) -> bool:
     """Whether forwards run under bfloat16 autocast: as the recipe says, else where the GPU has it."""
     on_gpu = not recipe.use_cpu and torch.cuda.is_available()
     return recipe.bf16 if recipe.bf16 is not None else on_gpu and torch.cuda.is_bf16_supported()
+
+
+def device(recipe: Recipe) -> torch.device:
+    """Where this process trains. Schedulers may show each process a single GPU, which is number 0 to all of them."""
+    if recipe.use_cpu or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())

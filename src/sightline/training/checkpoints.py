@@ -93,6 +93,14 @@ def checksum(path: Path) -> int:
     return value
 
 
+def way_on(folder: Path) -> str:
+    """How a run that stopped goes on, by what is in its folder: the last sentence of what is said of the stop."""
+    written = checkpoints(folder)
+    if not written:
+        return "No checkpoint was written yet: start again with --overwrite-output-dir."
+    return f"Then go on from {written[-1].name} with --resume."
+
+
 def named_checkpoint(path: Path) -> Path:
     """The checkpoint that a recipe names. Raises `UserError` where it is none, or damaged."""
     if not path.is_dir() or not (path / "trainer_state.json").is_file():

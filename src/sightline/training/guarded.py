@@ -12,6 +12,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 from sightline.config.guard import GuardConfig
 from sightline.errors import RunFailed, Terminated
 from sightline.objectives.objective import Objective, State
+from sightline.training.checkpoints import way_on
 from sightline.training.guard import Collapse
 from sightline.training.metrics import Means
 from sightline.training.nonfinite import FOLDER, is_finite, names_of, offenders, write_rows
@@ -96,9 +97,9 @@ class GuardedTrainer(ShardedTrainer):
         is_taken = self.is_deepspeed_enabled and is_finite(norm)
         if self.steps_left_out >= self.guard.skip_steps or is_taken:
             raise RunFailed(
-                f"Loss or gradient of step {step} is NaN or Inf. {where} The last checkpoint is from before it: mend "
-                "or remove the rows, lower `learning_rate`, or leave such steps out with `--guard.skip-steps 10`, and "
-                "go on with `--resume`."
+                f"Loss or gradient of step {step} is NaN or Inf. {where} Mend or remove the rows, lower "
+                "`learning_rate`, or leave such steps out with `--guard.skip-steps 10`. "
+                f"{way_on(Path(str(self.args.output_dir)))}"
             )
         self.steps_left_out += 1
         if self.is_world_process_zero():

@@ -1,6 +1,7 @@
 """Log-probs of sampled answers by the weights that sampled them, before an update moves those."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -11,6 +12,26 @@ from sightline.policy.generate import evaluating
 from sightline.policy.reference import AnyReference
 from sightline.training.step import MicroBatch, StepSettings, micro_batch, scored_alone
 from sightline.types import Group, LogProbs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What the trainer's own models say of a group's answers: log π_old, and log π/π_ref of each answer."""
+
+    old: LogProbs | None = None
+    log_ratio_to_reference: Tensor | None = None
+
+
+def score_before_update(
+    model: nn.Module, groups: list[Group], settings: StepSettings, reference: AnyReference | None
+) -> list[Scored]:
+    """Both of them; without a reference log π_old alone."""
+    old = score_by_policy(model, groups, settings)
+    if reference is None:
+        return [Scored(old=one) for one in old]
+    compared = score_by_reference(model, groups, settings, reference)
+    ratios = [answer_log_ratio(*pair) for pair in zip(old, compared, strict=True)]
+    return [Scored(old=one, log_ratio_to_reference=ratio) for one, ratio in zip(old, ratios, strict=True)]
 
 
 def score_by_policy(model: nn.Module, groups: list[Group], settings: StepSettings) -> list[LogProbs]:

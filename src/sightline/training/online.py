@@ -6,7 +6,7 @@ a resumed run goes on as the stopped one would have, and any number of processes
 """
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +19,17 @@ from sightline.data.loader_workers import OutlivesTermination
 from sightline.errors import UserError
 from sightline.rollouts.prompts import PromptDataset, PromptStream
 from sightline.rollouts.sampler import SamplingSettings
+from sightline.training.advantages import advantages_of
 from sightline.training.agreement import correction, stale
+from sightline.training.checkpoints import way_on
 from sightline.training.completions import completion_rows, completions_path, write_completions
 from sightline.training.experience import Asker, Judged, Seconds
-from sightline.training.old_log_probs import answer_log_ratio, score_by_policy, score_by_reference
+from sightline.training.old_log_probs import Scored, score_before_update
 from sightline.training.online_metrics import Tally, round_metrics
 from sightline.training.reuse import Reuse
 from sightline.training.step import train_step
 from sightline.training.trainer import AlignmentTrainer, collate
-from sightline.types import Group, LogProbs
+from sightline.types import Group
 
 
 class Steps(Dataset):
@@ -41,14 +43,6 @@ class Steps(Dataset):
 
     def __getitem__(self, index: int) -> None:
         return None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """What the trainer's own models say of a group's answers: log π_old, and log π/π_ref of each answer."""
-
-    old: LogProbs | None = None
-    log_ratio_to_reference: Tensor | None = None
 
 
 class OnlineTrainer(AlignmentTrainer):
@@ -132,7 +126,9 @@ class OnlineTrainer(AlignmentTrainer):
         groups = [each.as_group() for each in judged]
         scored = self._score(model, groups)
         self._stop_if_any(stale(judged, [one.old for one in scored if one.old is not None], self.sampling))
-        advantages = self._advantages(judged, [one.log_ratio_to_reference for one in scored])
+        ratios = [one.log_ratio_to_reference for one in scored]
+        tally = Tally.of(judged, len(self.asker.panel.names))
+        advantages = advantages_of(tally, ratios, self.objective, self.settings)
         for i, (advantage, one) in enumerate(zip(advantages, scored, strict=True)):
             columns = {"advantage": advantage}
             if one.old is not None:
@@ -183,31 +179,7 @@ class OnlineTrainer(AlignmentTrainer):
         needed = self.reuse.num_steps > 1 or not self.asker.sampler.exact or kl_in_reward
         if not needed:
             return [Scored() for _ in groups]
-        old = score_by_policy(model, groups, self.settings)
-        if not kl_in_reward:
-            return [Scored(old=one) for one in old]
-        assert self.reference is not None
-        reference = score_by_reference(model, groups, self.settings, self.reference)
-        ratios = [answer_log_ratio(*pair) for pair in zip(old, reference, strict=True)]
-        return [Scored(old=one, log_ratio_to_reference=ratio) for one, ratio in zip(old, ratios, strict=True)]
-
-    def _advantages(self, judged: list[Judged], log_ratios: list[Tensor | None]) -> list[Tensor]:
-        """Of each group's answers, from the rewards of the whole round over all processes."""
-        assert self.objective.advantages is not None
-        here = Tally.of(judged, len(self.asker.panel.names))
-        ratios = [ratio for ratio in log_ratios if ratio is not None]
-        parts: list[tuple[Tally, Tensor | None]] = self.settings.gather((here, torch.cat(ratios) if ratios else None))
-        tally = Tally.join([part for part, _ in parts])
-        with_ratio = [ratio for _, ratio in parts if ratio is not None]
-        advantages = self.objective.advantages(
-            tally.total,
-            tally.group,
-            tally.length,
-            log_ratio_to_reference=torch.cat(with_ratio) if with_ratio else None,
-        )
-        first = sum(len(part.total) for part, _ in parts[: self.settings.process_index])
-        mine = advantages[first : first + len(here.total)]
-        return list(mine.split([len(each.sampled) for each in judged]))
+        return score_before_update(model, groups, self.settings, self.reference if kl_in_reward else None)
 
     def _log_round(self, tried: list[Judged], logged: dict[str, float]) -> None:
         names = self.asker.panel.names
@@ -233,7 +205,10 @@ class OnlineTrainer(AlignmentTrainer):
             return
         if self.state.global_step > 0 and self.model is not None:
             self.save_checkpoint()
-        raise problem or UserError(f"Another process stopped: {problems[0]}")
+        stop = problem or UserError(f"Another process stopped: {problems[0]}")
+        # behind the paragraph comes where in a reward's function it happened
+        paragraph, line_break, stack = str(stop).partition("\n")
+        raise type(stop)(f"{paragraph} {way_on(self.folder)}{line_break}{stack}") from problem
 
     def evaluate(
         self,

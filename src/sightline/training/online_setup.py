@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import PartialState
 from torch import nn
 from torch.utils.data import Dataset
 from transformers import ProcessorMixin
@@ -18,7 +19,7 @@ from sightline.rewards.panel import Panel
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.sampler import Sampler
 from sightline.rollouts.transformers_sampler import TransformersSampler
-from sightline.rollouts.vllm_server import VLLMServerSampler
+from sightline.rollouts.vllm_server import VLLMServerSampler, wait_for
 from sightline.rollouts.vllm_weights import (
     AdapterFiles,
     Endpoint,
@@ -30,6 +31,9 @@ from sightline.rollouts.vllm_weights import (
 )
 from sightline.training.experience import Asker
 from sightline.training.online import OnlineTrainer
+
+NUM_LOOKED_AT = 64
+"""Rows in which a column that a reward needs is looked for before the run."""
 
 
 def sampling_of(recipe: Recipe) -> SamplingConfig:
@@ -47,6 +51,26 @@ def panel_of(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> Panel:
     return build_panel(recipe.rewards, functions)
 
 
+def check_sampler(recipe: Recipe, say: Callable[[str], None]) -> None:
+    """Before anything is loaded: wait for a server that is to sample. Raises `SamplerError` where none can."""
+    config = recipe.sampler
+    if not isinstance(config, VLLMSamplerConfig):
+        return
+    if config.mode == "colocate":
+        from sightline.rollouts.vllm_colocate import refuse_where_it_cannot_run
+
+        refuse_where_it_cannot_run()
+    elif PartialState().is_main_process:
+        wait_for(Endpoint(config.url, config.server_timeout, say))
+
+
+def prepare_rewards(panel: Panel, prompts: PromptDataset) -> None:
+    """Before anything is sampled: raises `UserError` for a reward that lacks a column, a file, a model or a server."""
+    columns = prompts.columns(NUM_LOOKED_AT)
+    if columns is not None:
+        panel.prepare(columns)
+
+
 def online_trainer(
     recipe: Recipe,
     *,
@@ -54,13 +78,15 @@ def online_trainer(
     model: nn.Module,
     processor: ProcessorMixin,
     train_dataset: Dataset,
+    say: Callable[[str], None],
     **options: Any,
 ) -> OnlineTrainer:
     """The trainer of an objective over sampled answers."""
     assert isinstance(train_dataset, PromptDataset)
+    prepare_rewards(panel, train_dataset)
     sampling = sampling_of(recipe)
     asker = Asker(
-        sampler=build_sampler(sampling, recipe, model, processor),
+        sampler=build_sampler(sampling, recipe, model, processor, say),
         panel=panel,
         tokenizer=processor.tokenizer,
     )
@@ -71,12 +97,15 @@ def online_trainer(
         folder=Path(recipe.output_dir),
         model=model,
         processor=processor,
+        say=say,
         **options,
     )
 
 
-def build_sampler(config: SamplingConfig, recipe: Recipe, model: nn.Module, processor: ProcessorMixin) -> Sampler:
-    """The sampler that a recipe asks for."""
+def build_sampler(
+    config: SamplingConfig, recipe: Recipe, model: nn.Module, processor: ProcessorMixin, say: Callable[[str], None]
+) -> Sampler:
+    """The sampler that a recipe asks for. say: shows the user what it waits for."""
     if isinstance(config, TransformersSamplerConfig):
         return TransformersSampler(model, processor, batch_size=config.batch_size)
     assert isinstance(config, VLLMSamplerConfig)
@@ -85,12 +114,12 @@ def build_sampler(config: SamplingConfig, recipe: Recipe, model: nn.Module, proc
         from sightline.rollouts.vllm_colocate import VLLMColocateSampler
 
         return VLLMColocateSampler(model, processor, config, recipe.model, lora_rank)
-    return VLLMServerSampler(model, processor, config, server_weights(config, recipe))
+    server = Endpoint(config.url, config.server_timeout, say)
+    return VLLMServerSampler(model, processor, server, server_weights(config, recipe, server))
 
 
-def server_weights(config: VLLMSamplerConfig, recipe: Recipe) -> ServerWeights:
+def server_weights(config: VLLMSamplerConfig, recipe: Recipe, server: Endpoint) -> ServerWeights:
     """How this run's weights get to its server."""
-    server = Endpoint(config.url, config.server_timeout)
     folder = Path(recipe.output_dir) / "rollout-weights"
     if recipe.lora is not None:
         return AdapterFiles(server, folder)

@@ -3,41 +3,28 @@
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from accelerate import PartialState
-from peft import PeftModel
 from rich.console import Console
 from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from sightline.config import Recipe
-from sightline.errors import RecipeError
 from sightline.objectives.objective import build
-from sightline.policy.families import family_of
-from sightline.policy.load import load_model, load_processor, trainable_summary, unfreeze
-from sightline.policy.lora import add_lora
-from sightline.policy.recompute import recompute
-from sightline.policy.reference import Reference, build_reference
-from sightline.training.arguments import check_optimizer, training_arguments, uses_bf16
+from sightline.policy.load import load_model, load_processor
+from sightline.training.arguments import check_optimizer, device
+from sightline.training.assembly import assemble, prepare
 from sightline.training.checkpoints import last_checkpoint, named_checkpoint
-from sightline.training.engine import asked_engine, check_engine, engine_at_work, refuse_what_shards_cannot
+from sightline.training.engine import asked_engine, refuse_what_shards_cannot
 from sightline.training.finish import finish, read_card
-from sightline.training.layout_choice import choose_layout
-from sightline.training.memory_report import report_memory
-from sightline.training.metrics import MetricsFile
-from sightline.training.online_setup import online_trainer, panel_of, sampling_of
-from sightline.training.precomputed import precomputed_reference
-from sightline.training.progress import ProgressBar
-from sightline.training.reference_updates import ReferenceUpdates
+from sightline.training.online_setup import check_sampler, panel_of, sampling_of
 from sightline.training.rows import training_rows
-from sightline.training.run_folder import METRICS, open_run_folder
-from sightline.training.scores import attach, scores
+from sightline.training.run_folder import opened_run_folder
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.world import (
     check_shared_folder,
@@ -46,7 +33,7 @@ from sightline.training.world import (
     join_world,
     naming_lost_processes,
 )
-from sightline.training.zero import check_installed, refuse_model
+from sightline.training.zero import check_installed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,55 +82,27 @@ def train(
         console.print(f"{finished.folder} is a finished run; nothing is left to do", highlight=False)
         return finished
     processes = join_world(recipe, on_cpu=device(recipe).type == "cpu")
-    folder = enter_folder(recipe, processes)
-    checkpoint = find_checkpoint(recipe, console)
-    set_seed(recipe.seed)
-    processor = processor if processor is not None else load_processor(recipe.model)
-    model = model if model is not None else load_model(recipe.model, device(recipe))
-    rows = training_rows(recipe, objective, processor, model, data=data, eval_data=eval_data)
-    console.print(rows.summary, highlight=False)
-    policy = prepare(model, recipe)
-    console.print(describe_trainable(policy), highlight=False)
-    family = family_of(policy)
-    # as in training: a frozen tower in bfloat16 and a trained projector in float32 meet under autocast only
-    with torch.autocast(device(recipe).type, torch.bfloat16, enabled=uses_bf16(recipe)):
-        layout, reason = choose_layout(policy, family, rows.train, wanted=recipe.layout)
-    console.print(reason, highlight=False)
-    reference = build_reference(
-        policy, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
-    )
-    updates = reference_updates(recipe, reference, policy, checkpoint)
-    bar = ProgressBar(console, description)
-    watching = scores(recipe, bar, held_out=rows.eval is not None and recipe.eval_steps is not None)
-    metrics_file = MetricsFile(folder / METRICS, checkpoint if processes.is_main_process else None)
-    if processes.is_main_process and checkpoint is None:
-        metrics_file.path.unlink(missing_ok=True)  # of an attempt that ended before its first checkpoint
-        metrics_file.write({"event": "layout", "layout": layout, "reason": reason})
-    make = partial(online_trainer, recipe, panel=panel) if panel is not None else AlignmentTrainer
-    arguments = training_arguments(recipe, has_eval=rows.eval is not None, resumes=checkpoint is not None)
-    refuse_model(policy, reference, asked_engine(recipe))
-    with engine_at_work(arguments, asked_engine(recipe)):
-        trainer = make(
-            model=policy,
-            args=arguments,
-            objective=objective,
-            reference=reference,
-            family=family,
-            layout=layout,
-            groups_per_forward=recipe.per_device_train_batch_size,
-            shuffle=recipe.shuffle,
-            train_dataset=rows.train,
-            eval_dataset=rows.eval,
-            processor=processor,
-            guard=recipe.guard,
-            say=lambda sentence: console.print(sentence, highlight=False),
-            callbacks=[metrics_file, bar, *updates, *watching, *callbacks],
+    with entered_folder(recipe, processes, console) as folder:
+        checkpoint = find_checkpoint(recipe, console)
+        set_seed(recipe.seed)
+        processor = processor if processor is not None else load_processor(recipe.model)
+        model = model if model is not None else load_model(recipe.model, device(recipe))
+        rows = training_rows(recipe, objective, processor, model, data=data, eval_data=eval_data)
+        console.print(rows.summary, highlight=False)
+        policy = prepare(model, recipe)
+        trainer, watching = assemble(
+            recipe,
+            objective,
+            rows,
+            policy,
+            processor,
+            panel=panel,
+            folder=folder,
+            checkpoint=checkpoint,
+            callbacks=callbacks,
+            console=console,
+            description=description,
         )
-    attach(watching, trainer, checkpoint)
-    report_memory(trainer, recipe, metrics_file, console)
-    if recipe.reference.type == "precomputed":
-        trainer.reference = precomputed_reference(trainer, recipe, console)
-    check_engine(trainer.accelerator, recipe)
     with contextlib.closing(trainer):
         started = time.perf_counter()
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -163,16 +122,20 @@ def speaking_alone(console: Console) -> Console:
     return console
 
 
-def enter_folder(recipe: Recipe, processes: PartialState) -> Path:
-    """The run's folder, opened once for all processes. Raises `UserError` where some are missing or cannot see it."""
+@contextlib.contextmanager
+def entered_folder(recipe: Recipe, processes: PartialState, console: Console) -> Iterator[Path]:
+    """The run's folder, opened once for all processes; not left behind by a run that is refused before it begins.
+
+    Raises `UserError` where some processes are missing or cannot see it, or where nobody can sample.
+    """
     check_world(processes.num_processes, recipe)
     refuse_what_shards_cannot(recipe, processes.num_processes)
-    folder = Path(recipe.output_dir)
-    if processes.is_main_process:
-        open_run_folder(recipe)
-    processes.wait_for_everyone()
-    check_shared_folder(folder)
-    return folder
+    check_sampler(recipe, partial(console.print, highlight=False))
+    with opened_run_folder(recipe) if processes.is_main_process else contextlib.nullcontext():
+        processes.wait_for_everyone()
+        folder = Path(recipe.output_dir)
+        check_shared_folder(folder)
+        yield folder
 
 
 def finished_run(recipe: Recipe) -> RunResult | None:
@@ -182,19 +145,6 @@ def finished_run(recipe: Recipe) -> RunResult | None:
     if card is None or (recipe.max_steps > card["steps"] and card.get("stopped") is None):
         return None
     return RunResult(folder=folder, model=None, processor=None, metrics=card["metrics"], seconds=card["seconds"])
-
-
-def reference_updates(
-    recipe: Recipe, reference: Reference | None, policy: nn.Module, checkpoint: Path | None
-) -> list[ReferenceUpdates]:
-    """TR-DPO's callback where the recipe asks for it, with the reference of the checkpoint."""
-    if reference is None or recipe.reference.update_every is None:
-        return []
-    config = recipe.reference
-    updates = ReferenceUpdates(reference, policy, every=recipe.reference.update_every, weight=config.update_weight)
-    if checkpoint is not None:
-        updates.resume(checkpoint)
-    return [updates]
 
 
 def find_checkpoint(recipe: Recipe, console: Console) -> Path | None:
@@ -209,36 +159,6 @@ def find_checkpoint(recipe: Recipe, console: Console) -> Path | None:
         console.print(sentence, highlight=False)
     console.print(f"Resuming from {found}" if found else "No checkpoint yet: starting at step 0", highlight=False)
     return found
-
-
-def device(recipe: Recipe) -> torch.device:
-    """Where this process trains. Schedulers may show each process a single GPU, which is number 0 to all of them."""
-    if recipe.use_cpu or not torch.cuda.is_available():
-        return torch.device("cpu")
-    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-
-
-def prepare(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | PeftModel:
-    """LoRA, and recomputation of activations, as the recipe says."""
-    if recipe.lora is not None:
-        set_seed(recipe.seed)  # right before the adapter, so that its initial weights depend on the seed alone
-        policy: PreTrainedModel | PeftModel = add_lora(model, recipe.lora)
-    else:
-        policy = unfreeze(model, recipe.model)
-    recompute(policy, recipe.gradient_checkpointing)
-    return policy
-
-
-def describe_trainable(model: nn.Module) -> str:
-    """`Trains 40,960 of 1,012,345 parameters (4.05%): language model 40,960`."""
-    trainable, total, by_part = trainable_summary(model)
-    if trainable == 0:
-        raise RecipeError(
-            "Nothing is left to train: every part of the model is frozen. Add a `lora` group or unfreeze a part with "
-            "`model.freeze_vision: false`."
-        )
-    parts = ", ".join(f"{part} {number:,}" for part, number in by_part.items() if number)
-    return f"Trains {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f}%): {parts}"
 
 
 def evaluated_at_end(trainer: AlignmentTrainer) -> bool:

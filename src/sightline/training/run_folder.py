@@ -56,6 +56,27 @@ def open_run_folder(recipe: Recipe) -> Path:
     return folder
 
 
+@contextmanager
+def opened_run_folder(recipe: Recipe) -> Iterator[Path]:
+    """The output folder while a run is prepared; one that is refused does not leave a new folder behind.
+
+    Raises `UserError` as `open_run_folder` does.
+    """
+    folder = Path(recipe.output_dir)
+    was_there = folder.is_dir()
+    is_new = not was_there or recipe.overwrite_output_dir or not any(folder.iterdir())
+    open_run_folder(recipe)
+    try:
+        yield folder
+    except UserError:
+        if is_new and not recipe.resume:
+            for name in (RECIPE, METRICS):
+                (folder / name).unlink(missing_ok=True)
+            if not was_there:
+                folder.rmdir()
+        raise
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file so that it is either the old one or the whole new one."""
     aside = path.with_name(f".{path.name}.part")

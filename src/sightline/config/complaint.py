@@ -1,0 +1,117 @@
+"""What is wrong with a recipe, in a sentence: which file and line or flag, which key, and the nearest that there is."""
+
+import difflib
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any, get_args
+
+from sightline.config import Recipe
+
+COMMON_NAMES = {"lr": "learning_rate", "batch_size": "per_device_train_batch_size", "epochs": "num_train_epochs"}
+"""What people type for what transformers calls otherwise: a hint, not an alias."""
+
+
+def complaint(error: Any, path: str | Path | None, lines: dict[tuple[str, ...], int], flags: dict[str, Any]) -> str:
+    """One of pydantic's errors as a sentence. lines: of a file's keys. flags: the tree that flags made."""
+    keys, owner = _keys(error["loc"])
+    name = ".".join(keys)
+    where = _where(keys, path, lines, flags)
+    match error["type"]:
+        case "unexpected_keyword_argument" | "extra_forbidden":
+            return f"{where}: there is no `{name}`. {_nearest(keys, owner)}"
+        case "union_tag_invalid":
+            got = error["ctx"]["tag"]
+            known = [tag.strip(" '") for tag in error["ctx"]["expected_tags"].split(",")]
+            close = difflib.get_close_matches(str(got), known, n=1)
+            hint = f" Did you mean `{close[0]}`?" if close else ""
+            return f"{where}: `{name}.type: {got}` is not known.{hint} Known: {', '.join(known)}."
+        case "union_tag_not_found":
+            return f"{where}: `{name}` needs a `type`."
+        case "dataclass_type":
+            return f"{where}: `{name}` is a group of keys, got `{error['input']}`. Write `{name}: {{key: value}}`."
+    got = error["input"] if not isinstance(error["input"], dict) else "a group of keys"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{where}: {message}"
+    return f"{where}: `{name}: {got}` cannot be. {message}."
+
+
+def _keys(location: tuple) -> tuple[tuple[str, ...], Any]:
+    """Pydantic's location without the tags of unions, and the dataclass that holds its last key."""
+    keys: list[str] = []
+    kind: Any = Recipe
+    owner: Any = Recipe
+    for part in location:
+        tagged = next(
+            (option for option in dataclasses_in(kind) if not is_dataclass(kind) and part in _tags(option)), None
+        )
+        if tagged is not None:
+            kind = tagged
+            continue
+        owner = kind if is_dataclass(kind) else owner
+        keys.append(str(part))
+        kind = _field_type(kind, part) if is_dataclass(kind) and part in {f.name for f in fields(kind)} else None
+    return tuple(keys), owner
+
+
+def _field_type(owner: Any, name: Any) -> Any:
+    kind = next(f.type for f in fields(owner) if f.name == name)
+    options = dataclasses_in(kind)
+    return options[0] if len(options) == 1 else kind if options else None
+
+
+def dataclasses_in(kind: Any) -> list[Any]:
+    """The recipe dataclasses that a field's type admits: none, one, or the options of a union."""
+    if isinstance(kind, type) and is_dataclass(kind):
+        return [kind]
+    return [found for argument in get_args(kind) for found in dataclasses_in(argument)]
+
+
+def _tag(kind: Any) -> Any:
+    return next((f.default for f in fields(kind) if f.name == "type"), None)
+
+
+def _tags(kind: Any) -> tuple[Any, ...]:
+    """Every value of `type` that means this dataclass; the first is its own name."""
+    return next((get_args(f.type) for f in fields(kind) if f.name == "type"), ())
+
+
+def _where(
+    keys: tuple[str, ...], path: str | Path | None, lines: dict[tuple[str, ...], int], flags: dict[str, Any]
+) -> str:
+    inside: Any = flags
+    for key in keys:
+        inside = inside.get(key) if isinstance(inside, dict) else None
+    if keys and inside is not None:
+        return f"Flag --{'.'.join(keys)}"
+    for length in range(len(keys), 0, -1):
+        if keys[:length] in lines:
+            return f"{path}, line {lines[keys[:length]]}"
+    return str(path) if path is not None else "Recipe"
+
+
+def _nearest(keys: tuple[str, ...], owner: Any) -> str:
+    """A hint for an unknown key: the nearest in its group, else the same name elsewhere, else what there is."""
+    group = "".join(f"{key}." for key in keys[:-1])
+    here = [f.name for f in fields(owner)]
+    wanted = COMMON_NAMES.get(keys[-1], keys[-1])
+    close = difflib.get_close_matches(wanted, here, n=1, cutoff=0.6)
+    if close:
+        return f"Did you mean `{group}{close[0]}`?"
+    elsewhere = [n for n in all_names() if n.rpartition(".")[2] == wanted and n != ".".join(keys)]
+    if elsewhere:
+        return f"Did you mean `{elsewhere[0]}`?"
+    kind = _tag(owner)
+    of_what = f"`{keys[-2]}.type: {kind}` takes" if kind else "Known here:"
+    return f"{of_what} {', '.join(name for name in here if name != 'type') or 'no options'}."
+
+
+def all_names(owner: Any = Recipe, prefix: str = "") -> list[str]:
+    """Every key a recipe can have, dotted."""
+    names: list[str] = []
+    for f in fields(owner):
+        name = prefix + f.name
+        names.append(name)
+        for option in dataclasses_in(f.type):
+            names += all_names(option, f"{name}.")
+    return list(dict.fromkeys(names))
