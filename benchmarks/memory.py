@@ -142,7 +142,8 @@ def measured(case: Case) -> int:
     from sightline.policy.recompute import recompute
     from sightline.policy.reference import build_reference
     from sightline.training.metrics import Means
-    from sightline.training.step import StepSettings, train_step
+    from sightline.training.micro_batch import StepSettings
+    from sightline.training.step import train_step
 
     recipe, device = recipe_of(case), torch.device(case.device)
     model = AutoModelForImageTextToText.from_config(config_of(case), dtype=frozen_dtype(recipe)).requires_grad_(False)

@@ -23,7 +23,7 @@ from sightline.data.sources import load_rows, streams_in_python, streams_of
 from sightline.data.stream import GroupStream
 from sightline.data.tar import Tar
 from sightline.errors import DataError, RecipeError
-from sightline.training.trainer import collate
+from sightline.training.loader import collate
 
 NUM_ROWS = 23
 

@@ -21,7 +21,8 @@ from sightline.policy.lora import add_lora
 from sightline.policy.reference import Reference
 from sightline.training.auxiliary import with_auxiliary
 from sightline.training.metrics import Means, averages
-from sightline.training.step import StepSettings, train_step
+from sightline.training.micro_batch import StepSettings
+from sightline.training.step import train_step
 from sightline.types import Group
 from tests.objectives.every import EVERY, build_from
 from tests.training.runs import pairs

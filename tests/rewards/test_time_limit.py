@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from sightline.rewards.time_limit import BackgroundCall, TimeUp, call_within
+from sightline.rewards.time_limit import SIGNAL, BackgroundCall, TimeUp, call_within
 
 
 def sleeper():
@@ -87,3 +87,18 @@ def test_what_the_call_returns_or_raises_comes_back():
         call_within(5.0, lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         BackgroundCall(5.0, lambda: 1 / 0).result()
+
+
+def test_time_that_is_up_before_the_call_begins_leaves_nothing_behind(monkeypatch):
+    """As on a machine that was suspended while the watching thread started."""
+    before, start = signal.getsignal(SIGNAL), threading.Thread.start
+
+    def suspended(thread):
+        start(thread)
+        time.sleep(0.2)
+
+    with monkeypatch.context() as patch, pytest.raises(TimeUp):
+        patch.setattr(threading.Thread, "start", suspended)
+        call_within(0.05, int)
+    assert signal.getsignal(SIGNAL) == before
+    assert "time limit" not in [thread.name for thread in threading.enumerate()]

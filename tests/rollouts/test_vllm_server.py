@@ -152,12 +152,13 @@ def test_the_key_goes_with_every_request_and_a_wrong_one_is_told(sampler, loaded
 
 
 @pytest.mark.parametrize(
-    ("models", "said"), [({"data": [{"id": "llama"}]}, "it serves llama"), ({}, "lists no models"), (None, "no models")]
+    ("models", "said"),
+    [({"data": [{"id": "llama"}]}, "serves llama"), ({}, "lists no models"), (None, "lists no models")],
 )
 def test_what_is_no_rollout_server_is_refused(sampler, models, said):
     _, server = sampler
     server.models = models
-    with pytest.raises(SamplerError, match=f"is no rollout server: it .*{said}"):
+    with pytest.raises(SamplerError, match=f"is no rollout server: it {said}"):
         wait_for(Endpoint(server.url, 0.0))
 
 

@@ -138,6 +138,6 @@ def test_an_error_that_is_not_about_memory_goes_through(tmp_path, tiny_model, ro
     def broken(*_, **__):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("sightline.training.step.reduce", broken)
+    monkeypatch.setattr("sightline.training.accumulate.reduce", broken)
     with pytest.raises(RuntimeError, match="mat1"):
         run(tmp_path / "run", tiny_model("llava"), rows, **STEPS)

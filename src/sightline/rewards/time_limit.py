@@ -106,8 +106,9 @@ def _call_in_main_thread(seconds: float, function: Callable[..., Any], args: tup
 
     previous = signal.signal(SIGNAL, interrupt)
     watcher = threading.Thread(target=watch, name="time limit", daemon=True)
-    watcher.start()
     try:
+        # in here, too, time may be up: a machine can be suspended while a thread starts
+        watcher.start()
         try:
             return function(*args, **kwargs)
         finally:
@@ -115,5 +116,6 @@ def _call_in_main_thread(seconds: float, function: Callable[..., Any], args: tup
     finally:
         # also when the signal came just before `done` was set
         done.set()
-        watcher.join()
+        if watcher.ident is not None:
+            watcher.join()
         signal.signal(SIGNAL, previous)

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from sightline.objectives.objective import Objective
+from sightline.training.micro_batch import StepSettings
 from sightline.training.online_metrics import Tally
-from sightline.training.step import StepSettings
 
 
 def advantages_of(

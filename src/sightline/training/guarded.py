@@ -15,9 +15,9 @@ from sightline.objectives.objective import Objective, State
 from sightline.training.checkpoints import way_on
 from sightline.training.guard import Collapse
 from sightline.training.metrics import Means
+from sightline.training.micro_batch import StepSettings
 from sightline.training.nonfinite import FOLDER, is_finite, names_of, offenders, write_rows
 from sightline.training.sharded import ShardedTrainer
-from sightline.training.step import StepSettings
 from sightline.training.termination import Termination
 from sightline.types import Group
 

@@ -12,21 +12,19 @@ from torch import Tensor, nn
 from sightline.errors import DataError
 from sightline.objectives.objective import Objective, State
 from sightline.policy.reference import AnyReference
+from sightline.training.accumulate import counts_of, part_means
 from sightline.training.concatenate import concatenate, concatenate_references
 from sightline.training.metrics import Means, averages
-from sightline.training.step import (
+from sightline.training.micro_batch import (
     Counts,
     StepSettings,
-    counts_of,
-    everywhere,
-    everywhere_extras,
     extras,
     micro_batch,
-    part_means,
     policy_log_probs,
     reference_log_probs,
     scored_alone,
 )
+from sightline.training.whole_step import everywhere, everywhere_extras
 from sightline.types import Group, LogProbs
 
 

@@ -10,7 +10,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sightline.data.dataset import BadRow, GroupDataset
 from sightline.data.loader_workers import OutlivesTermination
+from sightline.types import Group
 
 Costs = Sequence[float | int]
 """Tokens of each row."""
@@ -92,3 +94,25 @@ class StepLoader(DataLoader):
     def set_epoch(self, epoch: int) -> None:
         """Another pass; the Trainer calls it."""
         self.batches.set_epoch(epoch)
+
+
+def collate(items: list[Group | BadRow]) -> dict[str, list]:
+    """A Trainer batch must be a dict; nothing is padded before the step is cut."""
+    return {
+        "groups": [item for item in items if isinstance(item, Group)],
+        "bad_rows": [row for item in items for row in bad_rows(item)],
+    }
+
+
+def bad_rows(item: Group | BadRow) -> tuple[BadRow, ...]:
+    """The bad rows that an item is, or that were left out of it."""
+    return (item,) if isinstance(item, BadRow) else item.extra.get("skipped", ())
+
+
+def row_costs(dataset: Any) -> Costs | None:
+    """Tokens of each item, where they are known before it is read: `data.cache_tokens`."""
+    groups = getattr(dataset, "dataset", dataset)
+    if not isinstance(groups, GroupDataset) or groups.cache is None:
+        return None
+    lengths = groups.cache.lengths.tolist()
+    return lengths if groups.items is None else [sum(lengths[row] for row in rows) for rows in groups.items]

@@ -15,7 +15,8 @@ from sightline.data.stream import GroupStream
 from sightline.objectives.objective import Objective, State
 from sightline.policy.reference import AnyReference
 from sightline.training.metrics import Means
-from sightline.training.step import StepSettings, train_step
+from sightline.training.micro_batch import StepSettings
+from sightline.training.step import train_step
 from sightline.types import Group
 
 FOLDER = "nonfinite"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sightline.policy.forward import log_probs
 from sightline.policy.generate import evaluating
 from sightline.policy.reference import AnyReference
-from sightline.training.step import MicroBatch, StepSettings, micro_batch, scored_alone
+from sightline.training.micro_batch import MicroBatch, StepSettings, micro_batch, scored_alone
 from sightline.types import Group, LogProbs
 
 

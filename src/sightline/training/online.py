@@ -24,11 +24,12 @@ from sightline.training.agreement import correction, stale
 from sightline.training.checkpoints import way_on
 from sightline.training.completions import completion_rows, completions_path, write_completions
 from sightline.training.experience import Asker, Judged, Seconds
+from sightline.training.loader import collate
 from sightline.training.old_log_probs import Scored, score_before_update
 from sightline.training.online_metrics import Tally, round_metrics
 from sightline.training.reuse import Reuse
 from sightline.training.step import train_step
-from sightline.training.trainer import AlignmentTrainer, collate
+from sightline.training.trainer import AlignmentTrainer
 from sightline.types import Group
 
 

@@ -24,10 +24,10 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from sightline.config import Recipe
 from sightline.errors import DataError, RecipeError
 from sightline.training.fingerprints import fingerprints
+from sightline.training.micro_batch import StepSettings, with_companions
 from sightline.training.old_log_probs import score_by_policy
 from sightline.training.progress import bar
 from sightline.training.run_folder import explain_disk_errors, write_text
-from sightline.training.step import StepSettings, with_companions
 from sightline.types import Batch, Group, LogProbs
 
 FOLDER = "reference"

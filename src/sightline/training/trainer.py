@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
 
 from sightline.config.guard import GuardConfig
-from sightline.data.dataset import BadRow, GroupDataset
+from sightline.data.dataset import BadRow
 from sightline.data.loader_workers import OutlivesTermination
 from sightline.data.stream import GroupStream
 from sightline.errors import DataError
@@ -30,37 +30,16 @@ from sightline.training.guarded import GuardedTrainer
 from sightline.training.held_out import HeldOut
 from sightline.training.idle_turns import Spare
 from sightline.training.layout_choice import typical_group
-from sightline.training.loader import Costs, StepBatches, StepLoader
+from sightline.training.loader import Costs, StepBatches, StepLoader, collate, row_costs
 from sightline.training.metrics import Means, averages, device_memory
+from sightline.training.micro_batch import StepSettings
 from sightline.training.out_of_memory import Memory
-from sightline.training.step import StepSettings, train_step
+from sightline.training.step import train_step
 from sightline.training.stream_epochs import StreamEpochs
 from sightline.types import Group
 
 NUM_LENDERS = 16
 """Rows looked at for another prompt's answer where a step has a single one."""
-
-
-def collate(items: list[Group | BadRow]) -> dict[str, list]:
-    """A Trainer batch must be a dict; nothing is padded before the step is cut."""
-    return {
-        "groups": [item for item in items if isinstance(item, Group)],
-        "bad_rows": [row for item in items for row in bad_rows(item)],
-    }
-
-
-def bad_rows(item: Group | BadRow) -> tuple[BadRow, ...]:
-    """The bad rows that an item is, or that were left out of it."""
-    return (item,) if isinstance(item, BadRow) else item.extra.get("skipped", ())
-
-
-def row_costs(dataset: Any) -> Costs | None:
-    """Tokens of each item, where they are known before it is read: `data.cache_tokens`."""
-    groups = getattr(dataset, "dataset", dataset)
-    if not isinstance(groups, GroupDataset) or groups.cache is None:
-        return None
-    lengths = groups.cache.lengths.tolist()
-    return lengths if groups.items is None else [sum(lengths[row] for row in rows) for rows in groups.items]
 
 
 def some_group(dataset: Dataset) -> Group:
