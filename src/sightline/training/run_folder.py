@@ -72,7 +72,7 @@ def opened_run_folder(recipe: Recipe) -> Iterator[Path]:
         if is_new and not recipe.resume:
             for name in (RECIPE, METRICS):
                 (folder / name).unlink(missing_ok=True)
-            if not was_there:
+            if not was_there and not any(folder.iterdir()):
                 folder.rmdir()
         raise
 
