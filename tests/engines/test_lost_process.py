@@ -66,7 +66,13 @@ def write_recipe(path: Path, model: Path, engine: str, source: Path) -> Path:
 
 def start(launch: list[str], recipe: Path, *flags: str) -> subprocess.Popen:
     """`sightline train RECIPE`, by a launcher or alone."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
+    temporary = recipe.with_suffix(".temporary")
+    temporary.mkdir(exist_ok=True)
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": str(temporary),
+    }
     words = [sys.executable, *launch, "-m", "sightline.cli.main", "train", str(recipe), *flags]
     return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
@@ -128,6 +134,7 @@ def whole(tmp_path, tiny_model, source, engine) -> Path:
     done = start([], recipe, "--nproc-per-node", "2")
     _, said = done.communicate(timeout=SECONDS)
     assert done.returncode == 0, said[-4000:]
+    assert list(recipe.with_suffix(".temporary").iterdir()) == []
     return recipe.with_suffix("")
 
 

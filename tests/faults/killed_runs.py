@@ -2,8 +2,8 @@
 
 One process imports everything and forks a child for each attempt. In the child every moment that counts (a part of a
 forward, a file of a checkpoint, a held-out batch, a sampled answer) is an event; at the chosen one the child sends
-itself SIGKILL. Phases take turns; which of a phase's events it is, is drawn. What was hit is printed as JSON, a line an
-attempt. Not a test: the tests start it.
+itself SIGKILL. Phases take turns; which of a phase's events it is, is drawn (of the first, `within` a share of them).
+What was hit is printed as JSON, a line an attempt. Not a test: the tests start it.
 """
 
 import json
@@ -112,7 +112,8 @@ def main() -> None:
     while True:
         # beyond the last of its kills the run is left in peace
         phase = phases[kills % len(phases)] if kills < spec["kills"] else ""
-        moment = spec.get("moment", draw.randint(1, events[phase])) if phase else 0
+        latest = max(int(events[phase] * spec.get("within", 1.0)), 1) if phase else 0
+        moment = spec.get("moment", draw.randint(1, latest)) if phase else 0
         name = "killed" if runs == 0 else f"killed-{runs}"
         result = attempt(spec, folder / name, resume=resume, phase=phase, moment=moment)
         print(json.dumps(result), flush=True)

@@ -5,6 +5,7 @@ import logging
 import os
 import signal
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -38,7 +39,7 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
     Its message is printed once. SIGTERM and SIGINT reach the processes, which then have 30 s. Raises `UserError` where
     this machine is not the only one that a scheduler gave.
     """
-    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.api import DefaultLogsSpecs, SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -47,24 +48,26 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ[LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // num_processes, 1)))
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=num_processes,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="127.0.0.1:0",
-        local_addr="127.0.0.1",
-        max_restarts=0,
-        monitor_interval=0.1,
-    )
-    try:
-        elastic_launch(config, sys.executable)("-m", "sightline.cli.main", "train", *arguments)
-    except ChildFailedError as error:
-        rank, failure = error.get_first_failure()
-        return _report(rank, failure.exitcode, failure.message)
-    except SignalException as error:
-        return 128 + int(error.sigval)
+    with tempfile.TemporaryDirectory(prefix="sightline-") as said:  # what processes leave that fail
+        config = LaunchConfig(
+            min_nodes=1,
+            max_nodes=1,
+            nproc_per_node=num_processes,
+            run_id=uuid.uuid4().hex,
+            rdzv_backend="c10d",
+            rdzv_endpoint="127.0.0.1:0",
+            local_addr="127.0.0.1",
+            max_restarts=0,
+            monitor_interval=0.1,
+            logs_specs=DefaultLogsSpecs(log_dir=said),
+        )
+        try:
+            elastic_launch(config, sys.executable)("-m", "sightline.cli.main", "train", *arguments)
+        except ChildFailedError as error:
+            rank, failure = error.get_first_failure()
+            return _report(rank, failure.exitcode, failure.message)
+        except SignalException as error:
+            return 128 + int(error.sigval)
     return 0
 
 
