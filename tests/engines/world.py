@@ -11,7 +11,10 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from torch.distributed.tensor import DTensor
 
+from sightline.policy.families import family_of
+from sightline.policy.reference import Reference
 from sightline.recipe import normalise, structure
 from sightline.training import finish, online, run, trainer
 from tests.training.runs import pairs
@@ -50,6 +53,13 @@ def rows_of(method: str, count: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
+def assert_copy_is_spread(reference: Any) -> None:
+    """No process holds all of a language model that is only compared with."""
+    if isinstance(reference, Reference) and reference.mode == "frozen-copy":
+        language = family_of(reference.model).model.get_decoder()
+        assert all(isinstance(weight, DTensor) for weight in language.parameters())
+
+
 def train(folder: Path, model: str, engine: str, number: int, method: str, **changes: Any) -> None:
     """One training of `method` in this world."""
     tree = {
@@ -73,6 +83,8 @@ def train(folder: Path, model: str, engine: str, number: int, method: str, **cha
     def watched(policy: Any, groups: Any, *args: Any, **kwargs: Any) -> Any:
         assert number == 1 or torch.distributed.get_world_size() == number
         seen.append([group.id for group in groups])
+        if engine == "fsdp2" and number > 1:
+            assert_copy_is_spread(args[1])
         return original(policy, groups, *args, **kwargs)
 
     trainer.train_step = online.train_step = watched
