@@ -77,7 +77,7 @@ def assert_same_bits(a: Path, b: Path) -> None:
 
 @pytest.mark.parametrize("seed", [0])
 def test_dpo_killed_three_times_ends_with_the_same_bits(tmp_path, tiny_model, seed):
-    attempts = killed(tmp_path, tiny_model("llava"), DPO, rows=9, kills=3, within=0.5, phases=PHASES, seed=seed)
+    attempts = killed(tmp_path, tiny_model("llava"), DPO, rows=9, kills=3, within=0.3, phases=PHASES, seed=seed)
     assert [one["phase"] for one in attempts if one["killed"]] == PHASES
     assert_same_bits(tmp_path / "killed", tmp_path / "whole")
 
