@@ -1,5 +1,7 @@
 """The journey, shortened: every file that it promises, the figures' form, and a folder that is not overwritten."""
 
+import contextlib
+import io
 import json
 
 import pytest
@@ -10,7 +12,10 @@ from sightline.cli.main import main
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("journey") / "quickstart"
-    assert main(["quickstart", "--output-dir", str(folder), "--num-scenes", "24", "--max-steps", "4"]) == 0
+    command = ["quickstart", "--output-dir", str(folder), "--num-scenes", "24", "--max-steps", "4", "--json"]
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert main(command) == 0
+    assert json.loads(said.getvalue()) == json.loads((folder / "metrics.json").read_text())
     return folder
 
 

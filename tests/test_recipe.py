@@ -126,3 +126,12 @@ def test_a_flag_for_other_rows_drops_what_the_recipe_says_of_its_own(tmp_path):
     assert (other.source, other.format, other.split, other.val_size) == ("mine.parquet", "auto", "train", 0.1)
     assert load_recipe(path, ["--data", "mine.parquet", "--data.format", "alpaca"]).data.format == "alpaca"
     assert load_recipe(path, ["--data", "owner/rows"]).data.format == "sharegpt"
+
+
+def test_a_list_of_one_needs_no_brackets(tmp_path):
+    flags = ["--data.names", "rlhf_v", "--model.quantize-parts", "vision", "--evaluation.tasks", "scenes"]
+    recipe = load_recipe(None, [*flags, "--objective.type", "dpo"])
+    assert recipe.data.names == ["rlhf_v"] and recipe.model.quantize_parts == ["vision"]
+    assert recipe.evaluation.tasks == ["scenes"]
+    online = load_recipe(None, ["--objective.type", "grpo", "--rewards", "accuracy", "--sampler.stop", "</answer>"])
+    assert online.sampler.stop == ["</answer>"]

@@ -8,7 +8,7 @@ from sightline.cli import completion
 from sightline.cli.main import COMMANDS, main
 
 PAGES = [[name] for name in COMMANDS] + [["data", n] for n in ("show", "check", "convert", "split")]
-PAGES += [["recipe", "from-trl"], ["recipe", "from-llamafactory"]]
+PAGES += [["recipe", name] for name in ("list", "show", "copy", "from-trl", "from-llamafactory")]
 
 
 def page(command, capsys):
@@ -27,7 +27,7 @@ def test_every_help_page_fits_eighty_columns(command, capsys, monkeypatch):
     assert not any("\033" in line for line in lines)
 
 
-@pytest.mark.parametrize("command", [["evaluate"], ["quickstart"], ["env"]], ids=" ".join)
+@pytest.mark.parametrize("command", [["evaluate"], ["quickstart"], ["env"], ["data", "check"]], ids=" ".join)
 def test_colours_only_where_they_are_wanted(command, capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert "\033[36m--" in page(command, capsys)
@@ -54,6 +54,11 @@ def script(tmp_path_factory):
         ("sightline data check rows.parquet --num", ["--num-proc"]),
         ("sightline recipe from-trl --meth", ["--method"]),
         ("sightline evaluate --res", ["--responses"]),
+        ("sightline recipe show smolvlm_s", ["smolvlm_sft"]),
+        ("sightline completion f", ["fish"]),
+        ("sightline rollout-server R.yaml --sampler.u", ["--sampler.url"]),
+        ("sightline train --nam", []),
+        ("sightline train ''", []),
     ],
 )
 def test_bash_completes(line, expected, script):

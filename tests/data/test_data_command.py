@@ -105,6 +105,22 @@ def test_show_escapes_what_rows_say_and_shows_bad_rows(broken, tmp_path, capsys)
     page = (tmp_path / "page.html").read_text()
     assert "<script>" not in page and "&lt;script&gt;" in page and "not JSON" in page
     assert "[red]" in capsys.readouterr().out
+    assert main(["data", "show", str(broken), "--html", str(tmp_path / "page.html"), "--json"]) == 0
+    good, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert good["prompt"] == [{"role": "user", "text": "▣ " + row["question"]}] and good["pictures"] == 1
+    assert good["responses"] == {"chosen": "[b]", "rejected": "x"} and good["error"] is None
+    assert "not JSON" in bad["error"] and bad["row"].endswith(":1")
+
+
+def test_what_was_written_is_told_as_json(pairs, broken, tmp_path, capsys):
+    assert main(["data", "split", str(pairs), "--output", str(tmp_path / "cut"), "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert [Path(one["file"]).name for one in written] == ["train.parquet", "test.parquet"]
+    assert sum(one["rows"] for one in written) == 24
+    assert all(len(load_rows(DataConfig(source=one["file"]))) == one["rows"] for one in written)
+    assert main(["data", "convert", str(broken), "--skip-bad-rows", "--output", str(tmp_path / "c"), "--json"]) == 0
+    (one,) = json.loads(capsys.readouterr().out)
+    assert one["rows"] == 8 and len(one["skipped"]) == 2 and "picture missing" in one["skipped"][1]
 
 
 def test_the_word_diff_marks_what_one_side_has_alone():

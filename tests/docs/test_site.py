@@ -1,12 +1,16 @@
 """The documentation: every page has a place, pictures are drawn, and no page asks the outside."""
 
+import dataclasses
 import re
 import subprocess
 import sys
+import typing
 from pathlib import Path
 
 import pytest
 import yaml
+
+import sightline as sl
 
 ROOT = Path(__file__).parents[2]
 ASKS = re.compile(
@@ -62,6 +66,31 @@ def test_no_page_asks_the_outside(site):
     assert len(html) > 12
     assert not [path for path in html if ASKS.search(path.read_text())]
     assert not [path for path in site.rglob("*.css") if STYLE_ASKS.search(path.read_text())]
+
+
+def groups(found, kind) -> set[str]:
+    """The dataclass and all that its fields can hold, by their full names."""
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    if not dataclasses.is_dataclass(kind) or name in found:
+        return found
+    found.add(name)
+    hints = typing.get_type_hints(kind, include_extras=True)
+    waiting = list(hints.values())
+    while waiting:
+        one = waiting.pop()
+        waiting += typing.get_args(one)
+        if isinstance(one, type):
+            groups(found, one)
+    return found
+
+
+def test_the_api_has_every_public_name_and_every_group_of_a_recipe(site):
+    html = "".join(path.read_text() for path in (site / "api").glob("*.html"))
+    names = {f"{getattr(sl, name).__module__}.{name}" for name in sl.__all__ if name != "__version__"}
+    named = groups(names, sl.Recipe)
+    assert len(named) > 50, "objectives and samplers are among them"
+    missing = [name for name in sorted(named) if f'id="{name}"' not in html]
+    assert not missing
 
 
 def test_pictures_and_docstrings_are_there(site):

@@ -165,6 +165,11 @@ def test_an_adapter_that_rounding_swallows_is_said_to_be(tmp_path, tiny_model: F
     policy.save_pretrained(str(tmp_path / "adapter"))
     assert main(["export", str(tmp_path / "adapter"), str(tmp_path / "model")]) == 0
     assert "rounds away" in capsys.readouterr().out.replace("\n", " ")
+    assert main(["export", str(tmp_path / "adapter"), str(tmp_path / "again"), "--json"]) == 0
+    told = capsys.readouterr()
+    found = json.loads(told.out)
+    assert found["folder"] == str(tmp_path / "again") and found["address"] is None and "rounds away" in told.err
+    assert found["agreement"]["dtype"] == "bfloat16" and found["agreement"]["effect"] > 0
 
 
 def test_the_comparison_tells_rounding_from_another_model():

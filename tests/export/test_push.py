@@ -95,6 +95,7 @@ def test_the_whole_folder_is_pushed_and_nothing_else(tmp_path, adapter, hub, cap
     summary, files = hub.committed()
     written = {str(p.relative_to(tmp_path / "model")): p for p in (tmp_path / "model").rglob("*") if p.is_file()}
     assert summary == "Export by Sightline" and "model.safetensors" in files and "README.md" in files
+    assert f'from_pretrained("{NAME}"' in files["README.md"].decode()
     assert files == {name: path.read_bytes() for name, path in written.items()}
 
 

@@ -114,3 +114,44 @@ def test_the_command_writes_a_recipe_and_tells_what_became_of_each_key(tmp_path,
     assert told["recipe"]["lora"]["r"] == 8
     assert told["missing"] == [{"old": "video_max_pixels: 16384", "why": "pictures only"}]
     assert main(["recipe", "from-llamafactory", str(written(tmp_path)), "--output", str(new)]) == 2
+
+
+@pytest.mark.parametrize(
+    ("given", "engine", "lost"),
+    [
+        ("examples/deepspeed/ds_z3_config.json", "zero3", []),
+        ("examples/deepspeed/ds_z2_offload_config.json", "zero2", ["deepspeed"]),
+        ("ds_z0_config.json", "auto", []),
+        ("mine.json", "auto", ["deepspeed"]),
+        ({"zero_optimization": {"stage": 1}}, "zero1", []),
+        ({"zero_optimization": {"stage": 3, "offload_param": {"device": "cpu"}}}, "zero3", ["deepspeed"]),
+    ],
+)
+def test_deepspeeds_configuration_names_the_engine(given, engine, lost, tmp_path):
+    example = {name: value for name, value in EXAMPLE.items() if name != "video_max_pixels"}
+    places = [given]
+    if isinstance(given, dict):
+        (tmp_path / "mine.json").write_text(json.dumps(given))
+        places.append(str(tmp_path / "mine.json"))
+    for place in places:
+        (tmp_path / "train.yaml").write_text(yaml.safe_dump({**example, "deepspeed": place}))
+        translation = from_llamafactory(tmp_path / "train.yaml")
+        assert translation.recipe().engine == engine
+        assert [old.partition(":")[0] for old, _ in translation.missing] == lost
+
+
+def test_the_best_weights_are_kept_by_the_same_figure(tmp_path):
+    keys = {"load_best_model_at_end": True, "metric_for_best_model": "rewards/accuracies"}
+    recipe = loaded(from_llamafactory(written(tmp_path, **keys)), tmp_path)
+    assert recipe.evaluation.best == "eval_rewards/accuracies" and recipe.eval_steps == 500
+    for changes in ({"metric_for_best_model": "bleu"}, {"eval_strategy": "no"}):
+        translation = from_llamafactory(written(tmp_path, **{**keys, **changes}))
+        assert "load_best_model_at_end: true" in dict(translation.missing)
+        assert translation.recipe().evaluation.best is None
+
+
+def test_a_stream_needs_a_number_of_steps(tmp_path):
+    keys = {"streaming": True, "buffer_size": 64}
+    recipe = loaded(from_llamafactory(written(tmp_path, max_steps=200, **keys)), tmp_path)
+    assert recipe.data.streaming and recipe.data.shuffle_buffer == 64 and recipe.max_steps == 200
+    assert "streaming: true" in dict(from_llamafactory(written(tmp_path, **keys)).missing)

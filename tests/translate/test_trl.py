@@ -162,3 +162,10 @@ def test_mistakes_are_the_users(tmp_path, capsys):
     assert main(["recipe", "from-trl", str(path), "--method", "ppo"]) == 2
     assert main(["recipe", "from-tlr"]) == 2
     assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_server_is_no_training_and_a_known_script_has_a_recipe(capsys):
+    assert main(["recipe", "from-trl", "trl vllm-serve --model m --tensor-parallel-size 1"]) == 2
+    assert "sightline rollout-server" in capsys.readouterr().err
+    missing = dict(from_trl("python examples/scripts/grpo_vlm.py --model_name_or_path m").missing)
+    assert all("`sightline recipe show qwen2_5_vl_3b_grpo`" in why for why in missing.values()) and len(missing) == 2

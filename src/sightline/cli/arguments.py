@@ -5,6 +5,8 @@ import difflib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
+import yaml
+
 from sightline.cli.colour import paint
 from sightline.errors import RecipeError
 
@@ -53,12 +55,25 @@ class Arguments(argparse.ArgumentParser):
         raise RecipeError(f"{self.prog}: {message}. {hint}")
 
 
-def add_model_flags(arguments: Arguments) -> None:
-    """Flags of every command that loads a model."""
+def add_model_flags(arguments: Arguments, longest: str = "the task's own") -> None:
+    """Flags of every command that asks a model. longest: what `--max-new-tokens` is where it is left out."""
     arguments.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16", "float16"],
                            help="precision of the weights [auto]")  # fmt: skip
     arguments.add_argument("--device", default="auto", help="cpu, cuda, cuda:1 … [a GPU if there is one]")
-    arguments.add_argument("--max-new-tokens", type=positive, help="longest answer in tokens [the task's own]")
+    arguments.add_argument("--max-new-tokens", type=positive, help=f"longest answer in tokens [{longest}]")
+    arguments.add_argument("--processor", type=options, metavar="{KEY: VALUE}",
+                           help="options of the processor, for all models [each one's own]")  # fmt: skip
+
+
+def options(text: str) -> dict[str, Any]:
+    """Options as YAML writes them in one line."""
+    try:
+        found = yaml.safe_load(text)
+    except yaml.YAMLError:
+        found = None
+    if not isinstance(found, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form '{{do_image_splitting: false}}'")
+    return found
 
 
 def positive(text: str) -> int:

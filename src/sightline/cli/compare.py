@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,10 @@ def run(argv: list[str]) -> int:
 
     console = Console(stderr=given.json)
     tasks = tasks_of(given)
-    answers = _answers(given, tasks, console)
+    answers, note = _answers(given, tasks, console)
+    if note is not None:
+        console.print(note, highlight=False)
+        tasks = [replace(task, notes=(*task.notes, note)) for task in tasks]
     sections = []
     for task in tasks:
         judgements = _judgements(given, console, task, answers[task.name])
@@ -92,7 +96,7 @@ def _serve(given: argparse.Namespace) -> int:
     from sightline.app.page import serve
 
     sources = [source_of(text) for text in given.models]
-    models = Models(sources, device=given.device, dtype=given.dtype, keep=len(sources))
+    models = Models(sources, device=given.device, dtype=given.dtype, keep=len(sources), options=given.processor)
     labels = [source.label for source in sources]
     for label in labels:
         with models.use(label):
@@ -101,18 +105,25 @@ def _serve(given: argparse.Namespace) -> int:
     return 0
 
 
-def _answers(given: argparse.Namespace, tasks: list[Any], console: Any) -> dict[str, dict[str, list[Any]]]:
-    """Records by task and label; models are asked one after another, adapters of one base without loading it again."""
+def _answers(
+    given: argparse.Namespace, tasks: list[Any], console: Any
+) -> tuple[dict[str, dict[str, list[Any]]], str | None]:
+    """Records by task and label, and a word on models that see pictures differently.
+
+    Models are asked one after another, adapters of one base without loading it again.
+    """
     from sightline.cli.progress import counting
     from sightline.evaluation.models import Models, source_of
+    from sightline.evaluation.reading import reading_note
     from sightline.evaluation.record import read, rescored
     from sightline.evaluation.run import evaluate
     from sightline.evaluation.tasks.files import require_pictures
 
     require_pictures(tasks)
     sources = [source_of(text) for text in given.models]
-    models = Models(sources, device=given.device, dtype=given.dtype)
+    models = Models(sources, device=given.device, dtype=given.dtype, options=given.processor)
     answers: dict[str, dict[str, list[Any]]] = {task.name: {} for task in tasks}
+    processors = {}
     for source in sources:
         written = [Path(source.base) / f"{task.name}.jsonl" for task in tasks]
         if source.adapter is None and all(path.is_file() for path in written):
@@ -122,6 +133,7 @@ def _answers(given: argparse.Namespace, tasks: list[Any], console: Any) -> dict[
         folder = given.output / source.label
         folder.mkdir(parents=True, exist_ok=True)
         with models.use(source.label) as (model, processor):
+            processors[source.label] = processor
             for task in tasks:
                 with counting(console, f"{source.label}: {task.title}") as progress:
                     answers[task.name][source.label] = evaluate(
@@ -129,11 +141,11 @@ def _answers(given: argparse.Namespace, tasks: list[Any], console: Any) -> dict[
                         processor,
                         task,
                         path=folder / f"{task.name}.jsonl",
-                        origin=source.origin,
+                        origin=models.origin(source.label),
                         batch_size=given.batch_size,
                         progress=progress,
                     )
-    return answers
+    return answers, reading_note(processors)
 
 
 def _curves(given: argparse.Namespace) -> list[Any]:

@@ -11,11 +11,14 @@ import re
 
 from sightline.cli.arguments import Arguments
 from sightline.cli.main import COMMANDS
+from sightline.cli.shipped_recipes import SHIPPED
 from sightline.config.complaint import all_names
 
 SUBCOMMANDS = ("data", "recipe")
-WITH_RECIPE = ("train", "plan")
-FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
+WITH_RECIPE = ("train", "plan", "rollout-server")
+SHELLS = ("bash", "zsh", "fish")
+FLAG = re.compile(r"^ +(?:-\w, )?(--[a-z][a-z-]*)", re.MULTILINE)
+"""A flag where a help page explains it, at the beginning of a line."""
 
 BASH = """\
 # bash: sightline completion bash > ~/.local/share/bash-completion/completions/sightline
@@ -28,7 +31,16 @@ _sightline() {{
 {cases}
         esac
     fi
-    COMPREPLY=($(compgen -W "$words" -- "$word"))
+    # flags where a flag was begun; elsewhere file names stay in reach
+    local one kept=""
+    for one in $words; do
+        case "$word:$one" in
+            -*) kept="$kept $one" ;;
+            *:--*) ;;
+            *) kept="$kept $one" ;;
+        esac
+    done
+    COMPREPLY=($(compgen -W "$kept" -- "$word"))
 }}
 complete -o default -o bashdefault -F _sightline sightline
 """
@@ -38,7 +50,7 @@ ZSH = "# zsh: put this into ~/.zshrc\nautoload -Uz compinit bashcompinit && comp
 def run(argv: list[str]) -> int:
     """Print the script."""
     arguments = Arguments("completion", "Print a completion script for a shell.")
-    arguments.add_argument("shell", choices=["bash", "zsh", "fish"])
+    arguments.add_argument("shell", choices=SHELLS)
     shell = arguments.parse(argv).shell
     print({"bash": bash, "zsh": lambda: ZSH + bash(), "fish": fish}[shell](), end="")
     return 0
@@ -75,9 +87,12 @@ def known() -> dict[str, list[str]]:
             inner = list(importlib.import_module(f"sightline.cli.{name}").COMMANDS)
             found[name] = inner
             found |= {f"{name} {sub}": flags_of([name, sub]) for sub in inner}
+        elif name == "completion":
+            found[name] = [*SHELLS, *flags_of([name])]
         else:
             found[name] = flags_of([name])
-    return found
+    recipes = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+    return {**found, **{name: [*recipes, *found[name]] for name in ("recipe show", "recipe copy")}}
 
 
 def flags_of(command: list[str]) -> list[str]:

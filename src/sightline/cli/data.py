@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.cli.arguments import Arguments, positive
+from sightline.cli.colour import paint
 from sightline.errors import DataError, RecipeError
 
 COMMANDS = {
@@ -20,9 +21,8 @@ COMMANDS = {
 def run(argv: list[str]) -> int:
     """Exit code 0; `check` gives 1 when there are defects; 2 (a `UserError`) when the rows cannot be read."""
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: sightline data COMMAND PATH [arguments]\n")
-        for name, purpose in COMMANDS.items():
-            print(f"  {name:<8} {purpose}")
+        lines = [f"  {name:<8} {purpose}" for name, purpose in COMMANDS.items()]
+        print(paint("\n".join(["usage: sightline data COMMAND PATH [arguments]", "", *lines])))
         return 0
     if argv[0] not in COMMANDS:
         raise RecipeError(f"There is no `sightline data {argv[0]}`. Known: {', '.join(COMMANDS)}.")
@@ -165,10 +165,11 @@ def _show(argv: list[str]) -> int:
     arguments.add_argument("--rows", type=positive, default=10, help="how many rows of each split [10]")
     arguments.add_argument("--start", type=int, default=0, help="first row [0]")
     arguments.add_argument("--html", type=Path, default=Path("rows.html"), help="the page [rows.html]")
+    arguments.add_argument("--json", action="store_true", help="print one JSON object a row and nothing else")
     given = arguments.parse(argv)
     recipe = _recipe(given)
     config = _config(given, recipe)
-    console = _quiet_console()
+    console = _quiet_console(given.json)
     from sightline.cli.data_tables import print_row
     from sightline.data.show import shown, write_page
 
@@ -180,7 +181,10 @@ def _show(argv: list[str]) -> int:
         some = rows.select(range(given.start, min(given.start + given.rows, len(rows))))
         for entry in some.entries():
             row = shown(entry, renderer)
-            print_row(console, row)
+            if given.json:
+                print(json.dumps({"split": name, **row.as_json()}, ensure_ascii=False))
+            else:
+                print_row(console, row)
             page.append(row)
     write_page(given.html, page, f"Rows of {config.source or config.registry or given.recipe}")
     console.print(f"Drawn into {given.html}")
@@ -191,11 +195,12 @@ def _convert(argv: list[str]) -> int:
     arguments = _arguments("convert")
     arguments.add_argument("--output", type=Path, required=True, help="folder for one parquet file a split")
     arguments.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out instead of stopping")
+    arguments.add_argument("--json", action="store_true", help="print files and their rows as JSON and nothing else")
     given = arguments.parse(argv)
     config = _config(given, _recipe(given))
-    console = _quiet_console()
+    console = _quiet_console(given.json)
     splits = {name.partition("[")[0]: rows for name, rows in _splits(given, config).items()}
-    _write(console, splits, given.output, given.skip_bad_rows)
+    _write(console, splits, given)
     return 0
 
 
@@ -205,9 +210,10 @@ def _split(argv: list[str]) -> int:
     arguments.add_argument("--test-size", type=float, default=0.1, help="share below 1, or number of rows [0.1]")
     arguments.add_argument("--seed", type=int, default=0, help="seed of the cut [0]")
     arguments.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out instead of stopping")
+    arguments.add_argument("--json", action="store_true", help="print files and their rows as JSON and nothing else")
     given = arguments.parse(argv)
     config = _config(given, _recipe(given))
-    console = _quiet_console()
+    console = _quiet_console(given.json)
     from sightline.data.holdout import split_by_picture
     from sightline.data.sources import joined
 
@@ -215,19 +221,23 @@ def _split(argv: list[str]) -> int:
         raise RecipeError("--test-size must be above 0: a share of the rows, or a number of them.")
     rows = joined(list(_splits(given, config).values()))
     train, test = split_by_picture(rows, given.test_size, given.seed)
-    _write(console, {"train": rows.select(train), "test": rows.select(test)}, given.output, given.skip_bad_rows)
+    _write(console, {"train": rows.select(train), "test": rows.select(test)}, given)
     return 0
 
 
-def _write(console: Any, splits: dict[str, Any], folder: Path, skip: bool) -> None:
+def _write(console: Any, splits: dict[str, Any], given: argparse.Namespace) -> None:
     """One parquet file a split. Raises `DataError` rather than write over another file."""
     from sightline.data.export import export
 
-    files = {name: folder / f"{name}.parquet" for name in splits}
+    written = []
+    files = {name: given.output / f"{name}.parquet" for name in splits}
     existing = [file for file in files.values() if file.exists()]
     if existing:
         raise DataError(f"{existing[0]} exists already. Choose another --output, or remove it.")
     for name, rows in splits.items():
-        done = export(rows.entries(), rows.entries(), files[name], skip=skip)
+        done = export(rows.entries(), rows.entries(), files[name], skip=given.skip_bad_rows)
         left_out = f", {len(done.skipped)} bad rows left out" if done.skipped else ""
-        console.print(f"{files[name]}: {done.num_rows:,} rows{left_out}")
+        console.print(f"{files[name]}: {done.num_rows:,} rows{left_out}", soft_wrap=True)
+        written.append({"file": str(files[name]), "rows": done.num_rows, "skipped": [str(e) for e in done.skipped]})
+    if given.json:
+        print(json.dumps(written, ensure_ascii=False))

@@ -14,13 +14,13 @@ def run(argv: list[str]) -> int:
     arguments = _arguments()
     given = arguments.parse(argv)
     if given.export is not None:
-        asking = ("model", "adapter", "responses", "batch_size", "dtype", "device", "json")
+        asking = ("model", "adapter", "responses", "batch_size", "dtype", "device", "processor", "json")
         arguments.refuse(given, asking, "`--export` writes questions and asks no model")
         return _export(given)
     if given.model is None and given.responses is None:
         raise RecipeError("Give either a MODEL to ask, or `--responses FILE` with answers made elsewhere.")
     if given.responses is not None:
-        asking = ("model", "adapter", "batch_size", "dtype", "device", "max_new_tokens")
+        asking = ("model", "adapter", "batch_size", "dtype", "device", "processor", "max_new_tokens")
         arguments.refuse(given, asking, "`--responses FILE` scores answers made elsewhere and asks no model")
     judged = {"mmhal", "mathvista"} & {name.strip() for name in given.task.split(",")}
     if not judged:
@@ -66,7 +66,7 @@ def _arguments() -> Arguments:
 
     arguments = Arguments("evaluate", "Score a model, with 95% intervals.")
     arguments.add_argument("model", metavar="MODEL", nargs="?", help="hub id, folder, run folder, or `embedded`")
-    arguments.add_argument("--adapter", help="folder of a LoRA adapter on MODEL")
+    arguments.add_argument("--adapter", help="LoRA adapter on MODEL, a folder or hub id")
     arguments.add_argument("--responses", type=Path, help="JSON of {id, response} to score instead of a model")
     add_task_flags(arguments)
     arguments.add_argument("--export", choices=["lmms-eval"], help="write the tasks for lmms-eval instead of asking")
@@ -116,7 +116,8 @@ def _from_model(given: argparse.Namespace, tasks: list, console) -> tuple[str, d
     output = given.output or Path("evaluation") / source.label
     output.mkdir(parents=True, exist_ok=True)
     records = {}
-    with Models([source], device=given.device, dtype=given.dtype).use(source.label) as (model, processor):
+    models = Models([source], device=given.device, dtype=given.dtype, options=given.processor)
+    with models.use(source.label) as (model, processor):
         for task in tasks:
             with counting(console, task.title) as progress:
                 records[task.name] = evaluate(
@@ -124,10 +125,10 @@ def _from_model(given: argparse.Namespace, tasks: list, console) -> tuple[str, d
                     processor,
                     task,
                     path=output / f"{task.name}.jsonl",
-                    origin=source.origin,
+                    origin=models.origin(source.label),
                     batch_size=given.batch_size,
                     progress=progress,
                 )
-            write_summary(output / f"{task.name}.json", task, records[task.name], source.origin)
+            write_summary(output / f"{task.name}.json", task, records[task.name], models.origin(source.label))
     console.print(f"Answers and summaries are in {output}", highlight=False)
     return source.label, records

@@ -17,9 +17,12 @@ def run(argv: list[str]) -> int:
     arguments.add_argument("--device", default="cpu", help="where it is merged [cpu]")
     arguments.add_argument("--push-to-hub", metavar="USER/NAME", help="upload the folder to the hub, too")
     arguments.add_argument("--private", action="store_true", help="as a private repository")
+    arguments.add_argument("--json", action="store_true", help="print what was written as JSON and nothing else")
     given = arguments.parse(argv)
     if given.private and not given.push_to_hub:
         arguments.error("--private is for --push-to-hub")
+
+    import json
 
     from rich.console import Console
 
@@ -30,7 +33,15 @@ def run(argv: list[str]) -> int:
 
     if given.push_to_hub:
         check_hub_name(given.push_to_hub)
-    exported = export(given.run, Path(given.folder), dtype=given.dtype, device=given.device, console=Console())
-    if given.push_to_hub:
-        print(f"Pushed to {push(exported.folder, given.push_to_hub, private=given.private)}")
+    console = Console(stderr=given.json)
+    folder = Path(given.folder)
+    exported = export(
+        given.run, folder, dtype=given.dtype, device=given.device, console=console, name=given.push_to_hub
+    )
+    address = push(folder, given.push_to_hub, private=given.private) if given.push_to_hub else None
+    if address is not None:
+        console.print(f"Pushed to {address}", highlight=False, soft_wrap=True)
+    if given.json:
+        agreement = {**exported.agreement._asdict(), "dtype": given.dtype}
+        print(json.dumps({"folder": str(folder), "address": address, "agreement": agreement}))
     return 0

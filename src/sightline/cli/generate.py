@@ -10,7 +10,7 @@ def run(argv: list[str]) -> int:
     """Print the model's answer, or several samples, one a paragraph."""
     arguments = Arguments("generate", "Answer a question about one or more pictures.")
     arguments.add_argument("model", metavar="MODEL", help="hub id, folder, run folder, or `embedded`")
-    arguments.add_argument("--adapter", help="folder of a LoRA adapter on MODEL")
+    arguments.add_argument("--adapter", help="LoRA adapter on MODEL, a folder or hub id")
     arguments.add_argument("--image", action="append", default=[], help="picture file; may be given several times")
     arguments.add_argument("--prompt", required=True, help="the question")
     arguments.add_argument("--temperature", type=float, default=0.0, help="0 is greedy [0]")
@@ -18,7 +18,7 @@ def run(argv: list[str]) -> int:
     arguments.add_argument("--num", type=positive, default=1, help="how many answers [1; more need a temperature]")
     arguments.add_argument("--seed", type=int, default=0, help="seed of sampling [0]")
     arguments.add_argument("--json", action="store_true", help="print the answers as a JSON list and nothing else")
-    add_model_flags(arguments)
+    add_model_flags(arguments, longest="256")
     given = arguments.parse(argv)
     if given.temperature < 0 or (given.num > 1 and given.temperature == 0):
         arguments.error(f"{given.num} answers at temperature {given.temperature:g}: give --temperature above 0")
@@ -38,7 +38,8 @@ def run(argv: list[str]) -> int:
     content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": given.prompt}]
     message = {"role": "user", "content": content}
     source = source_of(given.model, given.adapter)
-    with Models([source], device=given.device, dtype=given.dtype).use(source.label) as (model, processor):
+    models = Models([source], device=given.device, dtype=given.dtype, options=given.processor)
+    with models.use(source.label) as (model, processor):
         example = Example(id="prompt", source="--prompt", row=0, prompt=(message,), images=pictures)
         (answers,) = generate(
             model,

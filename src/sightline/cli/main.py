@@ -88,7 +88,7 @@ def usage() -> str:
         "",
     ]
     for name, purpose in COMMANDS.items():
-        lines.append(f"  {name:<14} {purpose}")
+        lines.append(f"  {name:<15} {purpose}")
     return "\n".join(lines)
 
 

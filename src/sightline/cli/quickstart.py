@@ -19,6 +19,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="seed of pairs, order and adapters [0]")
     parser.add_argument("--num-scenes", type=int, default=1000, help="pictures to evaluate on [1000]")
     parser.add_argument("--max-steps", type=int, help="fewer optimizer steps than the recipes say, to try the path")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
     options = parser.parse(argv)
     folder = make_folder(options.output_dir, overwrite=options.overwrite_output_dir)
     quiet()
@@ -26,11 +27,13 @@ def run(argv: list[str]) -> int:
 
     from sightline.quickstart.journey import quickstart
 
-    console = Console()
+    console = Console(stderr=options.json)
     report = quickstart(
         folder, seed=options.seed, console=console, num_scenes=options.num_scenes, max_steps=options.max_steps
     )
     console.print(f"\nOpen {report} in a browser; the figures are in {folder / 'metrics.json'}", highlight=False)
+    if options.json:
+        print((folder / "metrics.json").read_text(encoding="utf-8"), end="")
     return 0
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sightline.cli import shipped_recipes
 from sightline.cli.arguments import Arguments
+from sightline.cli.colour import paint
 from sightline.errors import RecipeError, UserError
 
 COMMANDS = {
@@ -19,9 +20,8 @@ COMMANDS = {
 def run(argv: list[str]) -> int:
     """Print the recipe, and on stderr what each key became. Exit code 0; 2 (a `UserError`) for what cannot be read."""
     if not argv or argv[0] in ("-h", "--help"):
-        print("usage: sightline recipe COMMAND [arguments]\n")
-        for name, purpose in COMMANDS.items():
-            print(f"  {name:<18} {purpose}")
+        lines = [f"  {name:<18} {purpose}" for name, purpose in COMMANDS.items()]
+        print(paint("\n".join(["usage: sightline recipe COMMAND [arguments]", "", *lines])))
         return 0
     if argv[0] not in COMMANDS:
         raise RecipeError(f"There is no `sightline recipe {argv[0]}`. Known: {', '.join(COMMANDS)}.")

@@ -3,10 +3,10 @@
 from dataclasses import field
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from sightline.config.strict import STRICT, Options
+from sightline.config.strict import STRICT, Options, one_or_several
 
 RowFormat = Literal[
     "auto", "conversational", "columns", "openai", "sharegpt", "alpaca", "mmpr", "kto", "rendered"
@@ -93,6 +93,8 @@ class DataConfig:
     """Seed of drawn scenes, of the held-out cut and of mixtures."""
     scenes: Options = Field(default_factory=dict)
     """Options of the `scenes` source, see docs/scenes.md."""
+
+    _one_or_several = field_validator("names", mode="before")(one_or_several)
 
     @property
     def is_given(self) -> bool:

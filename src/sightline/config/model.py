@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from sightline.config.strict import STRICT, Options
+from sightline.config.strict import STRICT, Options, one_or_several
 
 
 def as_word(value: Any) -> Any:
@@ -44,6 +44,7 @@ class ModelConfig:
     """Options of the processor (`do_image_splitting`, `max_pixels`, `longest_edge`, …); saved with the model."""
 
     _none_is_a_word = field_validator("quantize", mode="before")(as_word)
+    _one_or_several = field_validator("quantize_parts", mode="before")(one_or_several)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

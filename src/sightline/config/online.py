@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from sightline.config.refusal import default
-from sightline.config.strict import STRICT, Options
+from sightline.config.strict import STRICT, Options, one_or_several
 
 
 def read_stop(given: Any) -> Any:
@@ -48,6 +48,8 @@ class SamplingConfig:
     """Rounds of further prompts drawn in place of groups whose rewards are all equal (DAPO); 0 keeps such groups."""
     completions_steps: int | None = Field(default=None, ge=1)
     """Steps between tables of answers and rewards, `OUTPUT/completions/*.parquet`; left out: none."""
+
+    _one_or_several = field_validator("stop", mode="before")(one_or_several)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

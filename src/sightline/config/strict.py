@@ -17,4 +17,9 @@ def parse_scalars(options: Any) -> Any:
     return {key: yaml.safe_load(value) if isinstance(value, str) else value for key, value in options.items()}
 
 
+def one_or_several(given: Any) -> Any:
+    """A list of one is written without brackets, in YAML and as a flag."""
+    return [given] if isinstance(given, str) else given
+
+
 Options = Annotated[dict[str, Any], BeforeValidator(parse_scalars)]

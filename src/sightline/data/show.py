@@ -36,6 +36,18 @@ class Shown:
     tokens: tuple[int, ...] = ()
     extra: tuple[tuple[str, str], ...] = ()
 
+    def as_json(self) -> dict[str, Any]:
+        """Texts and counts; pictures are on the page."""
+        return {
+            "row": self.name,
+            "error": self.error or None,
+            "prompt": [{"role": role, "text": text} for role, text in self.prompt],
+            "responses": {name: "".join(words for words, _ in side) for name, side in self.sides},
+            "pictures": len(self.pictures),
+            "tokens": list(self.tokens),
+            "columns": dict(self.extra),
+        }
+
 
 def shown(entry: Entry, renderer: Any = None) -> Shown:
     """A row made ready to show, with token counts by a `render.Renderer`; a bad one as far as it can be read."""

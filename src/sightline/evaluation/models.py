@@ -17,10 +17,12 @@ from transformers import ProcessorMixin
 
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
-from sightline.policy.load import EMBEDDED, load_model, load_processor
+from sightline.policy.adapter import CONFIG, adapter_folder, require_adapter
+from sightline.policy.load import EMBEDDED, load_model, load_processor, read_config
+from sightline.policy.processor import from_pretrained, set_options
+from sightline.recipe import load_recipe
 
-RUN_CARD = "sightline.json"
-ADAPTER = "adapter_config.json"
+RUN_CARD, RECIPE = "sightline.json", "recipe.yaml"
 SETTINGS = (
     "config.json",
     "adapter_config.json",
@@ -35,11 +37,15 @@ SMALL = 2**24
 
 @dataclass(frozen=True)
 class Source:
-    """Where a model comes from: a hub id, folder or `embedded`, and the folder of a peft adapter on it, or None."""
+    """Where a model comes from: a hub id, folder or `embedded`, and a peft adapter on it (folder or hub id), or None.
+
+    revision: of the base on the hub, as the adapter's recipe names it.
+    """
 
     label: str
     base: str
     adapter: str | None = None
+    revision: str | None = None
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -48,8 +54,8 @@ class Source:
         Of a model from the hub also the commit; it is known once the model has been loaded.
         """
         versions = {name: version(name) for name in ("sightline", "transformers", "torch", "peft")}
-        base, commit = _folder_of(self.base)
-        folders = [base, None if self.adapter is None else Path(self.adapter)]
+        base, commit = _folder_of(self.base, self.revision)
+        folders = [base, None if self.adapter is None else adapter_folder(self.adapter)]
         weights = [fingerprint(folder) for folder in folders if folder is not None and folder.is_dir()]
         origin = {"model": self.base, "adapter": self.adapter, "weights": weights, "versions": versions}
         return origin if commit is None else {**origin, "commit": commit}
@@ -63,17 +69,24 @@ class Loaded(NamedTuple):
 
 
 def source_of(text: str, adapter: str | None = None) -> Source:
-    """`name`, `label=name`, or a run folder that holds an adapter, as given on the command line.
+    """`name`, `label=name`, or an adapter (run folder or hub id), as given on the command line.
 
     An adapter's base is the one that the run card names, else the one that peft wrote down.
     """
     label, equals, name = text.partition("=")
     if not equals or "/" in label:
         label, name = "", text
-    folder = Path(name)
-    if adapter is None and (folder / ADAPTER).is_file():
-        name, adapter = _base_of(folder), str(folder)
-    return Source(label or _short(adapter or name), name, adapter)
+    folder = adapter_folder(name) if adapter is None else None
+    if folder is None:
+        return Source(label or _short(adapter or name), name, adapter)
+    return Source(label or _short(name), _base_of(folder), name, _revision_of(folder))
+
+
+def processor_of(folder: Path, config: ModelConfig) -> ProcessorMixin:
+    """The processor saved in a run's or adapter's folder, with its recipe's options; the base's where there is none."""
+    if (folder / "processor_config.json").is_file() or (folder / "preprocessor_config.json").is_file():
+        return from_pretrained(str(folder), read_config(config), None, config.trust_remote_code)
+    return load_processor(config)
 
 
 def fingerprint(folder: Path) -> str:
@@ -90,11 +103,11 @@ def fingerprint(folder: Path) -> str:
     return found.hexdigest()[:16]
 
 
-def _folder_of(base: str) -> tuple[Path | None, str | None]:
+def _folder_of(base: str, revision: str | None) -> tuple[Path | None, str | None]:
     """Where the files of a model are, and its commit where they came from the hub; None where they are not here."""
     if base == "embedded" or Path(base).is_dir():
         return (EMBEDDED if base == "embedded" else Path(base)), None
-    found = try_to_load_from_cache(base, "config.json")
+    found = try_to_load_from_cache(base, "config.json", revision=revision)
     if not isinstance(found, str):
         return None, None
     snapshot = Path(found).parent  # …/snapshots/<commit>/config.json
@@ -104,13 +117,18 @@ def _folder_of(base: str) -> tuple[Path | None, str | None]:
 def _base_of(folder: Path) -> str:
     if (folder / RUN_CARD).is_file():
         return json.loads((folder / RUN_CARD).read_text(encoding="utf-8"))["base_model"]
-    base = json.loads((folder / ADAPTER).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    base = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
     if not base:
         raise ModelError(
-            f"The adapter {folder} does not say which model it belongs to (no base_model_name_or_path in {ADAPTER}). "
+            f"The adapter {folder} does not say which model it belongs to (no base_model_name_or_path in {CONFIG}). "
             f"Name the model, and the adapter with --adapter {folder}."
         )
     return base
+
+
+def _revision_of(folder: Path) -> str | None:
+    """What the recipe of a run says of its base; an adapter from elsewhere has no recipe."""
+    return load_recipe(folder / RECIPE).model.revision if (folder / RECIPE).is_file() else None
 
 
 def _short(name: str) -> str:
@@ -120,10 +138,20 @@ def _short(name: str) -> str:
 class Models:
     """Models by label, loaded when first used. Adapters of one base share its weights: they are swapped, not reloaded.
 
-    At most `keep` bases stay in memory; the one that was used longest ago goes first.
+    Each sees pictures through its own processor, an adapter through the one saved beside it. options: of all
+    processors, by their own names, over what they were saved with. At most `keep` bases stay in memory; the one that
+    was used longest ago goes first.
     """
 
-    def __init__(self, sources: list[Source], *, device: str = "auto", dtype: str = "auto", keep: int = 1) -> None:
+    def __init__(
+        self,
+        sources: list[Source],
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        keep: int = 1,
+        options: dict[str, Any] | None = None,
+    ) -> None:
         doubled = sorted({s.label for s in sources if sum(o.label == s.label for o in sources) > 1})
         if doubled:
             raise ModelError(
@@ -131,49 +159,66 @@ class Models:
             )
         self.sources = {s.label: s for s in sources}
         self.device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        self.dtype, self.keep = dtype, keep
-        self._bases: dict[str, Loaded] = {}
+        self.dtype, self.keep, self.options = dtype, keep, options or {}
+        self._bases: dict[tuple[str, str | None], nn.Module] = {}
+        self._processors: dict[str, ProcessorMixin] = {}
+        self._adapters: dict[str, Path] = {}
 
     @contextmanager
     def use(self, label: str) -> Iterator[Loaded]:
         """The model of this label, its adapter in force and no other; greedy answers of it are reproducible."""
         source = self.sources[label]
-        loaded = self._base(source.base)
-        if source.adapter is None:
-            if isinstance(loaded.model, PeftModel):
-                with loaded.model.disable_adapter():
-                    yield loaded
-            else:
-                yield loaded
-            return
-        yield self._adapted(source, loaded)
+        # the processor first: an adapter that is missing is named before a model is loaded
+        processor, model = self._processor(source), self._base(source)
+        if source.adapter is not None:
+            yield Loaded(self._adapted(source, model), processor)
+        elif isinstance(model, PeftModel):
+            with model.disable_adapter():
+                yield Loaded(model, processor)
+        else:
+            yield Loaded(model, processor)
 
-    def _base(self, name: str) -> Loaded:
-        if name in self._bases:
-            self._bases[name] = self._bases.pop(name)
-            return self._bases[name]
+    def origin(self, label: str) -> dict[str, Any]:
+        """The source's, and the options that were given for all."""
+        found = self.sources[label].origin
+        return {**found, "processor": self.options} if self.options else found
+
+    def _config(self, source: Source) -> ModelConfig:
+        return ModelConfig(name=source.base, revision=source.revision, dtype=self.dtype)  # pyright: ignore[reportArgumentType]
+
+    def _base(self, source: Source) -> nn.Module:
+        key = source.base, source.revision
+        if key in self._bases:
+            self._bases[key] = self._bases.pop(key)
+            return self._bases[key]
         while len(self._bases) >= self.keep:
             del self._bases[next(iter(self._bases))]
-        config = ModelConfig(name=name, dtype=self.dtype)  # pyright: ignore[reportArgumentType]
-        self._bases[name] = Loaded(load_model(config, self.device), load_processor(config))
-        return self._bases[name]
+        self._bases[key] = load_model(self._config(source), self.device)
+        return self._bases[key]
 
-    def _adapted(self, source: Source, loaded: Loaded) -> Loaded:
-        """Load the adapter beside those already there, and switch to it."""
+    def _processor(self, source: Source) -> ProcessorMixin:
+        if source.label not in self._processors:
+            config = self._config(source)
+            found = load_processor(config) if source.adapter is None else processor_of(self._folder(source), config)
+            set_options(found, self.options)
+            self._processors[source.label] = found
+        return self._processors[source.label]
+
+    def _folder(self, source: Source) -> Path:
+        """Of the adapter; looked for once, since the hub is far away."""
         assert source.adapter is not None
-        folder = Path(source.adapter)
-        if not (folder / ADAPTER).is_file():
-            raise ModelError(
-                f"There is no adapter in {str(folder)!r} (no {ADAPTER}). Give --adapter the folder of a run that "
-                "trained with LoRA; a run without is a model of its own."
-            )
-        name = source.label.replace(".", "_")
-        model = loaded.model
+        if source.label not in self._adapters:
+            self._adapters[source.label] = require_adapter(source.adapter)
+        return self._adapters[source.label]
+
+    def _adapted(self, source: Source, model: nn.Module) -> PeftModel:
+        """Load the adapter beside those already there, and switch to it."""
+        folder, name = str(self._folder(source)), source.label.replace(".", "_")
         if not isinstance(model, PeftModel):
-            model = PeftModel.from_pretrained(model, str(folder), adapter_name=name)
-            self._bases[source.base] = loaded = Loaded(model, loaded.processor)
+            model = PeftModel.from_pretrained(model, folder, adapter_name=name)  # pyright: ignore[reportArgumentType]
+            self._bases[source.base, source.revision] = model
         elif name not in model.peft_config:
-            model.load_adapter(str(folder), adapter_name=name)
+            model.load_adapter(folder, adapter_name=name)
         model.set_adapter(name)
         model.eval()
-        return loaded
+        return model

@@ -14,12 +14,11 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from sightline.config import ModelConfig, Recipe
 from sightline.errors import UserError
-from sightline.evaluation.models import source_of
+from sightline.evaluation.models import processor_of, source_of
 from sightline.export.agreement import Agreement, agreement, base_score, probe, score
 from sightline.export.card import card
 from sightline.export.merge import load_base, merged
-from sightline.policy.load import load_processor, read_config
-from sightline.policy.processor import from_pretrained
+from sightline.policy.adapter import adapter_folder, require_adapter
 from sightline.recipe import load_recipe
 from sightline.training.run_folder import RECIPE, RUN_CARD, explain_disk_errors
 
@@ -35,23 +34,32 @@ class Exported:
 
 
 def export(
-    run: str, folder: Path, *, dtype: Precision = "bfloat16", device: str = "cpu", console: Console | None = None
+    run: str,
+    folder: Path,
+    *,
+    dtype: Precision = "bfloat16",
+    device: str = "cpu",
+    console: Console | None = None,
+    name: str | None = None,
 ) -> Exported:
     """Write the model of a run (or of a peft adapter's folder) as one that plain transformers and vLLM load.
 
-    run: a run's folder, or an adapter's. folder: a new one. Raises `UserError` and its kinds; then nothing is written.
+    run: a run's folder, or an adapter's, or its hub id. folder: a new one. name: by which the model card says how to
+    load it, the folder's where it is left out. Raises `UserError` and its kinds; then nothing is written.
     """
     console = console or Console(quiet=True)
-    source = Path(run)
+    source = adapter_folder(run) or Path(run)
     if not source.is_dir():
-        raise UserError(f"There is no folder {run}. Give the folder of a finished run, or of a peft adapter.")
+        raise UserError(
+            f"There is no folder {run}. Give the folder of a finished run, or a peft adapter (folder or hub id)."
+        )
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already. Name a new folder to export into.")
     recipe = load_recipe(source / RECIPE) if (source / RECIPE).is_file() else None
     base, adapter = _base_and_adapter(run)
     config = _model_config(recipe, base)
     console.print(f"Loading {base}{' and its adapter' if adapter else ''}", highlight=False)
-    processor = _processor(source, config)
+    processor = processor_of(source, config)
     model: Any = load_base(config, device)
     precision = getattr(torch, dtype)
     group = probe(processor)
@@ -59,7 +67,7 @@ def export(
         trained = before = score(model, group)
         whole: PreTrainedModel = model.to(precision)
     else:
-        policy = PeftModel.from_pretrained(model, adapter)
+        policy = PeftModel.from_pretrained(model, str(require_adapter(adapter)))
         trained, before = score(policy, group), base_score(policy, group)
         whole = merged(policy, precision)
     checked = agreement(trained, before, score(whole, group), precision)
@@ -69,7 +77,7 @@ def export(
             f"Warning: {dtype} rounds away a good part of what training did. `--dtype float32` keeps it.",
             highlight=False,
         )
-    _write(folder, source, whole, processor, recipe, base, checked)
+    _write(folder, source, whole, processor, recipe, base, checked, name or folder.name)
     console.print(f"Saved to {folder}", highlight=False)
     return Exported(folder=folder, agreement=checked)
 
@@ -115,13 +123,6 @@ def _model_config(recipe: Recipe | None, base: str) -> ModelConfig:
     return replace(recipe.model, name=base, random_weights=False, revision=revision)
 
 
-def _processor(source: Path, config: ModelConfig) -> ProcessorMixin:
-    """The run's own, which holds the recipe's options; the base's where an adapter's folder has none."""
-    if (source / "processor_config.json").is_file() or (source / "preprocessor_config.json").is_file():
-        return from_pretrained(str(source), read_config(config), None, config.trust_remote_code)
-    return load_processor(config)
-
-
 def _write(
     folder: Path,
     source: Path,
@@ -130,6 +131,7 @@ def _write(
     recipe: Recipe | None,
     base: str,
     checked: Agreement,
+    name: str,
 ) -> None:
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
@@ -144,7 +146,7 @@ def _write(
                 shutil.copy(curve, aside / "curves" / curve.name)
             run = json.loads((source / RUN_CARD).read_text(encoding="utf-8")) if (source / RUN_CARD).is_file() else {}
             text = card(
-                name=folder.name,
+                name=name,
                 base=run.get("base_model") or base,
                 recipe=recipe,
                 run=run,

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from sightline.config import LoraConfig
 from sightline.errors import ModelError
+from sightline.policy.adapter import require_adapter
 from sightline.policy.families import family_of
 from sightline.policy.family import Family
 from sightline.policy.load import trainable_summary
@@ -24,12 +25,12 @@ INITS: dict[str, Any] = {"default": True, "gaussian": "gaussian", "pissa": "piss
 def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """Freeze the model and add adapters to it; adapter weights are float32. The result is an ordinary peft model.
 
-    `config.adapter` names a folder with an adapter to train further; its own rank and targets then hold.
-    Raises ModelError where the targets name no layer, or the output embedding.
+    `config.adapter` names an adapter to train further, a folder or hub id; its own rank and targets then hold.
+    Raises ModelError where there is no such adapter, or the targets name no layer, or the output embedding.
     """
     family = family_of(model)
     if config.adapter is not None:
-        adapted = PeftModel.from_pretrained(model, config.adapter, is_trainable=True)
+        adapted = PeftModel.from_pretrained(model, str(require_adapter(config.adapter)), is_trainable=True)
     else:
         # peft takes any number, whatever its annotation says
         alpha: Any = 2 * config.r if config.alpha is None else config.alpha

@@ -5,7 +5,7 @@ from typing import Any
 
 from sightline.errors import RecipeError
 from sightline.recipe import read_yaml
-from sightline.translate.training_keys import TRAINING_RULES, missing, needless
+from sightline.translate.training_keys import TRAINING_RULES, missing, needless, streaming
 from sightline.translate.translation import Rule, Translation
 
 STAGES = ("sft", "dpo", "kto")
@@ -189,11 +189,11 @@ def _pure_bf16(translation: Translation, value: Any) -> None:
         translation.holds("off, as it is here")
 
 
-def _streaming(translation: Translation, value: Any) -> None:
-    if value:
-        translation.lacks("a registry is read with an index; `data.streaming` needs one `data.source`")
+def _buffer_size(translation: Translation, value: Any) -> None:
+    if translation.given.get("streaming"):
+        translation.put("data.shuffle_buffer", int(value))
     else:
-        translation.holds("off, as it is here")
+        translation.holds("of streams alone")
 
 
 RULES: dict[str, Rule] = {
@@ -241,8 +241,8 @@ RULES: dict[str, Rule] = {
     "preprocessing_num_workers": "data.dataset_num_proc",
     "overwrite_cache": needless("the cache is keyed by rows, processor and recipe, so that it is never stale"),
     "val_size": "data.val_size",
-    "streaming": _streaming,
-    "buffer_size": missing("see streaming"),
+    "streaming": streaming,
+    "buffer_size": _buffer_size,
     "packing": needless("groups share rows by a token budget in any case"),
     "neat_packing": needless("groups never see each other"),
     "plot_loss": needless("curves, raw and smoothed, are drawn at the end of every run"),

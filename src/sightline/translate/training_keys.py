@@ -1,5 +1,8 @@
 """Keys of transformers' TrainingArguments, which TRL's and LLaMA-Factory's configs share."""
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
 from sightline.translate.translation import Rule, Translation
@@ -12,6 +15,9 @@ SAME = (
     "ddp_timeout",
 )  # fmt: skip
 TRACKERS = ("tensorboard", "trackio", "wandb")
+
+HELD_OUT = ("eval_loss", "eval_rewards/accuracies", "eval_rewards/margins", "eval_mean_token_accuracy")
+"""Figures of held-out rows that the best weights can be chosen by."""
 
 NEEDLESS = {
     "do_train": "`sightline train` trains",
@@ -31,14 +37,10 @@ NEEDLESS = {
 MISSING = {
     "fp16": "there is no loss scaling here; bf16, or `model.dtype: float16` for frozen weights",
     "tf32": "not a field; set it in torch",
-    "push_to_hub": "nothing is uploaded; the run folder can be",
-    "hub_model_id": "nothing is uploaded",
-    "deepspeed": "see `engine: zero1`, zero2 and zero3, and docs/scale.md",
-    "fsdp": "see `engine: fsdp2`, and docs/scale.md",
-    "fsdp_config": "see `engine: fsdp2`, and docs/scale.md",
-    "load_best_model_at_end": "checkpoints are kept, the last one is the result; compare them with `sightline compare`",
-    "metric_for_best_model": "see load_best_model_at_end",
-    "greater_is_better": "see load_best_model_at_end",
+    "push_to_hub": "after the run: `sightline export RUN FOLDER --push-to-hub USER/NAME`",
+    "hub_model_id": "the name of `sightline export RUN FOLDER --push-to-hub USER/NAME`",
+    "hub_private_repo": "`sightline export … --push-to-hub USER/NAME --private`",
+    "fsdp_config": "`engine: fsdp2` decides by itself what is spread",
     "torch_compile": "not a field",
     "neftune_noise_alpha": "not an option here",
     "auto_find_batch_size": "it changes the effective batch; here a step that does not fit is cut finer instead",
@@ -113,11 +115,66 @@ def _resume(translation: Translation, value: Any) -> None:
         translation.put("resume", value)
 
 
+def _best(translation: Translation, value: Any) -> None:
+    """Kept in OUTPUT/best here, beside the last weights."""
+    given = translation.given
+    name = "eval_" + str(given.get("metric_for_best_model") or "loss").removeprefix("eval_")
+    if not value:
+        translation.holds("off, as it is here")
+    elif name not in HELD_OUT:
+        translation.lacks(f"by {name}; `evaluation.best` takes {', '.join(HELD_OUT)}, or scores of benchmarks")
+    elif given.get("eval_strategy", given.get("evaluation_strategy", "no")) != "steps":
+        translation.lacks("held-out rows are evaluated at the end only; give `eval_steps`, and `evaluation.best`")
+    else:
+        translation.put("evaluation.best", name)
+
+
+def _deepspeed(translation: Translation, value: Any) -> None:
+    stage, offloads = _zero_stage(value)
+    if stage is None:
+        translation.lacks("`engine: zero1`, `zero2` or `zero3`, after its `zero_optimization.stage`")
+        return
+    if stage == 0:
+        translation.holds("stage 0 spreads nothing")
+    else:
+        translation.put("engine", f"zero{stage}")
+    if offloads:
+        translation.lacks("nothing is offloaded; `sightline plan` says what fits")
+
+
+def _zero_stage(value: Any) -> tuple[int | None, bool]:
+    """Stage and whether anything is offloaded: from the configuration where it is there, else by the file's name."""
+    if isinstance(value, str) and Path(value).is_file():
+        value = json.loads(Path(value).read_text(encoding="utf-8"))
+    if isinstance(value, dict):
+        zero = value.get("zero_optimization", {})
+        return zero.get("stage", 0), any("offload" in name for name in zero)
+    found = re.search(r"(?:z|zero|stage)[-_]?([0-3])", Path(str(value)).stem)
+    return (int(found[1]) if found else None), "offload" in Path(str(value)).stem
+
+
+def _fsdp(translation: Translation, value: Any) -> None:
+    if value:
+        translation.put("engine", "fsdp2")
+    else:
+        translation.holds("off, as it is here")
+
+
 def _warmup_ratio(translation: Translation, value: Any) -> None:
     if float(translation.given.get("warmup_steps") or 0) > 0:
         translation.holds("warmup_steps is given too and wins, as in transformers")
     else:
         translation.put("warmup_steps", float(value))
+
+
+def streaming(translation: Translation, value: Any) -> None:
+    """Both count steps of a stream, whose rows nobody counts."""
+    if not value:
+        translation.holds("off, as it is here")
+    elif int(translation.given.get("max_steps") or -1) > 0:
+        translation.put("data.streaming", True)
+    else:
+        translation.lacks("a stream needs `max_steps`")
 
 
 def _workers(translation: Translation, value: Any) -> None:
@@ -137,6 +194,11 @@ TRAINING_RULES: dict[str, Rule] = {
     "eval_strategy": _strategy("eval"),
     "evaluation_strategy": _strategy("eval"),
     "resume_from_checkpoint": _resume,
+    "load_best_model_at_end": _best,
+    "metric_for_best_model": needless("read with load_best_model_at_end"),
+    "greater_is_better": needless("known of every figure"),
+    "deepspeed": _deepspeed,
+    "fsdp": _fsdp,
     "warmup_ratio": _warmup_ratio,
     "dataset_num_proc": _workers,
 }

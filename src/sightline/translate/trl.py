@@ -55,7 +55,7 @@ def from_trl(text: str, method: str | None = None) -> Translation:
     for key, value in DEFAULTS.items():
         if not translation.has(key):
             translation.default(key, value)
-    _name_what_scripts_hold(translation, online)
+    _name_what_scripts_hold(translation, online, text)
     if online:
         _count_prompts(translation)
         if not translation.has("sampler.type"):
@@ -70,6 +70,11 @@ def _read(text: str) -> tuple[dict[str, Any], str | None, str]:
     if " " not in text and Path(text).suffix in (".yaml", ".yml"):
         raise RecipeError(f"There is no file {text}. Give a YAML file, or a command line in quotes.")
     words = shlex.split(text.replace("\\\n", " "))
+    if "vllm-serve" in words:
+        raise RecipeError(
+            "`trl vllm-serve` starts a server and trains nothing. Here that is `sightline rollout-server RECIPE.yaml`, "
+            "with the recipe that is trained; vLLM's own flags go behind `--`."
+        )
     method = _method_of(words)
     first = next((i for i, word in enumerate(words) if _starts_arguments(word)), None)
     if first is None:
@@ -151,14 +156,23 @@ def _defaults(translation: Translation, method: str) -> None:
         translation.holds("no limit: a limit would cut pictures there; give `data.max_length` where answers are long")
 
 
-def _name_what_scripts_hold(translation: Translation, online: bool) -> None:
+def _name_what_scripts_hold(translation: Translation, online: bool, text: str) -> None:
     """A script's own code is not in its command line."""
+    hint = next(
+        (f"; `sightline recipe show {recipe}` has the script's" for name, recipe in SCRIPTS.items() if name in text), ""
+    )
     if "dataset_name" not in translation.given:
         translation.current = "the script's data set"
-        translation.lacks("name it as `data.source`")
+        translation.lacks(f"name it as `data.source`{hint}")
     if online and "reward_funcs" not in translation.given:
         translation.current = "the script's reward functions"
-        translation.lacks("name them as `rewards`: built-in ones, `package.module.function` or `file.py:function`")
+        translation.lacks(
+            "name them as `rewards`: built-in ones, `package.module.function` or `file.py:function`" + hint
+        )
+
+
+SCRIPTS = {"mpo_vlm": "qwen2_5_vl_3b_mpo", "grpo_vlm": "qwen2_5_vl_3b_grpo", "gspo_vlm": "qwen2_5_vl_3b_gspo"}
+"""TRL's own scripts → the recipe with the data set and rewards that stand in the script."""
 
 
 def _count_prompts(translation: Translation) -> None:

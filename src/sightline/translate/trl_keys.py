@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sightline.translate.training_keys import TRAINING_RULES, missing, needless
+from sightline.translate.training_keys import TRAINING_RULES, missing, needless, streaming
 from sightline.translate.translation import Rule, Translation
 
 OFF = "off, as it is here"
@@ -121,15 +121,6 @@ def _test_split(translation: Translation, value: Any) -> None:
     translation.put("data.eval_split", value)
 
 
-def _streaming(translation: Translation, value: Any) -> None:
-    if not value:
-        translation.holds(OFF)
-    elif translation.given.get("max_steps", -1) > 0:
-        translation.put("data.streaming", True)
-    else:
-        translation.lacks("a stream needs `max_steps`")
-
-
 def _precompute(translation: Translation, value: Any) -> None:
     if not value:
         translation.holds(OFF)
@@ -182,7 +173,7 @@ RULES: dict[str, Rule] = {
     "dataset_config": "data.subset",
     "dataset_train_split": "data.split",
     "dataset_test_split": _test_split,
-    "dataset_streaming": _streaming,
+    "dataset_streaming": streaming,
     "dataset_text_field": needless("the format of rows is recognised, see `sightline data check`"),
     "dataset_kwargs": missing("rows are read as they are"),
     "ignore_bias_buffers": needless("nothing of the kind is needed"),

@@ -18,12 +18,21 @@ from sightline.scoring.nouns import nouns
 from sightline.scoring.ratio import Ratios, amount
 
 SOURCE = "data/ of AMBER's repository"
-PUBLISHED_DISCRIMINATIVE = (
-    Published(label="GPT-4o", scores={"accuracy": 88.8, "f1": 91.6}),
-    Published(label="Idefics2 + DPO", scores={"accuracy": 85.9, "f1": 89.4}),
-    Published(label="Idefics2", scores={"accuracy": 85.8, "f1": 89.1}),
-    Published(label="GPT-4V", scores={"accuracy": 83.4, "f1": 87.4}),
-    Published(label="LLaVA-NeXT", scores={"accuracy": 81.4, "f1": 85.4}),
+PUBLISHED_DISCRIMINATIVE = tuple(
+    Published(label=label, scores={"accuracy": accuracy, "f1": f1})
+    for label, accuracy, f1 in (
+        ("GPT-4o", 88.8, 91.6),
+        ("Idefics2 + DPO", 85.9, 89.4),
+        ("Idefics2", 85.8, 89.1),
+        ("GPT-4V", 83.4, 87.4),
+        ("MiniGemini", 82.6, 87.6),
+        ("Qwen-VL", 81.9, 86.4),
+        ("LLaVA-NeXT", 81.4, 85.4),
+        ("OPERA", 75.2, 78.3),
+        ("LURE", 73.5, 77.7),
+        ("Less-is-more", 72.4, 75.8),
+        ("VCD", 71.8, 74.9),
+    )
 )
 PUBLISHED_GENERATIVE = (Published(label="LLaVA-1.5-7B", scores={"chair": 7.8, "cover": 51.0, "hal": 36.4, "cog": 4.2}),)
 

@@ -1,0 +1,42 @@
+"""Where a peft adapter lies: in a folder, or in a hub repository, whose files are then fetched."""
+
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from transformers.utils.peft_utils import find_adapter_config_file
+
+from sightline.errors import ModelError
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+FILES = [CONFIG, WEIGHTS, "*token*", "*processor*", "vocab*", "merges.txt", "chat_template*"]
+"""What is fetched of a repository; a pickle among its files stays there."""
+
+
+def adapter_folder(name: str) -> Path | None:
+    """The folder of an adapter, given as a folder or hub id; None for what is none, such as a whole model."""
+    folder = Path(name)
+    if folder.exists():
+        return folder if (folder / CONFIG).is_file() else None
+    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+        return None
+    try:
+        found = find_adapter_config_file(name)
+        return None if found is None else Path(snapshot_download(name, allow_patterns=FILES))
+    except (OSError, ValueError):
+        return None  # no repository of that name is within reach
+
+
+def require_adapter(name: str) -> Path:
+    """The folder of an adapter with its weights. Raises `ModelError` where there is none, or a pickle alone."""
+    folder = adapter_folder(name)
+    if folder is None:
+        raise ModelError(
+            f"There is no adapter in {name!r} (no {CONFIG}). Give the folder of a run that trained with LoRA, or the "
+            "hub id of an adapter; a run without LoRA is a model of its own."
+        )
+    if not (folder / WEIGHTS).is_file():
+        raise ModelError(
+            f"The adapter {name!r} has no {WEIGHTS}; weights in other files, such as pickles, are not loaded. Load it "
+            "once with peft and `save_pretrained` it into a new folder."
+        )
+    return folder
