@@ -13,9 +13,9 @@ from sightline.errors import RecipeError, RunFailed, UserError
 from sightline.policy.load import load_model, unfreeze
 from sightline.recipe import load_recipe
 from sightline.training import world
+from sightline.training.arguments import device
 from sightline.training.engine import asked_engine, check_engine, refuse_what_shards_cannot
 from sightline.training.launcher import num_to_launch
-from sightline.training.run import device
 from sightline.training.world import (
     check_hosts,
     check_shared_folder,
