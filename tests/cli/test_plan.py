@@ -66,8 +66,14 @@ def test_full_fine_tuning_is_spread_over_gpus_before_it_becomes_another_run(say)
     assert max(len(line) for line in page.splitlines()) <= 80
     assert "(a copy of what is trained; the rest is" in page
     assert "+ engine: fsdp2" in page and "--engine fsdp2" in page and "same curve" in page and "quantize" not in page
-    alone = say(RECIPE, "--lora", "none", "--gpu", "80GB")
-    assert "+ lora: {r: 16}" in alone and "--lora.r 16" in alone
+    alone = say(RECIPE, "--lora", "none", "--model.freeze-projector", "false", "--gpu", "80GB")
+    assert "+ lora: {r: 16}" in alone and "--lora.r 16" in alone and "--model.freeze-projector true" in alone
+
+
+def test_whatever_is_proposed_to_a_recipe_that_trains_its_projector_is_a_recipe():
+    recipe = load_recipe(str(ROOT / "recipes" / "llava_1_5_7b_dpo.yaml"), [])
+    found = [apply(recipe, changes) for changes in combinations(recipe, 1)]
+    assert any(one.lora is not None and one.model.freeze_projector for one in found)
 
 
 def test_seventy_two_billion_from_a_folder_with_a_config_alone(say, tmp_path, monkeypatch):

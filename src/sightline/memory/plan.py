@@ -74,7 +74,9 @@ def make_plan(planned: Planned, recipe: Recipe, *, gpu: int | None, gpus: int = 
         by_part[w.part] = by_part.get(w.part, 0) + w.number
     parameters = sum(number for part, number in by_part.items() if part != "adapter")
     lora = recipe.lora if recipe.lora is not None else LoraConfig()  # type: ignore[call-arg]
-    everywhere = planned.weights(replace(recipe, lora=replace(lora, target_modules="all-linear", adapter=None)))
+    frozen = replace(recipe.model, freeze_vision=True, freeze_projector=True)
+    adapted = replace(recipe, model=frozen, lora=replace(lora, target_modules="all-linear", adapter=None))
+    everywhere = planned.weights(adapted)
     trained_everywhere = sum(w.number for w in everywhere if w.trained)
     vocabulary = planned.config.get_text_config().vocab_size
     row = planned.shape(recipe).row

@@ -153,7 +153,9 @@ def _adapters(recipe: Recipe) -> list[Change]:
             Change(why="frozen layers in 8 bits", fields=int8, departs=3, slower=0.3),
             Change(why="frozen layers in 4 bits (NF4)", fields=nf4, departs=4, slower=0.25),
         ]
-    lora = {"lora": {"r": 16}, "reference.type": "auto"}
+    # an adapter has no place beside whole weights that train
+    whole = [name for name in ("freeze_vision", "freeze_projector") if not getattr(recipe.model, name)]
+    lora = {f"model.{name}": True for name in whole} | {"lora": {"r": 16}, "reference.type": "auto"}
     return [
         Change(why="train an adapter; the reference is the model without it", fields=lora, departs=2),
         Change(why="an adapter on frozen layers in 8 bits", fields=lora | int8, departs=3, slower=0.3),
