@@ -87,7 +87,7 @@ def groups(found, kind) -> set[str]:
 def test_the_api_has_every_public_name_and_every_group_of_a_recipe(site):
     html = "".join(path.read_text() for path in (site / "api").glob("*.html"))
     names = {f"{getattr(sl, name).__module__}.{name}" for name in sl.__all__ if name != "__version__"}
-    named = groups(names, sl.Recipe)
+    named = names | groups(set(), sl.Recipe)
     assert len(named) > 50, "objectives and samplers are among them"
     missing = [name for name in sorted(named) if f'id="{name}"' not in html]
     assert not missing
