@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from sightline import memory
 from sightline.cli.main import main
 from sightline.errors import RecipeError
+from sightline.memory.estimate import reference_mode
+from sightline.memory.gpu import read_size
 from sightline.memory.planned import Planned, is_spread
 from sightline.memory.planner import apply, can_be_spread, combinations
 from sightline.memory.sample import Sizes
@@ -19,6 +22,20 @@ from sightline.training.engine import refuse_what_shards_cannot
 ROOT = Path(__file__).parents[2]
 RECIPE = "recipes/idefics2_8b_dpo.yaml"
 GB = 10**9
+
+
+@pytest.fixture(scope="module", autouse=True)
+def what_was_measured_is_kept():
+    """One `Planned` for each shape and row: measured for one page, used for the next."""
+    known = {}
+
+    def planned(config, sizes, group=None):
+        key = (config.to_json_string(), sizes) if group is None else object()
+        return known.setdefault(key, Planned(config, sizes, group))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sightline.memory.planned.Planned", planned)
+        yield
 
 
 @pytest.fixture
@@ -109,6 +126,15 @@ def test_the_stages_of_zero_are_planned_as_they_spread_and_refuse(engine):
     assert not can_be_spread(load_recipe(RECIPE, ["--engine", engine, "--model.quantize", "nf4"]))
 
 
+def test_what_training_refuses_of_an_engine_the_plan_refuses_in_the_same_words(say, tiny_model):
+    words = ["--model.name", str(tiny_model("llava")), "--engine", "zero2", "--gpu", "1GB"]
+    full = ["--lora", "none", "--model.freeze-projector", "false"]
+    assert "trains the vision tower or the projector" in say(*words, *full, "--gpus", "2", code=2)
+    spread = ["--lora.r", "4", "--model.quantize", "nf4", "--gpus", "2"]
+    assert "quantised weights cannot be spread under `engine: zero2`" in say(*words, *spread, code=2)
+    assert "Give --gpus 8" in say(*words, *full, code=2)
+
+
 @pytest.mark.parametrize(
     ("flags", "copied"),
     [
@@ -118,7 +144,7 @@ def test_the_stages_of_zero_are_planned_as_they_spread_and_refuse(engine):
 )
 def test_a_copy_as_reference_is_spread_by_fsdp2_alone(flags, copied):
     recipe = load_recipe(RECIPE, ["--lora", "none", *flags])
-    planned = Planned(read_shape("idefics2-8b"), Sizes())
+    planned = memory.planned.Planned(read_shape("idefics2-8b"), Sizes())
     assert [line.bytes for line in planned.static(recipe, gpus=8) if line.what == "reference"] == [copied]
 
 
@@ -133,8 +159,34 @@ def test_a_frozen_tower_is_whole_on_every_gpu_and_the_rest_is_shared(say):
     assert ("activations", "two layers, gathered") in eight and ("activations", "two layers, gathered") not in alone
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("80GB", 80 * GB), ("80", 80 * GB), ("24GiB", 24 * 2**30), ("0.5g", GB // 2), ("800 MB", 8e8)],
+)
+def test_sizes_of_gpus(text, expected):
+    assert read_size(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "mode"),
+    [
+        (["--lora.r", "8"], "adapter-off"),
+        (["--lora.r", "8", "--lora.init", "pissa"], "frozen-copy"),
+        (["--lora.adapter", "x"], "frozen-copy"),
+        (["--lora", "none"], "frozen-copy"),
+    ],
+)
+def test_the_reference_is_counted_as_training_keeps_it(flags, mode):
+    assert reference_mode(load_recipe(RECIPE, flags)) == mode
+
+
 def test_mistakes_are_one_paragraph(say, tmp_path):
-    assert "is no size of a GPU" in say(RECIPE, "--gpu", "80 elephants", code=2)
+    for nonsense in ("80 elephants", "-8GB", "0GB", "80TB", ""):
+        assert "is no size of a GPU" in say(RECIPE, f"--gpu={nonsense}", code=2)
+    assert "x is no whole number" in say(RECIPE, "--gpus", "x", code=2)
+    assert "Did you mean --gpus?" in say(RECIPE, "--gpuss", "8", code=2)
+    assert "nobody/nothing" in say("--model.name", "nobody/nothing", code=2)
+    assert "there is no folder" in say(RECIPE, "--apply", str(tmp_path / "no" / "new.yaml"), "--gpu", "8GB", code=2)
     assert "give --gpu" in say(RECIPE, "--apply", str(tmp_path / "new.yaml"), code=2)
     (tmp_path / "there.yaml").write_text("")
     assert "exists already" in say(RECIPE, "--gpu", "8GB", "--apply", str(tmp_path / "there.yaml"), code=2)

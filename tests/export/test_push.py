@@ -12,6 +12,8 @@ from huggingface_hub import constants
 
 from sightline.cli.main import main
 from sightline.config import LoraConfig, ModelConfig
+from sightline.errors import UserError
+from sightline.export.export import export, push
 from sightline.policy.load import load_model
 from sightline.policy.lora import add_lora
 
@@ -99,25 +101,32 @@ def test_the_whole_folder_is_pushed_and_nothing_else(tmp_path, adapter, hub, cap
     assert files == {name: path.read_bytes() for name, path in written.items()}
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, adapter):
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    export(str(adapter), folder)
+    return folder
+
+
 @pytest.mark.parametrize("refuses", ["/repos/create", "/commit/"])
-def test_a_refusal_is_one_paragraph_that_says_what_is_there_and_what_to_do(tmp_path, adapter, hub, capsys, refuses):
+def test_a_refusal_is_one_paragraph_that_says_what_is_there_and_what_to_do(exported, hub, refuses):
     hub.refuses = refuses
-    folder = tmp_path / "model"
-    assert main(["export", str(adapter), str(folder), "--push-to-hub", NAME]) == 2
-    said = capsys.readouterr().err.strip()
-    assert "read-only access" in said and f"{folder} is written" in said and f"hf upload {NAME} {folder}" in said
-    assert "Traceback" not in said and (folder / "model.safetensors").is_file()
-    assert "\n\n" not in said and "hf_secret" not in said
+    with pytest.raises(UserError) as caught:
+        push(exported, NAME, private=False)
+    said = str(caught.value)
+    assert "read-only access" in said and f"{exported} is written" in said and f"hf upload {NAME} {exported}" in said
+    assert "\n" not in said and "hf_secret" not in said
 
 
-def test_a_hub_that_is_not_there_is_said_to_be_so(tmp_path, adapter, hub, capsys, monkeypatch):
+def test_a_hub_that_is_not_there_is_said_to_be_so(tmp_path, adapter, exported, hub, capsys, monkeypatch):
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:1")
     assert main(["export", str(adapter), str(tmp_path / "model"), "--push-to-hub", NAME]) == 2
     said = capsys.readouterr().err
     assert "could not be pushed" in said and "network" in said and "Traceback" not in said
+    assert (tmp_path / "model" / "model.safetensors").is_file()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
-    assert main(["export", str(adapter), str(tmp_path / "other"), "--push-to-hub", NAME]) == 2
-    assert "HF_HUB_OFFLINE" in capsys.readouterr().err
+    with pytest.raises(UserError, match="HF_HUB_OFFLINE"):
+        push(exported, NAME, private=False)
 
 
 def test_a_name_that_cannot_be_is_refused_before_anything_is_merged(tmp_path, adapter, capsys):

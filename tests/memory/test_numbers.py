@@ -65,7 +65,7 @@ def test_the_nominal_number_is_that_of_the_name(name, number):
     assert nominal_parameters(name, 5_123_456_789) == number
 
 
-@pytest.mark.parametrize("lora", [None, LoraConfig(), LoraConfig(target_modules="all-linear")], ids=str)
+@pytest.mark.parametrize("lora", [None, LoraConfig(target_modules="all-linear")], ids=str)
 @pytest.mark.parametrize("name", ["google/gemma-3-4b-it", "meta-llama/Llama-3.2-11B-Vision-Instruct"])
 def test_a_few_layers_stand_for_all_of_them(name, lora):
     recipe = Recipe(model=ModelConfig(name=name), lora=lora)

@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,13 +52,22 @@ def test_the_loss_after_fifty_steps_is_within_five_percent_of_bfloat16s(tmp_path
     assert len(set(after.values())) == 3
 
 
+EIGHT: dict[str, Any] = {"max_steps": 4, "save_steps": 2, "lora": {"r": 64}}
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory, tiny_model):
+    """The curve of AdamW with its states in float32."""
+    folder = tmp_path_factory.mktemp("plain") / "run"
+    run(folder, tiny_model("llava"), pairs(8), **EIGHT, optim="adamw_torch")
+    return curve(folder)
+
+
 @pytest.mark.parametrize("optim", ["adamw_8bit", "paged_adamw_8bit"])
-def test_adamw_with_states_in_eight_bits_follows_adamw_and_resumes(tmp_path, tiny_model, optim):
-    rows = pairs(8)
-    options = {"optim": optim, "max_steps": 4, "save_steps": 2, "lora": {"r": 64}}
-    run(tmp_path / "plain", tiny_model("llava"), rows, **{**options, "optim": "adamw_torch"})
+def test_adamw_with_states_in_eight_bits_follows_adamw_and_resumes(tmp_path, tiny_model, plain, optim):
+    rows, options = pairs(8), {**EIGHT, "optim": optim}
     run(tmp_path / "run", tiny_model("llava"), rows, **options)
-    plain, eight = curve(tmp_path / "plain"), curve(tmp_path / "run")
+    eight = curve(tmp_path / "run")
     assert eight == pytest.approx(plain, rel=0.05) and eight[1:4] != plain[1:4]
     (tmp_path / "run" / "sightline.json").unlink()
     shutil.rmtree(tmp_path / "run" / "checkpoint-4")

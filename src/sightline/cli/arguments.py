@@ -78,7 +78,8 @@ def options(text: str) -> dict[str, Any]:
 
 def positive(text: str) -> int:
     """A whole number above 0."""
-    number = int(text)
-    if number < 1:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
+    if int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return number
+    return int(text)

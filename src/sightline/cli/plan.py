@@ -1,6 +1,7 @@
 """`sightline plan RECIPE.yaml [--gpu 80GB] [--gpus 8] [--flags]`: what memory a recipe takes, and what would fit."""
 
 import argparse
+import difflib
 import json
 import shlex
 from collections.abc import Iterable
@@ -23,13 +24,11 @@ NUM_ROWS = 64
 def run(argv: list[str]) -> int:
     """Print the page, or JSON with `--json`; write the recipe that fits with `--apply`."""
     path = argv[0] if argv and not argv[0].startswith("-") else None
-    given, flags = _arguments().parse_known_args(argv[1:] if path else argv)
-    recipe = load_recipe(path, flags)
-    if given.apply is not None and (given.gpu is None or Path(given.apply).exists()):
-        raise UserError(
-            f"`--apply {given.apply}` writes the recipe that fits into a new file: "
-            + ("give --gpu, so that there is something to fit." if given.gpu is None else "that file exists already.")
-        )
+    arguments = _arguments()
+    given, flags = arguments.parse_known_args(argv[1:] if path else argv)
+    recipe = _recipe(path, flags, arguments)
+    if given.apply is not None:
+        _check_new_file(Path(given.apply), given)
 
     from sightline.cli.quiet import quiet
 
@@ -41,9 +40,12 @@ def run(argv: list[str]) -> int:
     from sightline.memory.table import plan_page
 
     gpu = memory_here() if given.gpu is None else read_size(given.gpu)
+    gpus = given.gpus or recipe.nproc_per_node or 1
     config = find_config(recipe.model)
+    _refuse_engine(recipe, gpus)
     planned = Planned(config, _sizes(given, recipe), _row(given, recipe, config))
-    plan = make_plan(planned, recipe, gpu=gpu, gpus=given.gpus)
+    _refuse_model(recipe, planned)
+    plan = make_plan(planned, recipe, gpu=gpu, gpus=gpus)
     kept = flags if plan.fit is None else without(flags, plan.fit.fields)
     command = shlex.join([path, *kept] if path else kept)
     print(json.dumps(plan.as_json(), indent=2) if given.json else plan_page(plan, command))
@@ -52,6 +54,53 @@ def run(argv: list[str]) -> int:
             raise UserError(f"Nothing known here makes the recipe fit, so {given.apply} was not written.")
         Path(given.apply).write_text(dump_recipe(plan.fit.recipe), encoding="utf-8")
     return 0
+
+
+def _recipe(path: str | None, flags: list[str], arguments: Arguments) -> Recipe:
+    """The recipe; a misspelt flag may also have been meant for this command."""
+    try:
+        return load_recipe(path, flags)
+    except RecipeError as error:
+        own = [flag for action in arguments._actions for flag in action.option_strings]
+        for word in (flag.partition("=")[0] for flag in flags):
+            close = difflib.get_close_matches(word, own, n=1, cutoff=0.75)
+            if close and f"Flag {word}: there is no" in str(error):
+                raise RecipeError(f"sightline plan: there is no {word}. Did you mean {close[0]}?") from None
+        raise
+
+
+def _check_new_file(path: Path, given: argparse.Namespace) -> None:
+    """Raises `UserError` where `--apply` could not write there, or would have nothing to fit."""
+    problems = {
+        "give --gpu, so that there is something to fit.": given.gpu is None,
+        "that file exists already.": path.exists(),
+        f"there is no folder {path.parent}.": not path.parent.is_dir(),
+    }
+    for problem, is_so in problems.items():
+        if is_so:
+            raise UserError(f"`--apply {path}` writes the recipe that fits into a new file: {problem}")
+
+
+def _refuse_engine(recipe: Recipe, gpus: int) -> None:
+    """What training refuses of an engine, and an engine for several GPUs on one."""
+    from sightline.training.engine import refuse_what_shards_cannot
+
+    if gpus == 1 and recipe.engine not in ("auto", "ddp"):
+        raise UserError(
+            f"`engine: {recipe.engine}` spreads a model over several GPUs, but the plan is for one. Give --gpus 8, or "
+            "leave `engine` out."
+        )
+    refuse_what_shards_cannot(recipe, gpus)
+
+
+def _refuse_model(recipe: Recipe, planned: Any) -> None:
+    """The same of a model."""
+    from sightline.memory.estimate import reference_mode
+    from sightline.objectives.objective import build
+    from sightline.training.zero import refuse_model
+
+    reference = reference_mode(recipe) if build(recipe.objective).needs_reference else None
+    refuse_model(planned.skeleton(recipe).policy, reference, recipe.engine)
 
 
 def without(flags: list[str], keys: Iterable[str]) -> list[str]:
@@ -68,7 +117,7 @@ def without(flags: list[str], keys: Iterable[str]) -> list[str]:
 def _arguments() -> Arguments:
     arguments = Arguments("plan", DESCRIPTION, "sightline plan RECIPE.yaml [--gpu 80GB] [--gpus N] [--flags]")
     arguments.add_argument("--gpu", help="memory of a GPU, as 80GB or 24GiB [this machine's]")
-    arguments.add_argument("--gpus", type=positive, default=1, help="how many of them [1]")
+    arguments.add_argument("--gpus", type=positive, help="how many of them [1, or the recipe's nproc_per_node]")
     arguments.add_argument("--json", action="store_true", help="print JSON, everything in bytes")
     arguments.add_argument("--apply", metavar="NEW.yaml", help="write the recipe that fits")
     arguments.add_argument("--picture", type=_picture, help="pixels of a picture [1024x768, or the data's]")

@@ -114,7 +114,10 @@ def reference_mode(recipe: Recipe) -> str:
     """How the reference is kept, `auto` resolved."""
     if recipe.reference.type != "auto":
         return recipe.reference.type
-    return "frozen-copy" if recipe.lora is None else "adapter-off"
+    lora = recipe.lora
+    # one that is trained further, or starts from the singular values, is part of where the policy starts
+    switches_off = lora is not None and lora.adapter is None and lora.init != "pissa"
+    return "adapter-off" if switches_off and recipe.reference.update_every is None else "frozen-copy"
 
 
 def activation_lines(activations: Activations, *, num_layers: int, num_tokens: int, whole_step: int) -> list[Line]:

@@ -77,7 +77,7 @@ def assemble(
     metrics_file = opened_metrics(folder, checkpoint, {"event": "layout", "layout": layout, "reason": reason})
     make = partial(online_trainer, recipe, panel=panel) if panel is not None else AlignmentTrainer
     arguments = training_arguments(recipe, has_eval=rows.eval is not None, resumes=checkpoint is not None)
-    refuse_model(policy, reference, asked_engine(recipe))
+    refuse_model(policy, None if reference is None else reference.mode, asked_engine(recipe))
     with engine_at_work(arguments, asked_engine(recipe)):
         trainer = make(
             model=policy,

@@ -21,7 +21,6 @@ from transformers import TrainingArguments
 from sightline.errors import ModelError, RecipeError
 from sightline.policy.families import family_of
 from sightline.policy.features import trains_vision
-from sightline.policy.reference import Reference
 from sightline.policy.sharded import kept_whole
 from sightline.training.state_file import load_state, save_state
 
@@ -95,17 +94,18 @@ def deepspeed_at_work(arguments: TrainingArguments, stage: int) -> Iterator[None
             del os.environ["ACCELERATE_USE_DEEPSPEED"]
 
 
-def refuse_model(model: nn.Module, reference: Any, engine: str) -> None:
+def refuse_model(model: nn.Module, reference: str | None, engine: str) -> None:
     """Raises `RecipeError` where DeepSpeed would not give the curve of one process, or not end.
 
     Its optimizer steps flat pieces of many weights: one that no row of a step reached moves by its momentum, while
-    elsewhere it stays. model: as it is trained, before DeepSpeed has it. reference: its weights, or None.
+    elsewhere it stays. model: as it is trained, before DeepSpeed has it; a model on the meta device will do.
+    reference: how it is kept (`frozen-copy`), or None.
     """
     if engine not in STAGES:
         return
     family = family_of(model)
     layers: Any = family.model.get_decoder().layers
-    copied = isinstance(reference, Reference) and reference.mode == "frozen-copy" and isinstance(model, PeftModel)
+    copied = reference == "frozen-copy" and isinstance(model, PeftModel)
     refused = {
         "trains the vision tower or the projector, which steps without pictures do not reach": trains_vision(family),
         f"trains a {family.name} model, whose rows without pictures pass layers by": len({*map(type, layers)}) > 1,
