@@ -40,4 +40,4 @@ class Terminated(SystemExit):
 
 
 class OutOfMemory(UserError):
-    """A single row does not fit into the device's memory, however the step is cut. Says what would make it fit."""
+    """A step does not fit into the device's memory and cannot be cut finer. Says what would make it fit."""

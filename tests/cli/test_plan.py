@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from sightline import memory
 from sightline.cli.main import main
 from sightline.errors import RecipeError
 from sightline.memory.estimate import reference_mode
@@ -26,15 +25,17 @@ GB = 10**9
 
 @pytest.fixture(scope="module", autouse=True)
 def what_was_measured_is_kept():
-    """One `Planned` for each shape and row: measured for one page, used for the next."""
+    """What is measured of a shape and a row for one page serves the next."""
     known = {}
+    made = Planned.__init__
 
-    def planned(config, sizes, group=None):
-        key = (config.to_json_string(), sizes) if group is None else object()
-        return known.setdefault(key, Planned(config, sizes, group))
+    def init(self, config, sizes, group=None):
+        made(self, config, sizes, group)
+        if group is None:
+            vars(self).update(known.setdefault((config.to_json_string(), sizes), dict(vars(self))))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.memory.planned.Planned", planned)
+        patch.setattr(Planned, "__init__", init)
         yield
 
 
@@ -144,7 +145,7 @@ def test_what_training_refuses_of_an_engine_the_plan_refuses_in_the_same_words(s
 )
 def test_a_copy_as_reference_is_spread_by_fsdp2_alone(flags, copied):
     recipe = load_recipe(RECIPE, ["--lora", "none", *flags])
-    planned = memory.planned.Planned(read_shape("idefics2-8b"), Sizes())
+    planned = Planned(read_shape("idefics2-8b"), Sizes())
     assert [line.bytes for line in planned.static(recipe, gpus=8) if line.what == "reference"] == [copied]
 
 

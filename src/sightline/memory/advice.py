@@ -1,4 +1,4 @@
-"""What to do when a run ran out of memory on a single row: the planner's cheapest change, in one paragraph."""
+"""What to do when a run ran out of memory and cannot help itself: the planner's cheapest change, in one paragraph."""
 
 from dataclasses import replace
 
@@ -13,14 +13,23 @@ from sightline.policy.family import Family
 from sightline.types import Group
 
 
-def advice(recipe: Recipe, family: Family, group: Group, *, step: int, checkpoint: str | None, gpus: int = 1) -> str:
-    """The paragraph. group: the longest of the failed step. checkpoint: the last one's name, None without one."""
+def advice(
+    recipe: Recipe,
+    family: Family,
+    group: Group,
+    *,
+    said: str,
+    checkpoint: str | None,
+    gpus: int = 1,
+    alone: bool = True,
+) -> str:
+    """The paragraph. group: the longest of the failed step. said: what happened. checkpoint: the last one's name.
+
+    alone: whether the group had a micro-batch for itself; else it was one of the recipe's.
+    """
     responses = ", ".join(str(len(response)) for response in group.responses)
-    said = (
-        f"Step {step} ran out of memory although it was cut down to a single row a micro-batch: the longest, "
-        f"{group.id}, has {len(group.prompt_ids):,} prompt tokens and responses of {responses}."
-    )
-    fit, before = _cheapest(recipe, family, group, gpus)
+    said = f"{said}: the longest, {group.id}, has {len(group.prompt_ids):,} prompt tokens and responses of {responses}."
+    fit, before = _cheapest(_alone(recipe) if alone else recipe, family, group, gpus)
     if fit is None or not fit.changes:
         return (
             f"{said} `sightline plan` knows no change that needs less. Left: smaller pictures (`model.processor`), "
@@ -35,20 +44,23 @@ def advice(recipe: Recipe, family: Family, group: Group, *, step: int, checkpoin
     )
 
 
-def _cheapest(recipe: Recipe, family: Family, group: Group, gpus: int) -> tuple[Fit | None, int]:
-    """The cheapest fit for this row alone, and what the row needs as things are."""
+def _alone(recipe: Recipe) -> Recipe:
     rows = recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps
-    alone = replace(recipe, per_device_train_batch_size=1, gradient_accumulation_steps=rows)
+    return replace(recipe, per_device_train_batch_size=1, gradient_accumulation_steps=rows)
+
+
+def _cheapest(recipe: Recipe, family: Family, group: Group, gpus: int) -> tuple[Fit | None, int]:
+    """The cheapest fit for micro-batches of rows like this one, and what they need as things are."""
     planned = Planned(family.config, Sizes(), group)
     try:
-        before = planned.estimate(alone, gpus=gpus).peak
+        before = planned.estimate(recipe, gpus=gpus).peak
     except ModelError:
         return None, 0
     here = memory_here()
     # it ran out, whatever the estimate says: what helps needs clearly less
     clearly_less = before * 9 // 10
     capacity = clearly_less if here is None else min(clearly_less, here - RESERVE)
-    return find_fit(planned, alone, capacity=capacity, gpus=gpus), before
+    return find_fit(planned, recipe, capacity=capacity, gpus=gpus), before
 
 
 def _resume(checkpoint: str | None, same_run: bool) -> str:

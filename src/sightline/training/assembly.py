@@ -28,6 +28,7 @@ from sightline.training.memory_report import report_memory
 from sightline.training.metrics import MetricsFile
 from sightline.training.online_setup import online_trainer
 from sightline.training.precomputed import precomputed_reference
+from sightline.training.probe import try_longest_first
 from sightline.training.progress import ProgressBar
 from sightline.training.reference_updates import ReferenceUpdates
 from sightline.training.rows import TrainingRows
@@ -97,6 +98,7 @@ def assemble(
         )
     attach(watching, trainer, checkpoint)
     report_memory(trainer, recipe, metrics_file, console)
+    try_longest_first(trainer, recipe, metrics_file, console)
     if recipe.reference.type == "precomputed":
         trainer.reference = precomputed_reference(trainer, recipe, console)
     check_engine(trainer.accelerator, recipe)

@@ -12,13 +12,18 @@ def cut(
     Several short groups thus share a forward that a long one fills alone. Every group is in exactly one micro-batch.
     limit: tokens that none of several groups exceeds; a longer group is alone.
     """
-    if not groups:
-        return []  # this process has none of the step's rows
     sizes = [tokens_in_grid(group, shared_prefix=shared_prefix) for group in groups]
+    return [[groups[i] for i in bin_] for bin_ in bins(sizes, groups_per_forward=groups_per_forward, limit=limit)]
+
+
+def bins(sizes: list[int], *, groups_per_forward: int, limit: int | None = None) -> list[list[int]]:
+    """The same for groups of so many tokens each: which of them are together."""
+    if not sizes:
+        return []  # this process has none of the step's rows
     budget = groups_per_forward * max(sizes)
     if limit is not None:
         budget = min(budget, limit)
-    return [[groups[i] for i in bin_] for bin_ in first_fit_decreasing(sizes, budget)]
+    return first_fit_decreasing(sizes, budget)
 
 
 def tokens_in_grid(group: Group, *, shared_prefix: bool) -> int:

@@ -1,5 +1,6 @@
 """What a run says when its memory runs out: a line for each finer cut, and advice where no cut helps."""
 
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -7,6 +8,7 @@ from rich.console import Console
 from sightline.config import Recipe
 from sightline.memory.advice import advice
 from sightline.training.checkpoints import last_checkpoint
+from sightline.training.engine import asked_engine
 from sightline.training.metrics import MetricsFile
 from sightline.training.trainer import AlignmentTrainer
 from sightline.types import Group
@@ -25,15 +27,22 @@ def report_memory(trainer: AlignmentTrainer, recipe: Recipe, metrics: MetricsFil
                 highlight=False,
             )
 
-    def advise(group: Group) -> str:
-        checkpoint, _ = last_checkpoint(Path(recipe.output_dir))
-        return advice(
-            recipe,
-            trainer.settings.family,
-            trainer.settings.family.place(group),
-            step=trainer.state.global_step + 1,
-            checkpoint=checkpoint.name if checkpoint else None,
-            gpus=trainer.settings.num_processes,
-        )
+    trainer.settings.memory.told, trainer.settings.memory.advise = told, partial(advise, trainer, recipe)
 
-    trainer.settings.memory.told, trainer.settings.memory.advise = told, advise
+
+def advise(trainer: AlignmentTrainer, recipe: Recipe, group: Group, *, which: str | None = None) -> str:
+    """The paragraph for a step that ran out on this group, its longest. which: the step; the present one."""
+    which = which or f"Step {trainer.state.global_step + 1}"
+    sharded = trainer.settings.memory.sharded
+    checkpoint, _ = last_checkpoint(Path(recipe.output_dir))
+    return advice(
+        recipe,
+        trainer.settings.family,
+        trainer.settings.family.place(group),
+        said=f"{which} ran out of memory under `engine: {asked_engine(recipe)}`, where a step cannot be cut finer"
+        if sharded
+        else f"{which} ran out of memory although it was cut down to a single row a micro-batch",
+        checkpoint=checkpoint.name if checkpoint else None,
+        gpus=trainer.settings.num_processes,
+        alone=not sharded,
+    )

@@ -3,9 +3,10 @@
 Half the tokens a micro-batch, twice the micro-batches; the new limit holds for the rest of the run and is saved in its
 checkpoints. With several processes no collective happens inside what may run out: gradients stay where they are
 (`no_sync`), a flag says whether any process ran out, and only then are gradients averaged. Engines that shard weights
-communicate in every forward, so that one process cannot step back alone: there running out ends the run with advice.
+communicate in every forward, so that one process cannot step back alone: there running out ends the run with advice
+(`training.stop_together`), and the longest step is tried first (`training.probe`).
 
-Left out: cutting a single group (its responses) further; trying the longest step first with engines that shard.
+Left out: cutting a single group (its responses) further.
 """
 
 import gc
@@ -81,7 +82,8 @@ def until_it_fits(
             return attempt(pieces)
         except RanOut as error:
             here = error.here
-        undo()
+        if not memory.sharded:  # there the run ends
+            undo()
         restore_random_state(random)
         gc.collect()
         torch.cuda.empty_cache()

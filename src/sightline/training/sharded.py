@@ -19,12 +19,19 @@ from sightline.policy.sharded import gathered, kept_whole, layer_class, whole_st
 from sightline.training import zero
 from sightline.training.checkpointing import SCHEDULER, CheckpointingTrainer
 from sightline.training.state_file import load_state, save_state
+from sightline.training.stop_together import stopping_together
 
 
 class ShardedTrainer(CheckpointingTrainer):
     """What FSDP2 and DeepSpeed need to be told; nothing changes for one process and for DDP."""
 
     reference: AnyReference | None
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """As the library's. `OutOfMemory` of one process ends all: they would wait for its part of a forward."""
+        is_spread = self.is_fsdp_enabled or self.is_deepspeed_enabled
+        with stopping_together(self.args.world_size) if is_spread else nullcontext():
+            return super().train(*args, **kwargs)
 
     def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: str | None) -> Any:
         if self.is_deepspeed_enabled:

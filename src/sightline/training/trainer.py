@@ -189,6 +189,24 @@ class AlignmentTrainer(GuardedTrainer):
             means=self.means,
         )
 
+    def try_step(self, groups: list[Group], settings: StepSettings) -> None:
+        """Forward and backward of a step that is not taken: nothing of it stays, its gradient is zero times its own."""
+        model = self.model_wrapped
+        assert model is not None
+        model.train()
+        train_step(
+            model,
+            self._with_auxiliary(groups, self._lender(groups)),
+            self.objective,
+            self.reference,
+            settings,
+            state=dict(self.objective_state),
+            backward=lambda loss: self._backward(0.0 * loss),
+            means=Means(),
+        )
+        if not self.is_deepspeed_enabled:  # which keeps what it has accumulated: zeros
+            model.zero_grad(set_to_none=True)
+
     def evaluate(
         self,
         eval_dataset: Dataset | dict[str, Dataset] | None = None,
