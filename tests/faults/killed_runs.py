@@ -20,14 +20,19 @@ import torch
 from rich.console import Console
 
 from sightline.recipe import normalise, structure
-from sightline.training import checkpointing, checkpoints, metrics, run, run_folder, step
+from sightline.training import accumulate, checkpointing, checkpoints, metrics, run, run_folder, whole_step
 from sightline.training.experience import Asker
 from sightline.training.trainer import AlignmentTrainer
 from tests.training.runs import pairs
 from tests.training.test_online import prompts, shortness
 
 PHASES = {
-    "training": [(step, "micro_batch"), (torch.Tensor, "backward"), (torch.optim.AdamW, "step")],
+    "training": [
+        (accumulate, "micro_batch"),
+        (whole_step, "micro_batch"),
+        (torch.Tensor, "backward"),
+        (torch.optim.AdamW, "step"),
+    ],
     "saving": [
         (checkpointing, "save_state"),
         (checkpoints, "to_disk"),
