@@ -24,7 +24,7 @@ from benchmarks.step.rows import write_rows
 from benchmarks.step.shapes import build
 from benchmarks.step.smolvlm import SMOLVLM_36M
 from sightline.policy import forward
-from sightline.training import online, step, trainer
+from sightline.training import accumulate, micro_batch, online, trainer
 
 PARTS = ("data loading", "vision tower", "layout", "reference forward", "policy forward", "head", "objective",
          "backward", ELSEWHERE)  # fmt: skip
@@ -55,12 +55,12 @@ class ClockedSteps(TrainerCallback):
 
 def book_parts(clock: OperatorClock) -> None:
     """Put the clock around the functions that a step calls."""
-    step.encode = clock.booked("vision tower", step.encode)
-    step.prefix.lay_out = clock.booked("layout", step.prefix.lay_out)
-    step._reference_log_probs = clock.booked("reference forward", step._reference_log_probs)
-    step._policy_log_probs = clock.booked("policy forward", step._policy_log_probs)
+    micro_batch.encode = clock.booked("vision tower", micro_batch.encode)
+    micro_batch.prefix.lay_out = clock.booked("layout", micro_batch.prefix.lay_out)
+    accumulate.reference_log_probs = clock.booked("reference forward", accumulate.reference_log_probs)
+    accumulate.policy_log_probs = clock.booked("policy forward", accumulate.policy_log_probs)
     forward.token_log_probs = clock.booked("head", forward.token_log_probs)
-    step.part_means = clock.booked("objective", step.part_means)
+    accumulate.part_means = clock.booked("objective", accumulate.part_means)
     iterator = dataloader._BaseDataLoaderIter
     iterator.__next__ = clock.booked("data loading", iterator.__next__)
     original = trainer.train_step
@@ -116,9 +116,10 @@ def main() -> None:
     parser.add_argument("--task", choices=sorted(SETTINGS), default="dpo")
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--operators", type=int, default=30, help="operators to list")
+    parser.add_argument("--toy", action="store_true", help="a tiny model: shows that it runs, times nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    case = case_of(options.task, "sightline", steps=options.steps)
+    case = case_of(options.task, "sightline", toy=options.toy, steps=options.steps)
     folder = Path(tempfile.mkdtemp())
     built = build(case.shape, case.grid)
     built.model.save_pretrained(folder / "model")

@@ -26,7 +26,7 @@ def prepare(case: Case) -> None:
     """Fixed answers in place of sampling."""
     if case.samples:
         return
-    online_setup.build_sampler = lambda config, recipe, model, processor: FixedSampler(processor.tokenizer)
+    online_setup.build_sampler = lambda config, recipe, model, processor, say: FixedSampler(processor.tokenizer)
 
 
 def load(case: Case, folder: Path) -> tuple[PreTrainedModel, ProcessorMixin]:

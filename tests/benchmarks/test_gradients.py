@@ -76,7 +76,7 @@ def gradient(folder: Path):
         case = replace(_case(beta), program=program, forward_groups=1 if ours else 2)
         used: Any = sightline_program if ours else trl_program
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(online_setup, "build_sampler", lambda *given: FixedSampler(given[-1].tokenizer))
+            patch.setattr(online_setup, "build_sampler", lambda *given: FixedSampler(given[3].tokenizer))
             used.train(case, *used.load(case, folder), folder / "rows.parquet", [kept])
         return kept.gradient
 
