@@ -11,7 +11,9 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -64,9 +66,14 @@ def write_recipe(path: Path, model: Path, engine: str, source: Path) -> Path:
     return path
 
 
+def temporary_of(recipe: Path) -> Path:
+    """The temporary folder of a recipe's launches: a short path, since sockets lie in it."""
+    return Path(tempfile.gettempdir()) / f"sightline-test-{zlib.crc32(bytes(recipe)):08x}"
+
+
 def start(launch: list[str], recipe: Path, *flags: str) -> subprocess.Popen:
     """`sightline train RECIPE`, by a launcher or alone."""
-    temporary = recipe.with_suffix(".temporary")
+    temporary = temporary_of(recipe)
     temporary.mkdir(exist_ok=True)
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(sys.path),
@@ -134,7 +141,7 @@ def whole(tmp_path, tiny_model, source, engine) -> Path:
     done = start([], recipe, "--nproc-per-node", "2")
     _, said = done.communicate(timeout=SECONDS)
     assert done.returncode == 0, said[-4000:]
-    left = {path.name for path in recipe.with_suffix(".temporary").iterdir()}
+    left = {path.name for path in temporary_of(recipe).iterdir()}
     assert not [name for name in left if name.startswith(("torchelastic", "sightline"))], left
     return recipe.with_suffix("")
 

@@ -4,11 +4,17 @@ import atexit
 import multiprocessing
 import os
 import signal
+import tempfile
 from collections.abc import Callable
 from types import FrameType
 
+from sightline.errors import UserError
+
 END = signal.SIGUSR1
 """What ends a worker, instead of SIGTERM."""
+
+LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")
+"""Bytes of the temporary folder's path that leave room for the name of a worker's socket (107 on Linux)."""
 
 
 class OutlivesTermination:
@@ -35,6 +41,17 @@ class OutlivesTermination:
         signal.signal(END, lambda number, frame: os._exit(0))
         if self.start is not None:
             self.start(worker)
+
+
+def check_temporary_folder() -> None:
+    """Raises `UserError` where workers could not send what they read: the trainer would wait for it for ever."""
+    folder = tempfile.gettempdir()
+    if len(os.fsencode(folder)) > LONGEST_TEMPORARY:
+        raise UserError(
+            f"The temporary folder {folder!r} has a path of {len(os.fsencode(folder))} bytes; the processes that read "
+            f"rows put sockets into it, whose paths have an end. Set TMPDIR to a folder of at most {LONGEST_TEMPORARY} "
+            "bytes, for example TMPDIR=/tmp."
+        )
 
 
 def _end_workers() -> None:

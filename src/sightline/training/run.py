@@ -15,6 +15,7 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from sightline.config import Recipe
+from sightline.data.loader_workers import check_temporary_folder
 from sightline.objectives.objective import build
 from sightline.policy.load import load_model, load_processor
 from sightline.training.arguments import check_optimizer, device
@@ -75,6 +76,8 @@ def train(
     console = speaking_alone(console or Console())
     objective = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
     check_optimizer(recipe)
+    if recipe.dataloader_num_workers:
+        check_temporary_folder()
     check_installed(asked_engine(recipe), on_cpu=device(recipe).type == "cpu")
     panel = panel_of(recipe, rewards) if objective.num_responses == 0 else None
     finished = finished_run(recipe)
