@@ -4,9 +4,11 @@ import atexit
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 from sightline.errors import UserError
 
@@ -37,6 +39,13 @@ class OutlivesTermination:
             if os.getppid() != trainer:
                 os._exit(0)
 
+        told = sys.excepthook
+
+        def told_unless_alone(*error: Any) -> None:
+            if os.getppid() == trainer:  # else nobody is there any more to send to, which is no news
+                told(*error)
+
+        sys.excepthook = told_unless_alone
         signal.signal(signal.SIGTERM, unless_alone)
         signal.signal(END, lambda number, frame: os._exit(0))
         if self.start is not None:
