@@ -32,10 +32,11 @@ def test_a_process_whose_loader_was_never_closed_ends():
 def test_a_temporary_folder_without_room_for_sockets_is_refused(monkeypatch, tmp_path):
     longest = tmp_path / ("a" * (LONGEST_TEMPORARY - len(bytes(tmp_path)) - 1))
     monkeypatch.setattr(tempfile, "tempdir", str(longest))
-    check_temporary_folder()
+    check_temporary_folder(1)
     monkeypatch.setattr(tempfile, "tempdir", f"{longest}a")
+    check_temporary_folder(0)
     with pytest.raises(UserError, match="TMPDIR"):
-        check_temporary_folder()
+        check_temporary_folder(1)
 
 
 def test_such_a_folder_has_room_for_the_name_of_a_worker_s_socket():

@@ -28,11 +28,7 @@ def run(argv: list[str]) -> int:
     mine, vllm = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, [])
     arguments = Arguments("rollout-server", DESCRIPTION)
     arguments.add_argument("recipe", metavar="RECIPE.yaml", help="the recipe that will be trained")
-    arguments.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help=HOST,
-    )
+    arguments.add_argument("--host", default="127.0.0.1", help=HOST)
     arguments.add_argument("--port", type=int, default=8000, help="port to listen on [8000]")
     arguments.epilog = "Any flag of `sightline train` may follow and changes the recipe, as it does there."
     given, changes = arguments.parse_known_args(mine)

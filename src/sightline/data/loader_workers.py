@@ -52,10 +52,10 @@ class OutlivesTermination:
             self.start(worker)
 
 
-def check_temporary_folder() -> None:
-    """Raises `UserError` where workers could not send what they read: the trainer would wait for it for ever."""
+def check_temporary_folder(num_workers: int) -> None:
+    """Raises `UserError` where so many workers could not send what they read: the trainer would wait for ever."""
     folder = tempfile.gettempdir()
-    if len(os.fsencode(folder)) > LONGEST_TEMPORARY:
+    if num_workers > 0 and len(os.fsencode(folder)) > LONGEST_TEMPORARY:
         raise UserError(
             f"The temporary folder {folder!r} has a path of {len(os.fsencode(folder))} bytes; the processes that read "
             f"rows put sockets into it, whose paths have an end. Set TMPDIR to a folder of at most {LONGEST_TEMPORARY} "

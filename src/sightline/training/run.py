@@ -76,8 +76,7 @@ def train(
     console = speaking_alone(console or Console())
     objective = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
     check_optimizer(recipe)
-    if recipe.dataloader_num_workers:
-        check_temporary_folder()
+    check_temporary_folder(recipe.dataloader_num_workers)
     check_installed(asked_engine(recipe), on_cpu=device(recipe).type == "cpu")
     panel = panel_of(recipe, rewards) if objective.num_responses == 0 else None
     finished = finished_run(recipe)
