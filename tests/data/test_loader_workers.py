@@ -23,6 +23,37 @@ held.loader = DataLoader([1, 2, 3], num_workers=2, persistent_workers=True, work
 print(len(list(held.loader)))
 """
 
+BROKEN = """
+import os, sys, threading, time
+from sightline.data import loader_workers
+
+loader_workers.ENDING = {ending}
+if os.fork():
+    os.wait() if {stays} else time.sleep(0.5)  # a killed process closes its connections first, and is gone later
+    os._exit(0)
+loader_workers.OutlivesTermination()(0)
+try:
+    raise {error}("broken")
+except Exception:
+    sys.excepthook(*sys.exc_info())
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "error", "told"),
+    [
+        (60, "ConnectionResetError", False),
+        (60, "EOFError", False),
+        (0.0, "ConnectionResetError", True),
+        (60, "ValueError", True),
+    ],
+)
+def test_a_worker_says_nothing_of_a_connection_that_broke_because_its_trainer_is_going(ending, error, told):
+    program = BROKEN.format(ending=ending, error=error, stays=told)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, f"{error}: broken" in done.stderr) == (0, "", told)
+    assert told or done.stderr == ""
+
 
 def test_a_process_whose_loader_was_never_closed_ends():
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)

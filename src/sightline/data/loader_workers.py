@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -14,6 +15,9 @@ from sightline.errors import UserError
 
 END = signal.SIGUSR1
 """What ends a worker, instead of SIGTERM."""
+
+ENDING = 5.0
+"""Seconds that a killed process may take from its first closed connection until it is gone."""
 
 LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")
 """Bytes of the temporary folder's path that leave room for the name of a worker's socket (107 on Linux)."""
@@ -41,15 +45,25 @@ class OutlivesTermination:
 
         told = sys.excepthook
 
-        def told_unless_alone(*error: Any) -> None:
-            if os.getppid() == trainer:  # else nobody is there any more to send to, which is no news
-                told(*error)
+        def told_unless_alone(kind: type[BaseException], *error: Any) -> None:
+            if not (issubclass(kind, ConnectionError | EOFError) and is_gone(trainer)):
+                told(kind, *error)  # else nobody is there any more to send to, which is no news
 
         sys.excepthook = told_unless_alone
         signal.signal(signal.SIGTERM, unless_alone)
         signal.signal(END, lambda number, frame: os._exit(0))
         if self.start is not None:
             self.start(worker)
+
+
+def is_gone(parent: int) -> bool:
+    """Whether this process's parent has ended. A killed one closes its connections first and is gone a moment later."""
+    until = time.monotonic() + ENDING
+    while os.getppid() == parent:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def check_temporary_folder(num_workers: int) -> None:
