@@ -45,6 +45,12 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
     parser.add_argument("--settings", nargs="+", choices=("dpo", "grpo"), default=["dpo", "grpo"])
     parser.add_argument("--checkpointing", action="store_true", help="recompute activations, in both programs")
+    parser.add_argument(
+        "--attention",
+        choices=("auto", "sdpa", "eager", "flex_attention"),
+        default="auto",
+        help="Sightline's `model.attn_implementation`; run once with each and compare (TRL keeps its own)",
+    )
     parser.add_argument("--peak", type=float, help="the device's dense bfloat16 FLOP/s, where it is not known here")
     parser.add_argument("--toy", action="store_true", help="a tiny model on a CPU")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -79,17 +85,13 @@ def case_of(shape: str, setting: str, program: Program, sizes: Sizes, **changes:
 
 def compare(shape: str, setting: str, sizes: Sizes, options: argparse.Namespace) -> dict[str, Any]:
     """One entry of gpu.json: time ratios theirs over ours, memory ratios ours over theirs."""
-    recompute = {"gradient_checkpointing": options.checkpointing}
-    counted = {
-        p: run(case_of(shape, setting, p, sizes, steps=4, count_flops=True, **recompute), options) for p in PROGRAMS
-    }
+    same = {"gradient_checkpointing": options.checkpointing, "attention": options.attention}
+    counted = {p: run(case_of(shape, setting, p, sizes, steps=4, count_flops=True, **same), options) for p in PROGRAMS}
     # the toy times nothing: its counted runs stand for a round
     rounds = [counted] if options.toy else []
     for i in range(0 if options.toy else options.rounds):
         turned = PROGRAMS[i % 2 :] + PROGRAMS[: i % 2]
-        rounds.append(
-            {p: run(case_of(shape, setting, p, sizes, steps=6, warmup=2, **recompute), options) for p in turned}
-        )
+        rounds.append({p: run(case_of(shape, setting, p, sizes, steps=6, warmup=2, **same), options) for p in turned})
     times = spread([step_seconds(*one["trl"]) / step_seconds(*one["sightline"]) for one in rounds])
     memories = spread([one["sightline"][1].memory / one["trl"][1].memory for one in rounds])
     apart = gate(counted["sightline"][1], counted["trl"][1])
@@ -97,6 +99,7 @@ def compare(shape: str, setting: str, sizes: Sizes, options: argparse.Namespace)
     return {
         "shape": shape,
         "setting": setting,
+        "attention": options.attention,
         "k": SETTINGS[setting].responses,
         "device": device,
         "time_vs_trl": times.median,

@@ -21,6 +21,7 @@ class Case:
     steps: optimizer steps; the first `warmup` and the last are not counted. threads: torch's. workers: the loader's.
     samples: answers are sampled in the step, all of response_tokens' length; else they are read from the data.
     count_flops: count every matrix product of the last step. in_memory: the model is made in place of being loaded.
+    attention: Sightline's `model.attn_implementation`; TRL keeps transformers' own.
     """
 
     program: Program
@@ -44,6 +45,7 @@ class Case:
     samples: bool = False
     count_flops: bool = False
     in_memory: bool = False
+    attention: Literal["auto", "sdpa", "eager", "flex_attention"] = "auto"
 
     @property
     def counted(self) -> slice:

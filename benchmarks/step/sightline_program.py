@@ -31,7 +31,7 @@ def prepare(case: Case) -> None:
 
 def load(case: Case, folder: Path) -> tuple[PreTrainedModel, ProcessorMixin]:
     """Model and processor, as a recipe's `model` group loads them."""
-    config = ModelConfig(name=str(folder))
+    config = ModelConfig(name=str(folder), attn_implementation=case.attention)
     return load_model(config, torch.device(case.device)), load_processor(config)
 
 
