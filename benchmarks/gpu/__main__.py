@@ -106,6 +106,7 @@ def compare(shape: str, setting: str, sizes: Sizes, options: argparse.Namespace)
         "time_spread_vs_trl": [times.low, times.high],
         "memory_vs_trl": memories.median,
         "loss_difference": apart.loss,
+        "alike": apart.holds,
         "tower_passes": tower_passes(*counted["sightline"]),
         "programs": {p: figures(rounds, counted[p], p, options.peak or peak_of(device)) for p in PROGRAMS},
     }

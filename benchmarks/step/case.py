@@ -64,7 +64,8 @@ class Measured:
     waited: seconds of it in which the loop waited for the data loader.
     tiles: tiles that went through the vision tower, summed over passes. language_tokens: positions that the language
     model computed, padding included. memory: highest bytes of the process above the loaded model. flops: of one step,
-    counted; 0 where not asked for. weights: sum of |LoRA weight| before and after, equal between programs.
+    counted; 0 where not asked for. start, way: the adapter's weights before the first step, and how far they went,
+    along some fixed random directions.
     """
 
     wall: list[float]
@@ -79,7 +80,8 @@ class Measured:
     tiles_a_picture: int
     prompt_tokens: int
     flops: dict[str, float] = field(default_factory=dict)
-    weights: tuple[float, float] = (0.0, 0.0)
+    start: list[float] = field(default_factory=list)
+    way: list[float] = field(default_factory=list)
     load: float = 0.0
     device: str = "cpu"
 
@@ -97,4 +99,4 @@ def read_measured(text: str) -> Measured:
     """The record that `Measured.to_json` wrote."""
     values = json.loads(text)
     assert values.keys() == {f.name for f in fields(Measured)}
-    return Measured(**{**values, "weights": tuple(values["weights"])})
+    return Measured(**values)

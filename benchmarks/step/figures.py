@@ -99,8 +99,8 @@ def table(entry: dict[str, Any]) -> str:
             f"  against {rival}: {entry[f'time_vs_{rival}']:.2f}x the speed ({low:.2f}-{high:.2f}, {entry['pairs']} "
             f"pairs, {entry['threads']} threads), {entry[f'cpu_vs_{rival}']:.2f}x by CPU time of one thread, "
             f"{entry[f'flops_vs_{rival}']:.2f}x by FLOPs, {entry[f'memory_vs_{rival}']:.2f}x the memory",
-            f"    gate: losses within {apart['loss']:.1e}; gradient norms within {apart['gradient_norm']:.1e} and "
-            f"final adapters within {apart['weights']:.1e}, relative",
+            f"    gate: losses within {apart['loss']:.1e}; gradient norms within {apart['gradient_norm']:.1e}, "
+            f"adapters' ways within {apart['way']:.1e}, relative",
         ]
     for program, one in entry["other_cut"].items():
         lines.append(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 from peft import PeftModel
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.step.case import Case, Measured, read_case
 from benchmarks.step.meter import FlopsOfLastStep, Memory, Meter, timed_loading
@@ -34,9 +34,9 @@ def run(case: Case, folder: Path, data: Path) -> Measured:
     touch(model)
     load = os.getloadavg()[0]
     meter = Meter(model, Memory(case.device))
-    flops, weights = FlopsOfLastStep(), LoraWeights()
+    flops, adapter = FlopsOfLastStep(), Adapter()
     with timed_loading(meter):
-        trained = program.train(case, model, processor, data, [weights, meter, *([flops] if case.count_flops else [])])
+        trained = program.train(case, model, processor, data, [adapter, meter, *([flops] if case.count_flops else [])])
     return Measured(
         wall=meter.column(0),
         cpu=meter.column(1),
@@ -50,7 +50,8 @@ def run(case: Case, folder: Path, data: Path) -> Measured:
         tiles_a_picture=tiles_a_picture(case),
         prompt_tokens=case.prompt_tokens,
         flops=flops.counted,
-        weights=(weights.before, lora_weight(trained.model)),
+        start=projected(adapter.before),
+        way=projected(lora_weights(trained.model) - adapter.before),
         load=load,
         device=torch.cuda.get_device_name() if case.device == "cuda" else "cpu",
     )
@@ -62,19 +63,26 @@ def touch(model: nn.Module) -> None:
         parameter.sum()
 
 
-class LoraWeights(transformers.TrainerCallback):
+class Adapter(transformers.TrainerCallback):
     """The adapter as it is before the first step."""
 
-    before = 0.0
-
     def on_train_begin(self, *_: Any, model: nn.Module, **__: Any) -> None:
-        self.before = lora_weight(model)
+        self.before = lora_weights(model)
 
 
-def lora_weight(model: Any) -> float:
-    """Sum of |w| over the adapter."""
+def lora_weights(model: Any) -> Tensor:
+    """All of an adapter's weights in one row, in the order of their names."""
     assert isinstance(model, PeftModel)
-    return float(sum(p.detach().double().abs().sum() for name, p in model.named_parameters() if "lora_" in name))
+    named = sorted((name, p) for name, p in model.named_parameters() if "lora_" in name)
+    return torch.cat([p.detach().flatten().double().cpu() for _, p in named])
+
+
+def projected(row: Tensor) -> list[float]:
+    """What it is along 32 random directions of signs, the same ones every time: how far two rows are apart shows in how
+    far these are (Johnson and Lindenstrauss), and they fit into a record."""
+    generator = torch.Generator().manual_seed(0)
+    signs = (torch.randint(0, 2, row.shape, generator=generator, dtype=torch.int8) for _ in range(32))
+    return [float(row @ (2.0 * sign.double() - 1)) for sign in signs]
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ import pytest
 from benchmarks.gpu import __main__ as gpu
 
 
-def test_it_runs_and_both_programs_train_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    monkeypatch.setattr(sys, "argv", ["gpu", "--toy", "--settings", "dpo", "--out", str(tmp_path)])
+@pytest.mark.parametrize(("setting", "passes"), [("dpo", 4), ("grpo", 16)])
+def test_it_runs_and_both_programs_train_alike(setting, passes, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu", "--toy", "--settings", setting, "--out", str(tmp_path)])
     gpu.main()
     (entry,) = json.loads((tmp_path / "gpu.json").read_text())
-    assert entry["loss_difference"] <= 1e-5
-    assert entry["tower_passes"] == 1 and entry["programs"]["trl"]["tower_passes"] == 4
+    assert entry["alike"] and entry["loss_difference"] <= 1e-5
+    assert entry["tower_passes"] == 1 and entry["programs"]["trl"]["tower_passes"] == passes
     ours, theirs = entry["programs"]["sightline"], entry["programs"]["trl"]
     assert 0 < ours["tflop"] < theirs["tflop"]
     assert all(one["step_s"] > 0 and one["tokens_a_second"] > 0 for one in (ours, theirs))

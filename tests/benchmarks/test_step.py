@@ -1,5 +1,6 @@
 """The benchmark runs, and what it compares is the same training: at toy size, each program in a process of its own."""
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +27,13 @@ def test_sightline_and_trl_take_the_same_steps(run, setting):
     ours, theirs = run(setting, "sightline"), run(setting, "trl")
     assert gate(ours, theirs).holds
     assert len(set(ours.losses)) == 4  # four different steps, not one of them four times
+
+
+def test_the_gate_fails_where_the_adapter_went_another_way(run):
+    ours = run("dpo", "sightline")
+    for wrong in (replace(ours, way=run("grpo", "sightline").way), replace(ours, way=[0.97 * x for x in ours.way])):
+        assert not gate(wrong, ours).holds
+    assert gate(ours, ours).way == 0
 
 
 @pytest.mark.parametrize("setting, passes", [("dpo", 4), ("grpo", 16)])

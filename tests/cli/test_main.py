@@ -1,9 +1,9 @@
 """The command itself: help, exit codes, unknown commands."""
 
 import re
+import resource
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -12,11 +12,17 @@ from sightline.config.objective import PART_TYPES
 
 
 def test_help_imports_nothing_heavy_and_is_quick():
-    started = time.process_time()
+    started = seconds_of_children()
     code = "import sys; from sightline.cli.main import main; main(['--help']); assert 'torch' not in sys.modules"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "sightline" in result.stdout
-    assert time.process_time() - started < 0.5
+    assert seconds_of_children() - started < 1.0
+
+
+def seconds_of_children() -> float:
+    """CPU time of processes that were started here and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_help_fits_eighty_columns_and_names_every_command():
