@@ -10,8 +10,11 @@ from sightline.cli.main import main
 from sightline.config.guard import GuardConfig
 from sightline.data.render import Renderer
 from sightline.errors import RunFailed
+from sightline.policy.load import EMBEDDED
 from sightline.training.guard import WINDOW, Collapse
 from tests.training.runs import curve, lines, pairs, run
+from tests.training.test_online import prompts
+from tests.training.test_online import run as run_online
 
 OPTIONS = {"max_steps": 4, "shuffle": False, "save_steps": 1, "per_device_train_batch_size": 4}
 
@@ -74,9 +77,9 @@ def line(chosen=-50.0, kl=None):
 
 
 def test_collapse_is_said_once_and_survives_a_resume():
-    watch = Collapse(GuardConfig(), kl_is_per_token=False)
+    watch = Collapse(GuardConfig(), online=False)
     assert all(watch.see(line()) is None for _ in range(WINDOW))
-    other = Collapse(GuardConfig(), kl_is_per_token=False)
+    other = Collapse(GuardConfig(), online=False)
     other.load_state(json.loads(json.dumps(watch.state())))
     said = [other.see(line(-500.0)) for _ in range(WINDOW)]
     # the average of the last ten lines passes 4 · -50 with the fourth of them
@@ -85,10 +88,35 @@ def test_collapse_is_said_once_and_survives_a_resume():
 
 
 def test_divergence_is_measured_where_it_is_per_token():
-    far = [Collapse(GuardConfig(), kl_is_per_token=yes) for yes in (True, False)]
+    far = [Collapse(GuardConfig(), online=yes) for yes in (True, False)]
     said = [[watch.see(line(kl=11.0)) for _ in range(WINDOW)] for watch in far]
     assert said[0][-1] is not None and "11.0 nats a token" in said[0][-1]
     assert said[1] == [None] * WINDOW
+
+
+def test_sampled_answers_that_become_noise_are_noticed_without_a_reference():
+    watch = Collapse(GuardConfig(), online=True)
+    assert all(watch.see({"entropy": 1.0}) is None for _ in range(WINDOW))
+    other = Collapse(GuardConfig(), online=True)
+    other.load_state(json.loads(json.dumps(watch.state())))
+    said = [other.see({"entropy": 6.0}) for _ in range(WINDOW)]
+    # the average of the last ten lines passes 1 + 3 with the seventh of them
+    assert [one is not None for one in said] == [False] * 6 + [True] + [False] * 3
+    assert "4.5 nats a token" in said[6] and "1.0 in the beginning" in said[6]
+
+
+def test_noise_stops_an_online_run_with_a_checkpoint_where_asked(tmp_path):
+    options = {"max_steps": 40, "num_train_epochs": 40, "learning_rate": 0.05, "warmup_steps": 12}
+    guard = {"on_collapse": "stop", "max_entropy_rise": 0.2}
+    with pytest.raises(RunFailed, match="become noise"):
+        run_online(tmp_path / "run", EMBEDDED, prompts(6), reward=whatever, **options, guard=guard)
+    last = len(curve(tmp_path / "run"))
+    assert WINDOW < last < 40 and (tmp_path / "run" / f"checkpoint-{last}" / "checkpoint.json").is_file()
+
+
+def whatever(completions, **columns):
+    """A reward that has nothing to do with the answer."""
+    return [(i * 31 + len(completion)) % 7 for i, completion in enumerate(completions)]
 
 
 def test_a_collapse_stops_the_run_with_a_checkpoint_where_asked(tmp_path, tiny_model):

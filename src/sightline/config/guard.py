@@ -15,8 +15,11 @@ class GuardConfig:
     skip_steps: int = Field(default=0, ge=0)
     """Steps with NaN or Inf in loss or gradient that are left out before the run stops; their rows are written down."""
     on_collapse: Literal["warn", "stop", "ignore"] = "warn"
-    """What to do when the policy runs away from the reference, or its chosen answers lose their probability."""
+    """What to do when the policy runs away from the reference, its chosen answers lose their probability, or sampled
+    ones become noise."""
     max_kl: float = Field(default=10.0, gt=0)
-    """KL divergence from the reference, in nats a token, above which online training counts as run away."""
+    """KL divergence from the reference, in nats a token, above which online training with `beta` counts as run away."""
+    max_entropy_rise: float = Field(default=3.0, gt=0)
+    """Nats a token by which the entropy of sampled answers may rise above the beginning's: with or without `beta`."""
     max_logp_fall: float = Field(default=4.0, gt=1)
     """How many times as low (as negative) as in the beginning the chosen answers' log-prob may become."""

@@ -40,7 +40,7 @@ class GuardedTrainer(ShardedTrainer):
     def start_guarding(self, config: GuardConfig, say: Callable[[str], None]) -> None:
         """Before training. say: shows the user a sentence."""
         self.guard, self.say = config, say
-        self.collapse = Collapse(config, kl_is_per_token=self.objective.num_responses == 0)
+        self.collapse = Collapse(config, online=self.objective.num_responses == 0)
         self.steps_left_out = 0
         self.stopped_by: BaseException | None = None
         self.add_callback(_Agreement(self))
