@@ -15,9 +15,10 @@ import torch
 from transformers import get_linear_schedule_with_warmup, set_seed
 
 from sightline.config import DataConfig, LoraConfig, ModelConfig, ReferenceConfig
-from sightline.data.dataset import GroupDataset
+from sightline.data.dataset import BadRow, GroupDataset
 from sightline.data.render import Renderer
 from sightline.data.sources import load_rows
+from sightline.errors import DataError
 from sightline.layout import prefix
 from sightline.objectives.dpo import dpo_loss
 from sightline.policy.families import family_of
@@ -66,7 +67,7 @@ def main() -> None:
     with (options.output_dir / "metrics.jsonl").open("w") as metrics:
         for step in range(options.steps):
             picked = [order[(step * options.batch_size + i) % len(order)] for i in range(options.batch_size)]
-            groups = [family.place(group) for i in picked if isinstance(group := dataset[i], Group)]
+            groups = [family.place(group_of(dataset[i])) for i in picked]
 
             # prompt and pictures once, both responses behind them; features shared by policy and reference
             batch = prefix.lay_out(groups)
@@ -97,6 +98,13 @@ def main() -> None:
 
     policy.save_pretrained(options.output_dir)
     processor.save_pretrained(options.output_dir)
+
+
+def group_of(item: Group | BadRow) -> Group:
+    """The group of a row; a row that gives none ends the run with its message."""
+    if isinstance(item, BadRow):
+        raise DataError(item.message)
+    return item
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import pytest
 from sightline.config import DPOConfig, SFTConfig
 from sightline.config.complaint import all_names
 from sightline.errors import RecipeError
-from sightline.recipe import dump_recipe, load_recipe
+from sightline.recipe import dump_recipe, left_out, load_recipe
 
 
 def write(folder: Path, text: str) -> Path:
@@ -126,6 +126,8 @@ def test_a_flag_for_other_rows_drops_what_the_recipe_says_of_its_own(tmp_path):
     assert (other.source, other.format, other.split, other.val_size) == ("mine.parquet", "auto", "train", 0.1)
     assert load_recipe(path, ["--data", "mine.parquet", "--data.format", "alpaca"]).data.format == "alpaca"
     assert load_recipe(path, ["--data", "owner/rows"]).data.format == "sharegpt"
+    assert left_out(path, ["--data", "mine.parquet", "--data.format", "alpaca"]) == ["data.split"]
+    assert left_out(path, ["--data", "owner/rows"]) == []
 
 
 def test_a_list_of_one_needs_no_brackets(tmp_path):

@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sightline.config import ModelConfig
+from sightline.cli.main import main
+from sightline.config import LoraConfig, ModelConfig
 from sightline.errors import ModelError
 from sightline.http import HTTPFailure, post_json
 from sightline.policy.load import load_model, load_processor
+from sightline.policy.lora import add_lora
 from sightline.recipe import load_recipe
 from sightline.rollouts.server_key import VARIABLE, RequireKey
 from sightline.rollouts.vllm_weights import Endpoint
@@ -53,6 +55,32 @@ def test_code_out_of_model_folders_is_off_and_its_switch_named(tmp_path, tiny_mo
         with pytest.raises(ModelError, match=r"Python code of its own.*`model.trust_remote_code: true`"):
             load(ModelConfig(name=str(folder)))
     assert not (tmp_path / "was_run").exists()
+
+
+@pytest.mark.parametrize("command", ["generate", "export"])
+def test_the_recipe_of_a_foreign_run_does_not_switch_it_on_and_a_flag_does(
+    tmp_path, tiny_model, monkeypatch, capsys, command
+):
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.syspath_prepend(str(tmp_path / "modules"))
+    base = Path(shutil.copytree(tiny_model("llava"), tmp_path / f"base_{command}"))
+    config = json.loads((base / "config.json").read_text())
+    config |= {"model_type": "fancy", "auto_map": {"AutoConfig": "fancy.FancyConfig"}}
+    (base / "config.json").write_text(json.dumps(config))
+    (base / "fancy.py").write_text(
+        f"from transformers import LlavaConfig\nopen({str(tmp_path / 'was_run')!r}, 'w')\n"
+        "class FancyConfig(LlavaConfig):\n    model_type = 'fancy'\n"
+    )
+    run = tmp_path / "run"
+    add_lora(load_model(ModelConfig(name=str(tiny_model("llava")))), LoraConfig(r=2)).save_pretrained(str(run))
+    (run / "recipe.yaml").write_text(f"model: {{name: {base}, trust_remote_code: true}}\nlora: {{r: 2}}\n")
+    (run / "sightline.json").write_text(json.dumps({"base_model": str(base)}))
+    words = [command, str(run), *(["--prompt", "What?"] if command == "generate" else [str(tmp_path / "exported")])]
+    assert main(words) == 2
+    assert "Python code of its own" in capsys.readouterr().err and not (tmp_path / "was_run").exists()
+    # the code is run; it brings no model that could be loaded
+    assert main([*words, "--trust-remote-code"]) == 2
+    assert (tmp_path / "was_run").exists()
 
 
 def test_servers_listen_to_this_machine_alone_unless_told():

@@ -5,14 +5,13 @@ into the dataclasses of `sightline.config`, which refuse what they do not know. 
 line, or the flag.
 """
 
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from sightline.config import Recipe
+from sightline.config import DataConfig, Recipe
 from sightline.config.complaint import complaint
 from sightline.errors import RecipeError
 
@@ -202,16 +201,23 @@ OF_THE_SOURCE = ("format", "columns", "subset", "split", "media_dir", "eval_sour
 
 def _for_other_rows(tree: Tree, changes: Tree) -> Tree:
     """The recipe without what it says of its own rows, where a flag names others."""
-    data, changed = tree.get("data"), changes.get("data")
-    if (
-        not isinstance(data, dict)
-        or not isinstance(changed, dict)
-        or changed.get("source") in (None, data.get("source"))
-    ):
+    if not _names_other_rows(tree, changes):
         return tree
-    return {**tree, "data": {name: value for name, value in data.items() if name not in OF_THE_SOURCE}}
+    return {**tree, "data": {name: value for name, value in tree["data"].items() if name not in OF_THE_SOURCE}}
 
 
-def as_json(recipe: Recipe) -> str:
-    """The recipe as one JSON object, for programs."""
-    return json.dumps(TypeAdapter(Recipe).dump_python(recipe, mode="json"))
+def _names_other_rows(tree: Tree, changes: Tree) -> bool:
+    data, changed = tree.get("data"), changes.get("data")
+    if not isinstance(data, dict) or not isinstance(changed, dict):
+        return False
+    return changed.get("source") not in (None, data.get("source"))
+
+
+def left_out(path: str | Path, flags: list[str]) -> list[str]:
+    """Keys of a recipe's file, such as `data.limit`, that do not hold because a flag names other rows than it does."""
+    tree, changes = normalise(read_yaml(Path(path))[0]), normalise(parse_flags(flags))
+    if not _names_other_rows(tree, changes):
+        return []
+    plain, data = vars(DataConfig()), tree["data"]
+    said = [name for name in OF_THE_SOURCE if data.get(name, plain[name]) != plain[name]]
+    return [f"data.{name}" for name in said if name not in changes["data"]]

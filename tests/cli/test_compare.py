@@ -49,6 +49,24 @@ def test_adapters_of_one_base_are_swapped_and_each_gives_what_it_gives_alone(
     assert _answers(tmp_path / "alone" / "pope-random.jsonl") == answers["tuned"]
 
 
+def test_a_quantised_run_and_its_base_are_asked_in_the_same_bits_and_that_is_said(
+    tiny_model: Callable[[str], Path], tmp_path: Path, capsys: Printed
+) -> None:
+    data, base, run = toy.write_pope(tmp_path / "pope"), str(tiny_model("llava")), tmp_path / "run"
+    config = ModelConfig(name=base, quantize="nf4")
+    add_lora(load_model(config), LoraConfig(r=2)).save_pretrained(str(run))
+    (run / "recipe.yaml").write_text(f"model: {{name: {base}, quantize: nf4}}\nlora: {{r: 2}}\n")
+    flags = ["--task", "pope-random", "--data", str(data), "--max-new-tokens", "2", "--device", "cpu"]
+    assert main(["compare", f"base={base}", str(run), *flags, "--output", str(tmp_path / "out")]) == 0
+    said = "Weights are kept as their runs were trained: nf4 (language) for base, run."
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert said in (tmp_path / "out" / "comparison.html").read_text()
+    rows = [json.loads(line) for line in (tmp_path / "out" / "base" / "pope-random.jsonl").read_text().splitlines()]
+    assert {row["origin"]["quantize"] for row in rows} == {"nf4"}
+    assert main(["evaluate", str(run), *flags, "--output", str(tmp_path / "alone"), "--json"]) == 0
+    assert "nf4 (language) for run." in " ".join(capsys.readouterr().err.split())
+
+
 def _answers(path: Path) -> list[str]:
     return [json.loads(line)["answer"] for line in path.read_text().splitlines()]
 

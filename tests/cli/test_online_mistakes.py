@@ -8,6 +8,7 @@ import pytest
 from sightline.cli.main import main
 
 GRPO = ["--objective", "grpo", "--rewards", "own.py:good"]
+LORA = ["--lora"]
 SERVER = ["--sampler.type", "vllm", "--sampler.mode", "server", "--sampler.server-timeout", "0.2", "--sampler.url"]
 OWN = """
 def good(completions, **columns):
@@ -66,6 +67,11 @@ def folder(tmp_path: Path, monkeypatch) -> Path:
         ([*GRPO, "--sampler.max-completion-length", "0"], "`sampler.max_completion_length: 0` cannot be"),
         ([*GRPO, "--reference.update-every", "2"], "no reference that `reference.update_every` could move"),
         ([*GRPO, "--sampler.url", "http://127.0.0.1:9"], "there is no `sampler.url`"),
+        ([*GRPO, *LORA, "--sampler", "vllm", "--model.quantize", "nf4"], "nf4` trains on rounded weights, but"),
+        ([*GRPO, *LORA, *SERVER, "http://127.0.0.1:9", "--model.quantize", "int8"], "sample from another model"),
+        ([*GRPO, "--sampler", "vllm", "--lora.init", "pissa"], "`lora.init: pissa` takes the adapter's start out of"),
+        ([*GRPO, "--sampler", "vllm", "--lora.use-dora"], "`lora.use_dora` trains magnitudes, for which vLLM has no"),
+        ([*GRPO, "--sampler", "vllm", "--lora.use-rslora"], "needs vLLM in this environment"),
         ([*GRPO, "--sampler", "vllm"], "needs vLLM in this environment"),
         ([*GRPO, *SERVER, "http://127.0.0.1:9"], "Connection refused. It was asked again for 0.2 s"),
         ([*GRPO, *SERVER, "127.0.0.1:9"], "is no address; it has the form http://HOST:PORT"),

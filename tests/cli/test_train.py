@@ -28,9 +28,15 @@ def test_a_folder_that_holds_something_is_not_written_to(tmp_path, capsys):
     assert "something in it already" in capsys.readouterr().err and (tmp_path / "mine.txt").read_text() == "keep"
 
 
-def test_a_run_prints_json_for_programs(tmp_path, capsys):
-    words = ["--model", "embedded", "--data", "scenes", "--data.limit", "4", "--objective.type", "sft", "--lora"]
+def test_a_run_prints_json_for_programs_and_what_does_not_hold_for_other_rows_elsewhere(tmp_path, capsys):
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text("data: {source: mine.jsonl, format: sharegpt, limit: 9, eval_source: held.jsonl, columns: {}}\n")
+    words = [str(recipe), "--model", "embedded", "--data", "scenes", "--data.limit", "4", "--objective.type", "sft"]
+    words += ["--lora"]
     words += ["--max-steps", "1", "--dataloader-num-workers", "0", "--output-dir", str(tmp_path / "run"), "--use-cpu"]
     assert main(["train", *words, "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
+    printed = capsys.readouterr()
+    said = " ".join(printed.err.split())
+    assert f"names other rows than {recipe}: its data.format, data.eval_source do not hold." in said
+    told = json.loads(printed.out)
     assert told["folder"] == str(tmp_path / "run") and told["metrics"]["loss"] > 0

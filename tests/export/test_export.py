@@ -73,10 +73,12 @@ def test_merged_weights_load_in_plain_transformers_and_say_what_the_adapter_said
 def test_so_do_the_variants_of_lora(tmp_path, tiny_model: Folder, lora):
     base = str(tiny_model("llava"))
     expected = score(adapted(base, tmp_path / "adapter", **lora), probe(load_processor(ModelConfig(name=base))))
-    export(str(tmp_path / "adapter"), tmp_path / "model", dtype="float32")
+    done = export(str(tmp_path / "adapter"), tmp_path / "model", dtype="float32")
     plain = AutoModelForImageTextToText.from_pretrained(tmp_path / "model")
-    found = score(plain, probe(load_processor(ModelConfig(name=base))))
-    assert difference(found, expected) < 1e-3
+    group = probe(load_processor(ModelConfig(name=base)))
+    assert difference(score(plain, group), expected) < 1e-3
+    start = score(load_model(ModelConfig(name=base)), group)
+    assert done.agreement.effect == pytest.approx(difference(start, expected), rel=1e-3), "not PiSSA's rest of the base"
 
 
 @pytest.mark.parametrize("kind", ["nf4", "int8"])

@@ -1,20 +1,23 @@
 """How vLLM in process is set up, put to sleep and woken; what it computes is checked by tests/vllm."""
 
+import json
 import sys
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from sightline.config import ModelConfig
+from sightline.config import LoraConfig, ModelConfig
 from sightline.config.data import DataConfig
 from sightline.config.online import VLLMSamplerConfig
 from sightline.data.render import Renderer
 from sightline.errors import SamplerError
 from sightline.policy.load import load_model, load_processor
+from sightline.policy.lora import add_lora
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.sampler import SamplingSettings
 from sightline.rollouts.vllm_colocate import VLLMColocateSampler
+from sightline.rollouts.vllm_model import save_adapter
 from tests.training.test_online import prompts
 
 BACK_END = "vllm.model_executor.models.transformers"
@@ -107,3 +110,16 @@ def test_several_processes_are_sent_to_a_server(tiny_model, monkeypatch):
     config = ModelConfig(name=str(tiny_model("llava")))
     with pytest.raises(SamplerError, match="for one process, and this run has 2"):
         VLLMColocateSampler(load_model(config), load_processor(config), VLLMSamplerConfig(), config, None)
+
+
+@pytest.mark.parametrize("lora", [{"use_dora": True}, {"init": "pissa"}, {"use_rslora": True}], ids=str)
+def test_an_adapter_to_train_further_is_refused_where_vllm_would_have_another_model(tmp_path, tiny_model, lora):
+    name = str(tiny_model("llava"))
+    add_lora(load_model(ModelConfig(name=name)), LoraConfig(r=2, **lora)).save_pretrained(str(tmp_path / "adapter"))
+    policy = add_lora(load_model(ModelConfig(name=name)), LoraConfig(adapter=str(tmp_path / "adapter")))
+    if "use_rslora" in lora:
+        save_adapter(policy, tmp_path / "saved")
+        assert json.loads((tmp_path / "saved" / "adapter_config.json").read_text())["use_rslora"] is True
+        return
+    with pytest.raises(SamplerError, match=r"take `sampler\.type: transformers`"):
+        save_adapter(policy, tmp_path / "saved")

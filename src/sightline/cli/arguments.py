@@ -63,6 +63,23 @@ def add_model_flags(arguments: Arguments, longest: str = "the task's own") -> No
     arguments.add_argument("--max-new-tokens", type=positive, help=f"longest answer in tokens [{longest}]")
     arguments.add_argument("--processor", type=options, metavar="{KEY: VALUE}",
                            help="options of the processor, for all models [each one's own]")  # fmt: skip
+    add_trust_flag(arguments)
+
+
+def add_trust_flag(arguments: Arguments) -> None:
+    """The flag of every command that loads a model without a recipe of the user's own."""
+    arguments.add_argument(
+        "--trust-remote-code", action="store_true", help="run Python code that comes with a model [never]"
+    )
+
+
+LOADING = ("dtype", "device", "processor", "trust_remote_code")
+"""What of `add_model_flags` says how a model is loaded."""
+
+
+def loading(given: argparse.Namespace) -> dict[str, Any]:
+    """The same for `evaluation.models.Models`."""
+    return {"options" if name == "processor" else name: getattr(given, name) for name in LOADING}
 
 
 def options(text: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sightline.cli.arguments import Arguments, add_model_flags, positive
+from sightline.cli.arguments import Arguments, add_model_flags, loading, positive
 from sightline.errors import RecipeError
 
 DESCRIPTION = """Ask several models the same questions and write one HTML page with significance, answers side by side
@@ -43,10 +43,10 @@ def run(argv: list[str]) -> int:
 
     console = Console(stderr=given.json)
     tasks = tasks_of(given)
-    answers, note = _answers(given, tasks, console)
-    if note is not None:
+    answers, notes = _answers(given, tasks, console)
+    for note in notes:
         console.print(note, highlight=False)
-        tasks = [replace(task, notes=(*task.notes, note)) for task in tasks]
+    tasks = [replace(task, notes=(*task.notes, *notes)) for task in tasks]
     sections = []
     for task in tasks:
         judgements = _judgements(given, console, task, answers[task.name])
@@ -89,6 +89,7 @@ def _serve(given: argparse.Namespace) -> int:
     """The app, until it is interrupted. All bases stay in memory."""
     from importlib.util import find_spec
 
+    from sightline.evaluation.bits import bits_note
     from sightline.evaluation.models import Models, source_of
 
     if find_spec("gradio") is None:
@@ -96,23 +97,26 @@ def _serve(given: argparse.Namespace) -> int:
     from sightline.app.page import serve
 
     sources = [source_of(text) for text in given.models]
-    models = Models(sources, device=given.device, dtype=given.dtype, keep=len(sources), options=given.processor)
+    models = Models(sources, keep=len(sources), **loading(given))
     labels = [source.label for source in sources]
     for label in labels:
         with models.use(label):
             pass  # a model that cannot be loaded is named before the page is there
+    if (note := bits_note({label: models.sources[label].bits for label in labels})) is not None:
+        print(note)
     serve(models, labels, port=given.port)
     return 0
 
 
 def _answers(
     given: argparse.Namespace, tasks: list[Any], console: Any
-) -> tuple[dict[str, dict[str, list[Any]]], str | None]:
-    """Records by task and label, and a word on models that see pictures differently.
+) -> tuple[dict[str, dict[str, list[Any]]], list[str]]:
+    """Records by task and label, and a word on models that see pictures differently or are kept in fewer bits.
 
     Models are asked one after another, adapters of one base without loading it again.
     """
     from sightline.cli.progress import counting
+    from sightline.evaluation.bits import bits_note
     from sightline.evaluation.models import Models, source_of
     from sightline.evaluation.reading import reading_note
     from sightline.evaluation.record import read, rescored
@@ -121,7 +125,7 @@ def _answers(
 
     require_pictures(tasks)
     sources = [source_of(text) for text in given.models]
-    models = Models(sources, device=given.device, dtype=given.dtype, options=given.processor)
+    models = Models(sources, **loading(given))
     answers: dict[str, dict[str, list[Any]]] = {task.name: {} for task in tasks}
     processors = {}
     for source in sources:
@@ -145,7 +149,8 @@ def _answers(
                         batch_size=given.batch_size,
                         progress=progress,
                     )
-    return answers, reading_note(processors)
+    notes = reading_note(processors), bits_note({label: models.sources[label].bits for label in processors})
+    return answers, [note for note in notes if note is not None]
 
 
 def _curves(given: argparse.Namespace) -> list[Any]:

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sightline.cli.arguments import Arguments, add_model_flags, positive
+from sightline.cli.arguments import LOADING, Arguments, add_model_flags, loading, positive
 from sightline.errors import RecipeError
 
 
@@ -14,13 +14,13 @@ def run(argv: list[str]) -> int:
     arguments = _arguments()
     given = arguments.parse(argv)
     if given.export is not None:
-        asking = ("model", "adapter", "responses", "batch_size", "dtype", "device", "processor", "json")
+        asking = ("model", "adapter", "responses", "batch_size", "json", *LOADING)
         arguments.refuse(given, asking, "`--export` writes questions and asks no model")
         return _export(given)
     if given.model is None and given.responses is None:
         raise RecipeError("Give either a MODEL to ask, or `--responses FILE` with answers made elsewhere.")
     if given.responses is not None:
-        asking = ("model", "adapter", "batch_size", "dtype", "device", "processor", "max_new_tokens")
+        asking = ("model", "adapter", "batch_size", "max_new_tokens", *LOADING)
         arguments.refuse(given, asking, "`--responses FILE` scores answers made elsewhere and asks no model")
     judged = {"mmhal", "mathvista"} & {name.strip() for name in given.task.split(",")}
     if not judged:
@@ -106,6 +106,7 @@ def _from_file(given: argparse.Namespace, tasks: list, console: Any) -> tuple[st
 def _from_model(given: argparse.Namespace, tasks: list, console) -> tuple[str, dict]:
     """Answers of the model, by task; what an earlier run wrote down is not asked again."""
     from sightline.cli.progress import counting
+    from sightline.evaluation.bits import bits_note
     from sightline.evaluation.models import Models, source_of
     from sightline.evaluation.run import evaluate
     from sightline.evaluation.summary import write_summary
@@ -116,7 +117,9 @@ def _from_model(given: argparse.Namespace, tasks: list, console) -> tuple[str, d
     output = given.output or Path("evaluation") / source.label
     output.mkdir(parents=True, exist_ok=True)
     records = {}
-    models = Models([source], device=given.device, dtype=given.dtype, options=given.processor)
+    models = Models([source], **loading(given))
+    if (note := bits_note({source.label: source.bits})) is not None:
+        console.print(note, highlight=False)
     with models.use(source.label) as (model, processor):
         for task in tasks:
             with counting(console, task.title) as progress:

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sightline.cli.arguments import Arguments
+from sightline.cli.arguments import Arguments, add_trust_flag
 
 DESCRIPTION = """Merge a run's adapter into its base, check that the merged model says the same, and write model,
 processor, generation config and model card into a folder that plain transformers and vLLM load."""
@@ -18,6 +18,7 @@ def run(argv: list[str]) -> int:
     arguments.add_argument("--push-to-hub", metavar="USER/NAME", help="upload the folder to the hub, too")
     arguments.add_argument("--private", action="store_true", help="as a private repository")
     arguments.add_argument("--json", action="store_true", help="print what was written as JSON and nothing else")
+    add_trust_flag(arguments)
     given = arguments.parse(argv)
     if given.private and not given.push_to_hub:
         arguments.error("--private is for --push-to-hub")
@@ -36,7 +37,13 @@ def run(argv: list[str]) -> int:
     console = Console(stderr=given.json)
     folder = Path(given.folder)
     exported = export(
-        given.run, folder, dtype=given.dtype, device=given.device, console=console, name=given.push_to_hub
+        given.run,
+        folder,
+        dtype=given.dtype,
+        device=given.device,
+        console=console,
+        name=given.push_to_hub,
+        trust_remote_code=given.trust_remote_code,
     )
     address = push(folder, given.push_to_hub, private=given.private) if given.push_to_hub else None
     if address is not None:

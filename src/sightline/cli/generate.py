@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from sightline.cli.arguments import Arguments, add_model_flags, positive
+from sightline.cli.arguments import Arguments, add_model_flags, loading, positive
 
 
 def run(argv: list[str]) -> int:
@@ -38,7 +38,7 @@ def run(argv: list[str]) -> int:
     content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": given.prompt}]
     message = {"role": "user", "content": content}
     source = source_of(given.model, given.adapter)
-    models = Models([source], device=given.device, dtype=given.dtype, options=given.processor)
+    models = Models([source], **loading(given))
     with models.use(source.label) as (model, processor):
         example = Example(id="prompt", source="--prompt", row=0, prompt=(message,), images=pictures)
         (answers,) = generate(

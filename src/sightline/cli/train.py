@@ -9,7 +9,7 @@ from sightline.cli.colour import paint
 from sightline.cli.recipe_help import recipe_help
 from sightline.config import Recipe
 from sightline.errors import UserError
-from sightline.recipe import load_recipe
+from sightline.recipe import left_out, load_recipe
 
 REHEARSE = "--rehearse"
 OWN_FLAGS = """
@@ -46,7 +46,12 @@ def run(argv: list[str]) -> int:
     num_processes = 1 if rehearsing else num_to_launch(recipe)
     if num_processes > 1:
         return launch(given, num_processes)
-    console = Console(stderr=as_json)
+    from sightline.training.run import speaking_alone
+
+    console = speaking_alone(Console(stderr=as_json))
+    if path is not None and (lost := left_out(path, argv[1:])):
+        verb = "does" if len(lost) == 1 else "do"
+        console.print(f"`--data` names other rows than {path}: its {', '.join(lost)} {verb} not hold.", highlight=False)
     if rehearsing:
         result = _rehearse(recipe, kept, console)
     else:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
-from sightline.config.combinations import refuse_groups, refuse_reference, refuse_rows
+from sightline.config.combinations import refuse_groups, refuse_reference, refuse_rows, refuse_sampler
 from sightline.config.data import DataConfig
 from sightline.config.engine import Engine
 from sightline.config.evaluation import EvaluationConfig
@@ -144,6 +144,7 @@ class Recipe:
         refuse_reference(self.objective, self.reference, self.lora)
         refuse_rows(self.objective, self.data)
         refuse_groups(self.objective, self.sampler)
+        refuse_sampler(self.model, self.lora, self.sampler)
         return self
 
     @model_validator(mode="after")

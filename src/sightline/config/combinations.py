@@ -1,9 +1,9 @@
 """Groups of a recipe that contradict one another, with the reason; each group by itself was checked before."""
 
 from sightline.config.data import DataConfig
-from sightline.config.model import LoraConfig, ReferenceConfig
+from sightline.config.model import LoraConfig, ModelConfig, ReferenceConfig
 from sightline.config.objective import MixConfig, MPOConfig, ObjectiveConfig
-from sightline.config.online import SamplingConfig
+from sightline.config.online import SamplingConfig, VLLMSamplerConfig
 from sightline.config.online_objectives import OnlineConfig, ReinforcePPConfig
 from sightline.config.other_objectives import KTOConfig, MDPOConfig
 
@@ -76,6 +76,25 @@ def refuse_groups(objective: ObjectiveConfig, sampler: SamplingConfig | None) ->
             f"`sampler.num_generations: 1` gives `objective.type: {objective.type}` nothing to learn from: it compares "
             "the answers to one prompt with each other. Take 2 or more (8 is usual), or `objective.type: reinforce_pp`."
         )
+
+
+def refuse_sampler(model: ModelConfig, lora: LoraConfig | None, sampler: SamplingConfig | None) -> None:
+    """Raises `ValueError` for policies that are not a plain LoRA adapter on the base as it is stored, or all weights:
+    nothing else reaches vLLM, which would sample from another model."""
+    if not isinstance(sampler, VLLMSamplerConfig):
+        return
+    trained = {
+        f"`model.quantize: {model.quantize}` trains on rounded weights": model.quantize != "none",
+        "`lora.init: pissa` takes the adapter's start out of the base's weights": lora and lora.init == "pissa",
+        "`lora.use_dora` trains magnitudes, for which vLLM has no place": lora and lora.use_dora,
+    }
+    for why, is_so in trained.items():
+        if is_so:
+            raise ValueError(
+                f"{why}, but `sampler.type: vllm` gets a LoRA adapter and has the base as it is stored: it would "
+                "sample from another model than the one that is trained. Leave that out, or take `sampler.type: "
+                "transformers`."
+            )
 
 
 def refuse_rows(objective: ObjectiveConfig, data: DataConfig) -> None:

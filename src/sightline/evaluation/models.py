@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,12 +17,12 @@ from transformers import ProcessorMixin
 
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
-from sightline.policy.adapter import CONFIG, adapter_folder, require_adapter
+from sightline.evaluation.bits import WHOLE, Bits, bits_of, recipe_of
+from sightline.policy.adapter import CONFIG, adapter_folder, changes_base, require_adapter
 from sightline.policy.load import EMBEDDED, load_model, load_processor, read_config
 from sightline.policy.processor import from_pretrained, set_options
-from sightline.recipe import load_recipe
 
-RUN_CARD, RECIPE = "sightline.json", "recipe.yaml"
+RUN_CARD = "sightline.json"
 SETTINGS = (
     "config.json",
     "adapter_config.json",
@@ -39,13 +39,14 @@ SMALL = 2**24
 class Source:
     """Where a model comes from: a hub id, folder or `embedded`, and a peft adapter on it (folder or hub id), or None.
 
-    revision: of the base on the hub, as the adapter's recipe names it.
+    revision: of the base on the hub, as the adapter's recipe names it. bits: that the base is kept in, likewise.
     """
 
     label: str
     base: str
     adapter: str | None = None
     revision: str | None = None
+    bits: Bits = WHOLE
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -58,6 +59,7 @@ class Source:
         folders = [base, None if self.adapter is None else adapter_folder(self.adapter)]
         weights = [fingerprint(folder) for folder in folders if folder is not None and folder.is_dir()]
         origin = {"model": self.base, "adapter": self.adapter, "weights": weights, "versions": versions}
+        origin |= self.bits.fields()
         return origin if commit is None else {**origin, "commit": commit}
 
 
@@ -71,15 +73,18 @@ class Loaded(NamedTuple):
 def source_of(text: str, adapter: str | None = None) -> Source:
     """`name`, `label=name`, or an adapter (run folder or hub id), as given on the command line.
 
-    An adapter's base is the one that the run card names, else the one that peft wrote down.
+    An adapter's base is the one that the run card names, else the one that peft wrote down; its run's recipe says in
+    how many bits it is kept.
     """
     label, equals, name = text.partition("=")
     if not equals or "/" in label:
         label, name = "", text
-    folder = adapter_folder(name) if adapter is None else None
-    if folder is None:
-        return Source(label or _short(adapter or name), name, adapter)
-    return Source(label or _short(name), _base_of(folder), name, _revision_of(folder))
+    folder = adapter_folder(adapter or name)
+    recipe = None if folder is None else recipe_of(folder)
+    bits = WHOLE if recipe is None else bits_of(recipe.model)
+    if folder is None or adapter is not None:
+        return Source(label or _short(adapter or name), name, adapter, bits=bits)
+    return Source(label or _short(name), _base_of(folder), name, recipe.model.revision if recipe else None, bits)
 
 
 def processor_of(folder: Path, config: ModelConfig) -> ProcessorMixin:
@@ -126,13 +131,22 @@ def _base_of(folder: Path) -> str:
     return base
 
 
-def _revision_of(folder: Path) -> str | None:
-    """What the recipe of a run says of its base; an adapter from elsewhere has no recipe."""
-    return load_recipe(folder / RECIPE).model.revision if (folder / RECIPE).is_file() else None
-
-
 def _short(name: str) -> str:
     return Path(name).name or name
+
+
+def _beside(source: Source, others: list[Source]) -> Source:
+    """A base in the bits of the adapters on it, where those agree; everything else as it is."""
+    if source.adapter is not None:
+        return source
+    bits = {other.bits for other in others if other.adapter is not None and _place(other.base) == _place(source.base)}
+    return replace(source, bits=bits.pop()) if len(bits) == 1 else source
+
+
+def _place(base: str) -> str:
+    """One name for a base that may be written in several ways."""
+    folder = EMBEDDED if base == "embedded" else Path(base)
+    return str(folder.resolve()) if folder.is_dir() else base
 
 
 class Models:
@@ -140,7 +154,8 @@ class Models:
 
     Each sees pictures through its own processor, an adapter through the one saved beside it. options: of all
     processors, by their own names, over what they were saved with. At most `keep` bases stay in memory; the one that
-    was used longest ago goes first.
+    was used longest ago goes first. An adapter that changes its base (PiSSA) has one of its own. A base beside adapters
+    that were all trained on it in the same few bits is kept in those, too: then the adapter is all that differs.
     """
 
     def __init__(
@@ -151,16 +166,17 @@ class Models:
         dtype: str = "auto",
         keep: int = 1,
         options: dict[str, Any] | None = None,
+        trust_remote_code: bool = False,
     ) -> None:
         doubled = sorted({s.label for s in sources if sum(o.label == s.label for o in sources) > 1})
         if doubled:
             raise ModelError(
                 f"Two models are called {doubled[0]!r}. Give each a name of its own: `first={sources[0].base}`."
             )
-        self.sources = {s.label: s for s in sources}
+        self.sources = {s.label: _beside(s, sources) for s in sources}
         self.device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
-        self.dtype, self.keep, self.options = dtype, keep, options or {}
-        self._bases: dict[tuple[str, str | None], nn.Module] = {}
+        self.dtype, self.keep, self.options, self.trust = dtype, keep, options or {}, trust_remote_code
+        self._bases: dict[tuple[Any, ...], nn.Module] = {}
         self._processors: dict[str, ProcessorMixin] = {}
         self._adapters: dict[str, Path] = {}
 
@@ -184,10 +200,21 @@ class Models:
         return {**found, "processor": self.options} if self.options else found
 
     def _config(self, source: Source) -> ModelConfig:
-        return ModelConfig(name=source.base, revision=source.revision, dtype=self.dtype)  # pyright: ignore[reportArgumentType]
+        # a name is no permission: whether code from its folder may run, the user says to the command
+        given: dict[str, Any] = {"dtype": self.dtype, "trust_remote_code": self.trust, **source.bits.fields()}
+        return ModelConfig(name=source.base, revision=source.revision, **given)
+
+    def _key(self, source: Source) -> tuple[Any, ...]:
+        """Of its base. One whose weights an adapter changes is nobody else's."""
+        shared = (source.base, source.revision, source.bits)
+        if source.adapter is None:
+            return shared
+        folder = self._folder(source)
+        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        return (*shared, str(folder)) if changes_base(config) else shared
 
     def _base(self, source: Source) -> nn.Module:
-        key = source.base, source.revision
+        key = self._key(source)
         if key in self._bases:
             self._bases[key] = self._bases.pop(key)
             return self._bases[key]
@@ -216,7 +243,7 @@ class Models:
         folder, name = str(self._folder(source)), source.label.replace(".", "_")
         if not isinstance(model, PeftModel):
             model = PeftModel.from_pretrained(model, folder, adapter_name=name)  # pyright: ignore[reportArgumentType]
-            self._bases[source.base, source.revision] = model
+            self._bases[self._key(source)] = model
         elif name not in model.peft_config:
             model.load_adapter(folder, adapter_name=name)
         model.set_adapter(name)

@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
-from peft import PeftModel
 from PIL import Image
 from torch import Tensor, nn
 from transformers import ProcessorMixin
@@ -76,14 +75,6 @@ def score(model: nn.Module, group: Group) -> Float[Tensor, " targets"]:
     placed = family_of(model).place(group)
     found = log_probs(model, padded.lay_out([placed]), groups=[placed], features=encode(model, [placed]))
     return found.logp.float().cpu()
-
-
-def base_score(policy: nn.Module, group: Group) -> Float[Tensor, " targets"]:
-    """The same with the adapter switched off."""
-    if not isinstance(policy, PeftModel):
-        return score(policy, group)
-    with policy.disable_adapter():
-        return score(policy, group)
 
 
 def agreement(trained: Tensor, base: Tensor, merged: Tensor, dtype: torch.dtype) -> Agreement:

@@ -14,13 +14,13 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from sightline.config import ModelConfig, Recipe
 from sightline.errors import UserError
+from sightline.evaluation.bits import recipe_of
 from sightline.evaluation.models import processor_of, source_of
-from sightline.export.agreement import Agreement, agreement, base_score, probe, score
+from sightline.export.agreement import Agreement, agreement, probe, score
 from sightline.export.card import card
 from sightline.export.merge import load_base, merged
 from sightline.policy.adapter import adapter_folder, require_adapter
-from sightline.recipe import load_recipe
-from sightline.training.run_folder import RECIPE, RUN_CARD, explain_disk_errors
+from sightline.training.run_folder import RUN_CARD, explain_disk_errors
 
 Precision = Literal["bfloat16", "float16", "float32"]
 
@@ -41,11 +41,13 @@ def export(
     device: str = "cpu",
     console: Console | None = None,
     name: str | None = None,
+    trust_remote_code: bool = False,
 ) -> Exported:
     """Write the model of a run (or of a peft adapter's folder) as one that plain transformers and vLLM load.
 
     run: a run's folder, or an adapter's, or its hub id. folder: a new one. name: by which the model card says how to
-    load it, the folder's where it is left out. Raises `UserError` and its kinds; then nothing is written.
+    load it, the folder's where it is left out. trust_remote_code: whether Python code beside the model is run; the
+    run's recipe cannot switch it on. Raises `UserError` and its kinds; then nothing is written.
     """
     console = console or Console(quiet=True)
     source = adapter_folder(run) or Path(run)
@@ -55,20 +57,21 @@ def export(
         )
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise UserError(f"{folder} exists already. Name a new folder to export into.")
-    recipe = load_recipe(source / RECIPE) if (source / RECIPE).is_file() else None
+    recipe = recipe_of(source)
     base, adapter = _base_and_adapter(run)
-    config = _model_config(recipe, base)
+    config = _model_config(recipe, base, trust_remote_code)
     console.print(f"Loading {base}{' and its adapter' if adapter else ''}", highlight=False)
     processor = processor_of(source, config)
     model: Any = load_base(config, device)
     precision = getattr(torch, dtype)
     group = probe(processor)
+    before = score(model, group)
     if adapter is None:
-        trained = before = score(model, group)
+        trained = before
         whole: PreTrainedModel = model.to(precision)
     else:
         policy = PeftModel.from_pretrained(model, str(require_adapter(adapter)))
-        trained, before = score(policy, group), base_score(policy, group)
+        trained = score(policy, group)
         whole = merged(policy, precision)
     checked = agreement(trained, before, score(whole, group), precision)
     console.print(checked.sentence(), highlight=False)
@@ -116,11 +119,11 @@ def _base_and_adapter(run: str) -> tuple[str, str | None]:
     return (run, None) if source.adapter is None else (source.base, source.adapter)
 
 
-def _model_config(recipe: Recipe | None, base: str) -> ModelConfig:
+def _model_config(recipe: Recipe | None, base: str, trust_remote_code: bool) -> ModelConfig:
     if recipe is None:
-        return ModelConfig(name=base)
-    revision = None if recipe.lora is None else recipe.model.revision
-    return replace(recipe.model, name=base, random_weights=False, revision=revision)
+        return ModelConfig(name=base, trust_remote_code=trust_remote_code)
+    own = replace(recipe.model, name=base, random_weights=False, trust_remote_code=trust_remote_code)
+    return own if recipe.lora is not None else replace(own, revision=None)
 
 
 def _write(

@@ -1,6 +1,8 @@
 """Where a peft adapter lies: in a folder, or in a hub repository, whose files are then fetched."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from transformers.utils.peft_utils import find_adapter_config_file
@@ -10,6 +12,9 @@ from sightline.errors import ModelError
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FILES = [CONFIG, WEIGHTS, "*token*", "*processor*", "vocab*", "merges.txt", "chat_template*"]
 """What is fetched of a repository; a pickle among its files stays there."""
+
+KEEP_BASE = ("gaussian", "eva", "orthogonal", "mica")
+"""Starts of an adapter (peft's `init_lora_weights`) that leave the base as it is."""
 
 
 def adapter_folder(name: str) -> Path | None:
@@ -40,3 +45,12 @@ def require_adapter(name: str) -> Path:
             "once with peft and `save_pretrained` it into a new folder."
         )
     return folder
+
+
+def changes_base(config: Mapping[str, Any]) -> bool:
+    """Whether peft changes the weights of the base when it loads an adapter of this adapter_config.json.
+
+    PiSSA, OLoRA, CorDA, LoRA-GA and LoftQ take the adapter's start out of them: W ← W − s·B₀·A₀.
+    """
+    start = config.get("init_lora_weights")
+    return isinstance(start, str) and start not in KEEP_BASE

@@ -46,8 +46,8 @@ def refuse_foreign_code(error: Exception, name: str) -> None:
     if "trust_remote_code" in str(error):
         raise ModelError(
             f"{name!r} brings Python code of its own, which is not run unless you say so. If you have read it and "
-            "trust who wrote it, set `model.trust_remote_code: true`, and `model.revision` to the version that you "
-            "read."
+            "trust who wrote it, set `model.trust_remote_code: true` in the recipe and `model.revision` to the version "
+            "that you read; commands without a recipe take `--trust-remote-code`."
         ) from error
 
 

@@ -15,6 +15,7 @@ from transformers.core_model_loading import revert_weight_conversion
 from sightline.config.model import ModelConfig
 from sightline.config.online import VLLMSamplerConfig
 from sightline.errors import SamplerError
+from sightline.policy.adapter import changes_base
 from sightline.policy.load import EMBEDDED
 from sightline.policy.unwrap import unwrap, without_engine
 from sightline.rollouts.sampler import SamplingSettings
@@ -53,9 +54,17 @@ def checkpoint_weights(policy: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 def save_adapter(policy: nn.Module, folder: Path) -> None:
-    """The adapter as peft writes it, which is what vLLM reads."""
+    """The adapter as peft writes it, which is what vLLM reads. Raises `SamplerError` for one that vLLM cannot have."""
     adapted = without_engine(policy)
     assert isinstance(adapted, PeftModel)
+    (config,) = adapted.peft_config.values()
+    # the recipe's own are refused with the recipe; this one came with `lora.adapter`
+    if changes_base(config.to_dict()) or getattr(config, "use_dora", False):
+        raise SamplerError(
+            "`lora.adapter` names an adapter of DoRA, or one whose start was taken out of the base's weights (PiSSA). "
+            "vLLM would sample from another model than the one that is trained: take `sampler.type: transformers`, or "
+            "`sightline export` that run and train on with its model."
+        )
     adapted.save_pretrained(str(folder))
 
 

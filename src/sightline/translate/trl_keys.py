@@ -122,12 +122,10 @@ def _test_split(translation: Translation, value: Any) -> None:
 
 
 def _precompute(translation: Translation, value: Any) -> None:
-    if not value:
-        translation.holds(OFF)
-    elif "precomputed" in _reference_types():
+    if value:
         translation.put("reference.type", "precomputed")
     else:
-        translation.holds("the reference shares prompt and pictures with the policy's forward")
+        translation.holds(OFF)
 
 
 def _truncation(translation: Translation, value: Any) -> None:
@@ -135,15 +133,6 @@ def _truncation(translation: Translation, value: Any) -> None:
         translation.holds("the end of the response is cut")
     else:
         translation.lacks("only the end of a response is cut: pictures are at its beginning")
-
-
-def _reference_types() -> tuple[str, ...]:
-    from dataclasses import fields
-    from typing import get_args
-
-    from sightline.config import ReferenceConfig
-
-    return next(get_args(f.type) for f in fields(ReferenceConfig) if f.name == "type")
 
 
 RULES: dict[str, Rule] = {
