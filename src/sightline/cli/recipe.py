@@ -82,4 +82,5 @@ def _print_notes(translation: Any, output: Path | None) -> None:
     said = f"Wrote {output}. " if output is not None else ""
     count = len(translation.missing)
     lost = f"{count} of them could not be carried over" if count else "all of them have a place"
-    console.print(f"{said}{len(translation.given)} keys: {lost}. Try it: `sightline train NEW.yaml --rehearse`")
+    recipe = output or "NEW.yaml"
+    console.print(f"{said}{len(translation.given)} keys: {lost}. Try it: `sightline train {recipe} --rehearse`")
