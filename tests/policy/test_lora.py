@@ -17,6 +17,7 @@ from sightline.layout import padded, prefix
 from sightline.policy.families import family_of
 from sightline.policy.features import encode
 from sightline.policy.forward import log_probs
+from sightline.policy.load import load_model
 from sightline.policy.lora import add_lora, trainable_summary
 from sightline.policy.reference import build_reference
 from sightline.rehearsal.tiny_models import BUILDERS
@@ -126,6 +127,14 @@ def test_plain_peft_loads_a_saved_pissa_adapter_and_scores_alike(loaded: Load, t
     policy.save_pretrained(str(tmp_path))
     again = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(llava.config.name), str(tmp_path))
     torch.testing.assert_close(score(again, llava), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_quantised_base_takes_no_adapter_that_started_from_its_weights(loaded: Load, tmp_path: Path) -> None:
+    llava = loaded("llava")
+    add_lora(llava.model, LoraConfig(r=2, init="pissa")).save_pretrained(str(tmp_path))
+    rounded = load_model(replace(llava.config, quantize="nf4"))
+    with pytest.raises(ModelError, match=r"took its start out of the base.*`sightline export` that run"):
+        add_lora(rounded, LoraConfig(adapter=str(tmp_path)))
 
 
 @pytest.mark.parametrize("layout", ["prefix", "padded"])

@@ -18,7 +18,7 @@ from transformers import ProcessorMixin
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
 from sightline.evaluation.bits import WHOLE, Bits, bits_of, recipe_of
-from sightline.policy.adapter import CONFIG, adapter_folder, changes_base, require_adapter
+from sightline.policy.adapter import CONFIG, adapter_folder, changes_base, read_adapter_config, require_adapter
 from sightline.policy.load import EMBEDDED, load_model, load_processor, read_config
 from sightline.policy.processor import from_pretrained, set_options
 
@@ -122,7 +122,7 @@ def _folder_of(base: str, revision: str | None) -> tuple[Path | None, str | None
 def _base_of(folder: Path) -> str:
     if (folder / RUN_CARD).is_file():
         return json.loads((folder / RUN_CARD).read_text(encoding="utf-8"))["base_model"]
-    base = json.loads((folder / CONFIG).read_text(encoding="utf-8")).get("base_model_name_or_path")
+    base = read_adapter_config(folder).get("base_model_name_or_path")
     if not base:
         raise ModelError(
             f"The adapter {folder} does not say which model it belongs to (no base_model_name_or_path in {CONFIG}). "
@@ -210,8 +210,7 @@ class Models:
         if source.adapter is None:
             return shared
         folder = self._folder(source)
-        config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        return (*shared, str(folder)) if changes_base(config) else shared
+        return (*shared, str(folder)) if changes_base(read_adapter_config(folder)) else shared
 
     def _base(self, source: Source) -> nn.Module:
         key = self._key(source)

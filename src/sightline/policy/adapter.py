@@ -1,5 +1,6 @@
 """Where a peft adapter lies: in a folder, or in a hub repository, whose files are then fetched."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,11 @@ def require_adapter(name: str) -> Path:
             "once with peft and `save_pretrained` it into a new folder."
         )
     return folder
+
+
+def read_adapter_config(folder: Path) -> dict[str, Any]:
+    """What peft wrote down of an adapter."""
+    return json.loads((folder / CONFIG).read_text(encoding="utf-8"))
 
 
 def changes_base(config: Mapping[str, Any]) -> bool:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from sightline.config import LoraConfig
 from sightline.errors import ModelError
-from sightline.policy.adapter import require_adapter
+from sightline.policy.adapter import changes_base, read_adapter_config, require_adapter
 from sightline.policy.families import family_of
 from sightline.policy.family import Family
 from sightline.policy.load import trainable_summary
@@ -26,11 +26,19 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
     """Freeze the model and add adapters to it; adapter weights are float32. The result is an ordinary peft model.
 
     `config.adapter` names an adapter to train further, a folder or hub id; its own rank and targets then hold.
-    Raises ModelError where there is no such adapter, or the targets name no layer, or the output embedding.
+    Raises ModelError where there is no such adapter or it fits no quantised base, or the targets name no layer, or the
+    output embedding.
     """
     family = family_of(model)
     if config.adapter is not None:
-        adapted = PeftModel.from_pretrained(model, str(require_adapter(config.adapter)), is_trainable=True)
+        folder = require_adapter(config.adapter)
+        if getattr(model, "is_quantized", False) and changes_base(read_adapter_config(folder)):
+            raise ModelError(
+                f"The adapter {config.adapter!r} (`lora.adapter`) took its start out of the base's weights (PiSSA), "
+                "which `model.quantize` leaves too coarse for it. Do not quantise, or `sightline export` that run "
+                "and train on with its model."
+            )
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
     else:
         # peft takes any number, whatever its annotation says
         alpha: Any = 2 * config.r if config.alpha is None else config.alpha
