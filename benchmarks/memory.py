@@ -132,7 +132,7 @@ def measured(case: Case) -> int:
     import torch
     from transformers import AutoModelForImageTextToText
 
-    from sightline.memory.measure import PeakMemory
+    from benchmarks.step.meter import Memory
     from sightline.memory.sample import made_up_group
     from sightline.memory.skeleton import frozen_dtype
     from sightline.objectives.objective import build
@@ -166,7 +166,7 @@ def measured(case: Case) -> int:
     highest = 0
     for rows in (groups[:1], groups):
         optimizer.zero_grad()
-        peak = PeakMemory(device)
+        peak = Memory(case.device)
         train_step(
             policy, rows, objective, reference, settings, state={}, backward=lambda e: e.backward(), means=Means()
         )
