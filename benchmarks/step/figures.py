@@ -94,11 +94,13 @@ def table(entry: dict[str, Any]) -> str:
         lines.append(f"  {program:10s}" + "".join(f"{cell:>12s}" for cell in cells))
     for rival in RIVALS:
         low, high = entry[f"time_spread_vs_{rival}"]
+        least, most = entry[f"memory_spread_vs_{rival}"]
         apart = entry["gate"][rival]
         lines += [
             f"  against {rival}: {entry[f'time_vs_{rival}']:.2f}x the speed ({low:.2f}-{high:.2f}, {entry['pairs']} "
-            f"pairs, {entry['threads']} threads), {entry[f'cpu_vs_{rival}']:.2f}x by CPU time of one thread, "
-            f"{entry[f'flops_vs_{rival}']:.2f}x by FLOPs, {entry[f'memory_vs_{rival}']:.2f}x the memory",
+            f"pairs, {entry['threads']} threads), {entry[f'cpu_vs_{rival}']:.2f}x by CPU time of one thread (one run), "
+            f"{entry[f'flops_vs_{rival}']:.2f}x by FLOPs, {entry[f'memory_vs_{rival}']:.2f}x the memory "
+            f"({least:.2f}-{most:.2f})",
             f"    gate: losses within {apart['loss']:.1e}; gradient norms within {apart['gradient_norm']:.1e}, "
             f"adapters' ways within {apart['way']:.1e}, relative",
         ]
