@@ -1,9 +1,13 @@
 """Workers that outlive SIGTERM still end with the process that they read for."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,7 @@ from sightline.data.loader_workers import LONGEST_TEMPORARY, check_temporary_fol
 from sightline.errors import UserError
 
 PROGRAM = """
+import multiprocessing, sys, time
 from torch.utils.data import DataLoader
 from sightline.data.loader_workers import OutlivesTermination
 
@@ -20,7 +25,8 @@ class Held: pass
 held = Held()
 held.me = held  # a cycle, as trainers have: only the collector would close the loader
 held.loader = DataLoader([1, 2, 3], num_workers=2, persistent_workers=True, worker_init_fn=OutlivesTermination())
-print(len(list(held.loader)))
+print(len(list(held.loader)), *(worker.pid for worker in multiprocessing.active_children()), flush=True)
+time.sleep(float(sys.argv[1]))
 """
 
 BROKEN = """
@@ -55,9 +61,41 @@ def test_a_worker_says_nothing_of_a_connection_that_broke_because_its_trainer_is
     assert told or done.stderr == ""
 
 
-def test_a_process_whose_loader_was_never_closed_ends():
-    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "3", "")
+@pytest.fixture
+def temporary() -> Iterator[Path]:
+    """A folder with a short path."""
+    with tempfile.TemporaryDirectory(prefix="s") as folder:
+        yield Path(folder)
+
+
+def started(temporary: Path, seconds: int) -> subprocess.Popen:
+    """A trainer that reads with two workers, and stays for so long."""
+    environment = os.environ | {"TMPDIR": str(temporary), "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", PROGRAM, str(seconds)]
+    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_process_whose_loader_was_never_closed_ends_and_leaves_nothing(temporary):
+    trainer = started(temporary, 0)
+    said, complained = trainer.communicate(timeout=300)
+    assert (trainer.returncode, said.split()[0], complained) == (0, "3", "")
+    assert list(temporary.iterdir()) == []
+
+
+def test_workers_of_a_killed_trainer_end_and_leave_nothing(temporary):
+    trainer = started(temporary, 300)
+    assert trainer.stdout is not None
+    count, *workers = trainer.stdout.readline().split()
+    assert count == "3" and len(workers) == len(list(temporary.glob("pymp-*/listener-*"))) == 2
+    handles = [os.pidfd_open(int(worker)) for worker in workers]
+    trainer.kill()
+    trainer.wait()
+    for handle in handles:
+        with suppress(ProcessLookupError):  # it has ended by itself
+            signal.pidfd_send_signal(handle, signal.SIGTERM)
+        os.close(handle)
+    trainer.communicate(timeout=300)  # until all workers have closed its pipes
+    assert list(temporary.iterdir()) == []
 
 
 def test_a_temporary_folder_without_room_for_sockets_is_refused(monkeypatch, tmp_path):

@@ -1,6 +1,7 @@
 """A server that answers like vLLM's, for faults that a real one has only by accident (tests/vllm runs a real one)."""
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,10 @@ from typing import Any
 
 Answer = tuple[int, Any]
 """Status and body."""
+
+
+class ServerDied(Exception):
+    """Raised by a server that is asked, in place of an answer."""
 
 
 class FakeVLLM:
@@ -55,15 +60,44 @@ class FakeVLLM:
         return [path for path, _ in self.asked]
 
 
-@contextmanager
-def serving(server: FakeVLLM) -> Iterator[FakeVLLM]:
-    """The server on a free port."""
+class Place:
+    """A port of this machine on which a server comes and goes; nobody else gets it meanwhile."""
 
+    def __init__(self, server: FakeVLLM) -> None:
+        self.server = server
+        self.kept = socket.socket()
+        self.kept.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.kept.bind(("127.0.0.1", 0))  # and never listens: what connects is refused while no server does
+        server.url = f"http://127.0.0.1:{self.kept.getsockname()[1]}"
+        self.http: ThreadingHTTPServer | None = None
+
+    def come(self) -> None:
+        """The server listens."""
+        self.http = ThreadingHTTPServer(self.kept.getsockname(), handler_of(self.server))
+        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
+
+    def go(self) -> None:
+        """It does not any more; what it is answering is not sent."""
+        http, self.http = self.http, None
+        if http is not None:
+            http.shutdown()
+            http.server_close()
+
+    def close(self) -> None:
+        """For ever."""
+        self.go()
+        self.kept.close()
+
+
+def handler_of(server: FakeVLLM) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def _respond(self) -> None:
             length = int(self.headers.get("Content-Length") or 0)
             server.authorised.append(self.headers.get("Authorization"))
-            status, said = server.reply(self.path, json.loads(self.rfile.read(length)) if length else None)
+            try:
+                status, said = server.reply(self.path, json.loads(self.rfile.read(length)) if length else None)
+            except ServerDied:
+                return  # without a word
             answer = json.dumps(said).encode()
             self.send_response(status)
             if self.path == "/v1/chat/completions" and server.breaks_off:
@@ -77,11 +111,15 @@ def serving(server: FakeVLLM) -> Iterator[FakeVLLM]:
         def log_message(self, format: str, *args: Any) -> None:
             pass
 
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.url = f"http://127.0.0.1:{http.server_address[1]}"
-    threading.Thread(target=http.serve_forever, daemon=True).start()
+    return Handler
+
+
+@contextmanager
+def serving(server: FakeVLLM) -> Iterator[FakeVLLM]:
+    """The server on a free port."""
+    place = Place(server)
+    place.come()
     try:
         yield server
     finally:
-        http.shutdown()
-        http.server_close()
+        place.close()

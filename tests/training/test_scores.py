@@ -1,14 +1,20 @@
 """Scoring while training: the collapse is caught that reward accuracy hides, best weights are kept, resume is exact."""
 
+import io
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import load_file
 
 from sightline.config.evaluation import EvaluationConfig
 from sightline.errors import RecipeError
 from sightline.evaluation.models import Models, source_of
-from sightline.recipe import load_recipe
+from sightline.recipe import load_recipe, normalise, structure
 from sightline.scenes.recipes import path as recipe_path
 from sightline.training.run import train
 from sightline.training.watch import Better, Watch
@@ -86,6 +92,80 @@ def test_held_out_figures_can_be_watched_and_patience_ends_the_run(tmp_path, tin
     assert (card["steps"], card["best_step"]) == (3, 1) and "has not been better since" in card["stopped"]
     again = run(tmp_path / "run", tiny_model("llava"), pairs(6), evaluation=watched, **options, resume=True)
     assert again.model is None
+
+
+def go(folder: Path, model: Path, limit: float, **changes: Any) -> tuple[dict[str, Any], str]:
+    """The card of a run that stops where its held-out loss is above the limit, and what it said."""
+    recipe = {
+        "model": str(model),
+        "output_dir": str(folder),
+        "objective": "dpo",
+        "lora": {"r": 4},
+        "layout": "prefix",
+        "data": {"val_size": 2},
+        "evaluation": {"limits": {"eval_loss": limit}},
+        "learning_rate": 1e-3,
+        "max_steps": 6,
+        "per_device_train_batch_size": 2,
+        "num_train_epochs": 9,
+        "eval_steps": 3,
+        "save_steps": 2,
+        "dataloader_num_workers": 0,
+        **changes,
+    }
+    said = io.StringIO()
+    train(structure(normalise(recipe)), data=pairs(6), console=Console(file=said, width=1000))
+    return json.loads((folder / "sightline.json").read_text()), said.getvalue()
+
+
+def figures(folder: Path) -> list[dict[str, Any]]:
+    times = ("memory/", "seconds/", "train_", "eval_runtime")
+    return [{k: v for k, v in line.items() if not k.startswith(times)} for line in lines(folder)]
+
+
+def same_weights(a: Path, b: Path) -> bool:
+    left, right = (load_file(folder / "adapter_model.safetensors") for folder in (a, b))
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+@pytest.mark.usefixtures("without_drawing")
+def test_a_run_that_stopped_early_goes_on_if_its_rules_change_and_only_then(tmp_path, tiny_model):
+    model, folder, whole = tiny_model("llava"), tmp_path / "run", tmp_path / "whole"
+    card, said = go(folder, model, 0.1)
+    assert card["steps"] == 3 and "Stopped at step 3: eval_loss is" in said
+    assert sorted(path.name for path in folder.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3"]
+    again, said = go(folder, model, 0.1, resume=True, max_steps=9)
+    assert again == card
+    assert "stopped early at step 3: eval_loss is" in said and "change `evaluation.limits`" in said
+    card, said = go(folder, model, 10.0, resume=True)
+    assert (card["steps"], card["stopped"]) == (6, None) and "Resuming from" in said
+    go(whole, model, 10.0)
+    assert figures(folder) == figures(whole) and same_weights(folder, whole)
+
+
+@pytest.mark.usefixtures("without_drawing")
+def test_a_run_killed_between_its_early_stop_and_its_end_takes_no_further_step(tmp_path, tiny_model):
+    model, folder, whole = tiny_model("llava"), tmp_path / "run", tmp_path / "whole"
+    card, _ = go(whole, model, 0.1)
+    shutil.copytree(whole, folder)
+    for name in ("sightline.json", "adapter_model.safetensors"):
+        (folder / name).unlink()
+    again, said = go(folder, model, 0.1, resume=True)
+    assert "Stopped at step 3" in said
+    assert again["steps"] == 3 and again["stopped"] == card["stopped"]
+    assert figures(folder) == figures(whole) and same_weights(folder, whole)
+
+
+def test_another_figure_than_the_checkpoint_s_is_not_compared_with_it():
+    better: dict[str, Better] = {"eval_loss": "lower", "scenes/hal": "lower"}
+    watch = Watch(figure="scenes/hal", best=0.1, best_step=3, waited=5, stopped="scenes/hal was 0.1")
+    patient = {"tasks": ["scenes"], "patience": 2}
+    watch.go_on(EvaluationConfig(best="scenes/hal", **patient), better)
+    assert watch.stopped == "scenes/hal was 0.1 at step 3 and has not been better since"
+    watch.go_on(EvaluationConfig(best="eval_loss", **patient), better)
+    assert watch.stopped is None and watch.judge(
+        EvaluationConfig(best="eval_loss", **patient), better, 4, {"eval_loss": 0.6}
+    )
 
 
 def test_limits_and_best_values_go_the_way_that_is_better():

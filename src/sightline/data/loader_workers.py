@@ -3,11 +3,13 @@
 import atexit
 import multiprocessing
 import os
+import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing import util
 from types import FrameType
 from typing import Any
 
@@ -37,11 +39,16 @@ class OutlivesTermination:
         atexit.register(_end_workers)
 
     def __call__(self, worker: int) -> None:
-        trainer = os.getppid()
+        trainer, folder = os.getppid(), folder_for_sockets()
 
-        def unless_alone(number: int, frame: FrameType | None) -> None:
+        def leave(number: int, frame: FrameType | None) -> None:
+            for _ in range(2):  # a socket may come into it meanwhile, once
+                shutil.rmtree(folder, ignore_errors=True)
+            os._exit(0)
+
+        def leave_if_alone(number: int, frame: FrameType | None) -> None:
             if os.getppid() != trainer:
-                os._exit(0)
+                leave(number, frame)
 
         told = sys.excepthook
 
@@ -50,10 +57,19 @@ class OutlivesTermination:
                 told(kind, *error)  # else nobody is there any more to send to, which is no news
 
         sys.excepthook = told_unless_alone
-        signal.signal(signal.SIGTERM, unless_alone)
-        signal.signal(END, lambda number, frame: os._exit(0))
+        signal.signal(signal.SIGTERM, leave_if_alone)
+        signal.signal(END, leave)
         if self.start is not None:
             self.start(worker)
+
+
+def folder_for_sockets() -> str:
+    """Where this process puts the sockets that its tensors leave by: a folder of its own, not its parent's.
+
+    multiprocessing makes it with the first tensor and removes it where a process ends by itself.
+    """
+    multiprocessing.current_process()._config["tempdir"] = None  # pyright: ignore[reportAttributeAccessIssue]
+    return util.get_temp_dir()
 
 
 def is_gone(parent: int) -> bool:

@@ -19,7 +19,7 @@ from sightline.training.engine import check_engine
 from sightline.training.run_folder import METRICS, RUN_CARD, write_folder_into, write_text
 from sightline.training.scores import BEST
 from sightline.training.trainer import AlignmentTrainer
-from sightline.training.watch import Watch
+from sightline.training.watch import Watch, stop_rules
 
 REPORT = "report.html"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
@@ -67,10 +67,16 @@ def finish(
         "seconds": round(seconds, 2),
         "rows_skipped": len(trainer.bad_rows),
         "metrics": figures,
-        **({} if watch is None else {"stopped": watch.stopped, "best": watch.best, "best_step": watch.best_step}),
+        **({} if watch is None else watch_card(watch, recipe)),
     }
     write_text(folder / RUN_CARD, json.dumps(card, indent=2) + "\n")
     return figures
+
+
+def watch_card(watch: Watch, recipe: Recipe) -> dict[str, Any]:
+    """What the card says of an early stop, with the rules that it followed from, and of the best weights."""
+    rules = stop_rules(recipe.evaluation)
+    return {"stopped": watch.stopped, "stop_rules": rules, "best": watch.best, "best_step": watch.best_step}
 
 
 def watched(watch: Watch | None) -> tuple[str, ...]:

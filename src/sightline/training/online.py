@@ -71,6 +71,7 @@ class OnlineTrainer(AlignmentTrainer):
         self.bad_rows = self.stream.bad_rows
         self.reuse = Reuse(sampling.steps_per_generation, sampling.num_iterations)
         self.position = 0
+        self.is_evaluation_due = False
 
     def get_train_dataloader(self) -> DataLoader:
         """Counts steps; nothing is read."""
@@ -85,6 +86,9 @@ class OnlineTrainer(AlignmentTrainer):
 
         Raises `RewardError` and `SamplerError`, after a checkpoint of the steps done so far.
         """
+        if self.is_evaluation_due:  # behind the step before, where the run stopped in it
+            with self.all_weights():
+                self.evaluate()
         seconds = Seconds()
         if self.reuse.is_used_up:
             with self.all_weights():
@@ -221,12 +225,14 @@ class OnlineTrainer(AlignmentTrainer):
         dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
         assert isinstance(dataset, PromptDataset) and self.model_wrapped is not None
         started, problem, judged = time.time(), None, []
+        self.is_evaluation_due = True  # says a checkpoint that is written because it failed
         try:
             self.asker.sampler.sync(self.model_wrapped)
             judged = self._greedy_answers(dataset)
         except UserError as error:
             problem = error
         self._stop_if_any(problem)
+        self.is_evaluation_due = False
         names = self.asker.panel.names
         figures = round_metrics(Tally.join(self.settings.gather(Tally.of(judged, len(names)))), names)
         # of one answer a prompt there is no spread
@@ -267,15 +273,17 @@ class OnlineTrainer(AlignmentTrainer):
         self.asker.sampler.close()
 
     def process_state(self) -> dict[str, Any]:
-        """With the place among the prompts, and answers that steps to come will use."""
+        """With the place among the prompts, answers that steps to come will use, and an evaluation that is missing."""
         answers = None if self.reuse.is_used_up else self.reuse.state()
-        return super().process_state() | {"position": self.position, "answers": answers}
+        own = {"position": self.position, "answers": answers, "is_evaluation_due": self.is_evaluation_due}
+        return super().process_state() | own
 
     def load_process_state(self, state: dict[str, Any]) -> None:
         """Put back what `process_state` gave."""
         super().load_process_state(state)
         self.position = state["position"]
         self.stream.seek(self.position)
+        self.is_evaluation_due = state["is_evaluation_due"]
         if state["answers"] is not None:
             self.reuse.load_state(state["answers"], self.prompts)
 

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from sightline.config import Recipe
 from sightline.data.loader_workers import check_temporary_folder
+from sightline.errors import UserError
 from sightline.objectives.objective import build
 from sightline.policy.load import load_model, load_processor
 from sightline.training.arguments import check_optimizer, device
@@ -27,6 +28,7 @@ from sightline.training.online_setup import check_sampler, panel_of, sampling_of
 from sightline.training.rows import training_rows
 from sightline.training.run_folder import opened_run_folder
 from sightline.training.trainer import AlignmentTrainer
+from sightline.training.watch import stop_rules
 from sightline.training.world import (
     check_shared_folder,
     check_world,
@@ -79,9 +81,8 @@ def train(
     check_temporary_folder(recipe.dataloader_num_workers)
     check_installed(asked_engine(recipe), on_cpu=device(recipe).type == "cpu")
     panel = panel_of(recipe, rewards) if objective.num_responses == 0 else None
-    finished = finished_run(recipe)
+    finished = finished_run(recipe, console)
     if finished is not None:
-        console.print(f"{finished.folder} is a finished run; nothing is left to do", highlight=False)
         return finished
     processes = join_world(recipe, on_cpu=device(recipe).type == "cpu")
     with entered_folder(recipe, processes, console) as folder:
@@ -140,23 +141,47 @@ def entered_folder(recipe: Recipe, processes: PartialState, console: Console) ->
         yield folder
 
 
-def finished_run(recipe: Recipe) -> RunResult | None:
-    """The result of a run that had already ended when it was asked to resume."""
+def finished_run(recipe: Recipe, console: Console) -> RunResult | None:
+    """The result of a run that had already ended when it was asked to resume; the user is told so."""
     folder = Path(recipe.output_dir)
     card = read_card(folder) if recipe.resume else None
-    if card is None or (recipe.max_steps > card["steps"] and card.get("stopped") is None):
+    if card is None or is_asked_for_more(card, recipe):
         return None
+    if card.get("stopped") is not None:
+        said = (
+            f"{folder} stopped early at step {card['steps']}: {card['stopped']}. Nothing is left to do; to go on all "
+            "the same, change `evaluation.limits` or `evaluation.patience`."
+        )
+    else:
+        said = f"{folder} is a finished run; nothing is left to do"
+    console.print(said, highlight=False)
     return RunResult(folder=folder, model=None, processor=None, metrics=card["metrics"], seconds=card["seconds"])
 
 
+def is_asked_for_more(card: dict[str, Any], recipe: Recipe) -> bool:
+    """Whether a run that has ended is to take more steps, or to follow other rules than those that stopped it early."""
+    if card.get("stopped") is not None:
+        return card["stop_rules"] != stop_rules(recipe.evaluation)
+    return recipe.max_steps > card["steps"]
+
+
 def find_checkpoint(recipe: Recipe, console: Console) -> Path | None:
-    """The checkpoint to resume from, or None to start at step 0. Raises `UserError` when none of several is whole."""
+    """The checkpoint to resume from, or None to start at step 0.
+
+    Raises `UserError` when none of several is whole, or a run that has ended left none.
+    """
     if not recipe.resume:
         return None
     if isinstance(recipe.resume, str):
         found, damaged = named_checkpoint(Path(recipe.resume)), []
     else:
         found, damaged = last_checkpoint(Path(recipe.output_dir))
+    if found is None and read_card(Path(recipe.output_dir)) is not None:
+        raise UserError(
+            f"The run in {recipe.output_dir} ended without a checkpoint (`save_steps` was not given), so it cannot go "
+            "on. Start a new run from its weights (`lora.adapter`, or `model.name`), or over with "
+            "--overwrite-output-dir in place of --resume."
+        )
     for sentence in damaged:
         console.print(sentence, highlight=False)
     console.print(f"Resuming from {found}" if found else "No checkpoint yet: starting at step 0", highlight=False)

@@ -47,8 +47,7 @@ class Scores(InCheckpoint):
     ) -> None:
         if state.global_step == 0:
             self._score(state, control)
-        if self.watch.stopped is not None:  # the checkpoint is that of an early stop
-            control.should_training_stop = True
+        self._stop_if_told(state, control)  # the checkpoint may be that of an early stop
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step % self.config.every == 0 or state.global_step == state.max_steps:
@@ -72,6 +71,7 @@ class Scores(InCheckpoint):
         """Go on watching from where the checkpoint was."""
         if (checkpoint / FILE).is_file():
             self.watch = Watch(**json.loads((checkpoint / FILE).read_text(encoding="utf-8")))
+            self.watch.go_on(self.config, self.better)
 
     def _score(self, state: TrainerState, control: TrainerControl) -> None:
         if not self.tasks:
@@ -94,8 +94,12 @@ class Scores(InCheckpoint):
     def _judge(self, state: TrainerState, control: TrainerControl, figures: dict[str, float]) -> None:
         if self.watch.judge(self.config, self.better, state.global_step, figures):
             self._keep_best(state.global_step)
+        self._stop_if_told(state, control)
+
+    def _stop_if_told(self, state: TrainerState, control: TrainerControl) -> None:
         if self.watch.stopped is not None and not control.should_training_stop:
             control.should_training_stop = True
+            control.should_save = control.should_save or self.recipe.save_steps is not None  # as behind the last step
             self.bar.say(f"Stopped at step {state.global_step}: {self.watch.stopped}")
 
     def _answers(self, task: Task, step: int) -> list[Record]:

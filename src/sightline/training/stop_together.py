@@ -46,6 +46,18 @@ class Reasons:
             self.heard = self.store.get(self.name).decode()
         return self.heard is not None
 
+    def look_within(self, seconds: float) -> bool:
+        """Whether a reason is found in this time; the store of a host that fell silent gives no answer, ever."""
+
+        def look() -> None:
+            with suppress(RuntimeError):
+                self.look()
+
+        asking = threading.Thread(target=look, daemon=True)
+        asking.start()
+        asking.join(seconds)
+        return self.heard is not None
+
     def wait_until_all_know(self) -> None:
         """Called by whoever has heard; returns when all have, or after `PATIENCE`."""
         end = time.monotonic() + PATIENCE
@@ -73,9 +85,7 @@ def stopping_together(num_processes: int) -> Iterator[None]:
         raise OutOfMemory(reasons.heard) from None
     except RuntimeError:
         # perhaps a collective that broke because another process has left it
-        with suppress(RuntimeError):
-            reasons.look()
-        if reasons.heard is None:
+        if not reasons.look_within(PATIENCE):
             raise
         reasons.wait_until_all_know()
         raise OutOfMemory(reasons.heard) from None
