@@ -11,12 +11,14 @@ from tests.data.processors import CHATML, llava
 from torch.utils.data import DataLoader
 
 from sightline.config.data import DataConfig
-from sightline.data.dataset import BadRow, GroupDataset, Kind
+from sightline.data.dataset import LEFT_OUT, BadRow, GroupDataset, Kind
 from sightline.data.holdout import split_by_picture
 from sightline.data.picture_keys import picture_keys
 from sightline.data.render import Renderer
 from sightline.data.sources import load_rows, rows_of
 from sightline.errors import DataError, RecipeError
+from sightline.objectives.roles import ORDINARY, num_of_role
+from sightline.training.loader import collate
 from sightline.types import Group
 
 PICTURES = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (20, 20, 3), dtype=np.uint8)) for i in range(4)]
@@ -85,8 +87,21 @@ def test_a_bad_row_among_rows_on_one_picture_is_left_out_and_listed(renderer):
     rows = [ROWS[0], {**ROWS[1], "chosen": " "}, ROWS[2]]
     group = dataset(rows, renderer, share_pictures=True, on_bad_row="skip")[0]
     # an empty response is seen when the row is checked, so it breaks no run of pictures
-    assert len(group.responses) == 4 and [b.id for b in group.extra["skipped"]] == ["rows:1"]
+    assert len(group.responses) == 4 and [b.id for b in group.extra[LEFT_OUT]] == ["rows:1"]
     assert isinstance(dataset(rows, renderer, share_pictures=True)[0], BadRow)
+
+
+def test_trimmed_rows_are_named_alone_and_on_a_shared_picture_whatever_columns_are_called(renderer):
+    plain = dataset(ROWS, renderer)[0]
+    limit = len(plain.prompt_ids) + max(map(len, plain.responses))
+    short = Renderer(llava(), max_length=limit, on_overlong="truncate")
+    rows = [ROWS[0], {**ROWS[1], "chosen": "yes " * 9, "skipped": "no", "role": "user"}]
+    for shared in (False, True):
+        items = dataset(rows, short, share_pictures=shared)
+        batch = collate([items[i] for i in range(len(items))])
+        assert len(batch["groups"]) == (1 if shared else 2)
+        assert batch["truncated"] == [("rows:1", 1)] and batch["bad_rows"] == []
+        assert sum(num_of_role(group, ORDINARY) for group in batch["groups"]) == 4
 
 
 def test_rows_that_differ_before_the_picture_stay_apart(renderer):

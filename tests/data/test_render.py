@@ -10,7 +10,7 @@ from tests.data.processors import CHATML, byte_tokenizer, idefics3, llava, llava
 
 from sightline.data.defects import RowError
 from sightline.data.formats import parse
-from sightline.data.render import Renderer
+from sightline.data.render import TRUNCATED, Renderer
 from sightline.errors import ModelError
 from sightline.types import Example, Response
 
@@ -216,7 +216,7 @@ def test_truncation_trims_responses_and_counts_them():
     assert torch.equal(group.responses[0], whole.responses[0])
     assert torch.equal(group.responses[1], whole.responses[1][: len(whole.responses[0])])
     assert torch.equal(group.prompt_ids, whole.prompt_ids)
-    assert group.extra["num_truncated"] == 1 and "num_truncated" not in whole.extra
+    assert group.extra[TRUNCATED] == {example().id: 1} and TRUNCATED not in whole.extra
 
 
 def test_trl_hurt_3_a_completion_cut_away_whole_is_a_bad_row_not_a_loss_of_ln_2():

@@ -1,16 +1,20 @@
 """A run from rows to a folder: what it writes, what it refuses, and that others can load it."""
 
 import errno
+import html
+import io
 import json
 from pathlib import Path
 
 import pytest
 import torch
 from peft import PeftModel
+from rich.console import Console
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from sightline.errors import DataError, RecipeError, UserError
 from sightline.training.trainer import AlignmentTrainer
+from tests.training import runs
 from tests.training.runs import curve, lines, pairs, run
 
 
@@ -97,6 +101,18 @@ def test_a_bad_row_stops_the_run_with_its_number_or_is_skipped_and_counted(tmp_p
         run(tmp_path / "error", tiny_model("llava"), rows)
     run(tmp_path / "skip", tiny_model("llava"), rows, data={"on_bad_row": "skip"}, max_steps=2)
     assert json.loads((tmp_path / "skip" / "sightline.json").read_text())["rows_skipped"] == 1
+
+
+def test_trimmed_rows_are_counted_once_in_metrics_card_report_and_terminal(tmp_path, tiny_model, monkeypatch):
+    """Of prompts of 33 tokens and a limit of 42; two passes, and rows that only the evaluation at the end sees."""
+    limit = {"max_length": 42, "on_overlong": "truncate"}
+    said, data = io.StringIO(), {**limit, "val_size": 4}
+    monkeypatch.setattr(runs, "Console", lambda **_: Console(file=said, width=200))
+    result = run(tmp_path / "run", tiny_model("llava"), pairs(8), data=data, max_steps=2)
+    while_training = curve(result.folder, "rows_truncated")[-1]
+    assert 0 < while_training < 5 == json.loads((result.folder / "sightline.json").read_text())["rows_truncated"]
+    for text in (said.getvalue(), html.unescape((result.folder / "report.html").read_text())):
+        assert "5 rows were trimmed to `data.max_length` (42 tokens); the first: rows:" in text
 
 
 def test_a_full_disk_is_one_paragraph_and_leaves_nothing_half_written(tmp_path, tiny_model, rows, monkeypatch):

@@ -11,7 +11,7 @@ from sightline.data.check import checked
 from sightline.data.defects import RowError
 from sightline.data.download import cache_folder
 from sightline.data.picture_keys import picture_keys
-from sightline.data.render import Renderer
+from sightline.data.render import TRUNCATED, Renderer
 from sightline.data.rows import Rows
 from sightline.data.sources import rows_of
 from sightline.data.token_cache import tokenised
@@ -21,6 +21,8 @@ from sightline.types import Example, Group
 
 Kind = Literal["pairs", "demonstrations", "prompts"]
 NUM_RESPONSES = {"pairs": 2, "demonstrations": 1, "prompts": 0}
+LEFT_OUT = "sightline/left_out"
+"""In `Group.extra`: the bad rows that a group of several rows goes without. No column is called that."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class GroupDataset(Dataset):
     side of a pair), prompts (no response).
     With `config.cache_tokens` all rows are tokenised here, once for all runs on the same rows and processor.
     With `config.share_pictures` consecutive rows on one picture are one item; its bad rows are left out of the group
-    when they are to be skipped, and listed in `extra["skipped"]`.
+    when they are to be skipped, and listed in `extra[LEFT_OUT]`.
     """
 
     def __init__(self, rows: Any, config: DataConfig, renderer: Renderer, kind: Kind) -> None:
@@ -72,7 +74,9 @@ class GroupDataset(Dataset):
                 f"data.share_pictures: this model's prompts differ before the picture ({groups[0].id}), so its rows "
                 "cannot share it. Set data.share_pictures to false."
             )
-        return replace(shared, extra={**shared.extra, "skipped": tuple(bad)}) if bad else shared
+        truncated = {name: number for group in groups for name, number in group.extra.get(TRUNCATED, {}).items()}
+        about = ((LEFT_OUT, tuple(bad)), (TRUNCATED, truncated))
+        return replace(shared, extra={**shared.extra, **{name: value for name, value in about if value}})
 
     def example(self, index: int) -> Example:
         """Row `index` parsed, checked and cut to the responses that `kind` needs. Raises `RowError`."""

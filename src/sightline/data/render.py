@@ -21,6 +21,8 @@ from sightline.types import Example, Group, Response
 
 NOT_FOR_THE_MODEL = ("input_ids", "attention_mask", "labels")
 """What a processor returns besides a prompt's model inputs; the ids travel in `Group.prompt_ids`."""
+TRUNCATED = "sightline/truncated"
+"""In `Group.extra`: names of rows that `max_length` trimmed → how many of their responses. No column is called that."""
 
 
 class Renderer:
@@ -80,8 +82,10 @@ class Renderer:
     def extra(self, example: Example, num_truncated: int = 0) -> dict[str, Any]:
         """What the group carries besides tensors of the row: other columns, labels, the count of trimmed responses."""
         extra = dict(example.extra)
+        if example.responses:
+            extra.pop("role", None)  # objectives would take a column of that name for the roles of responses
         if num_truncated:
-            extra["num_truncated"] = num_truncated
+            extra[TRUNCATED] = {example.id: num_truncated}
         if any(r.label is not None for r in example.responses):
             extra["label"] = torch.tensor([bool(r.label) for r in example.responses])
         return extra
@@ -92,7 +96,7 @@ class Renderer:
         return self._group(example, text, (), ())
 
     def group(self, example: Example) -> Group:
-        """Prompt and every response; `extra["num_truncated"]` counts trimmed ones. Raises `RowError`."""
+        """Prompt and every response; `extra[TRUNCATED]` counts trimmed ones. Raises `RowError`."""
         where = _where(example)
         text = self._prompt_text(example)
         # The context decides how a response's first characters are tokenised: " Yes" alone may be another token.

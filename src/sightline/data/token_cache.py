@@ -22,7 +22,7 @@ from sightline.data.check import checked
 from sightline.data.defects import RowError
 from sightline.data.pictures import LazyPicture
 from sightline.data.processes import map_in_processes
-from sightline.data.render import Renderer
+from sightline.data.render import TRUNCATED, Renderer
 from sightline.data.rows import Entry, Rows
 from sightline.types import Example, Group
 
@@ -76,7 +76,7 @@ class Tokeniser:
         return {
             "stamp": stamp_of(example),
             "length": group.num_tokens,
-            "num_truncated": group.extra.get("num_truncated", 0),
+            "num_truncated": sum(group.extra.get(TRUNCATED, {}).values()),
             "prompt": group.prompt_ids.numpy().astype(np.int32),
             "responses": [ids.numpy().astype(np.int32) for ids in group.responses],
             "weights": None if plain else [weight.numpy() for weight in group.weights],

@@ -52,7 +52,7 @@ def finish(
         recipe=dump_recipe(recipe),
         timings={"training": seconds},
         versions=versions(),
-        notes=(*watched(watch), *(f"Left out: {message}" for message in trainer.bad_rows.values())),
+        notes=(*watched(watch), *row_notes(trainer, recipe)),
     )
     write_report(folder / REPORT, report)
     card = {
@@ -66,6 +66,7 @@ def finish(
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 2),
         "rows_skipped": len(trainer.bad_rows),
+        "rows_truncated": len(trainer.truncated.known),
         "metrics": figures,
         **({} if watch is None else watch_card(watch, recipe)),
     }
@@ -77,6 +78,13 @@ def watch_card(watch: Watch, recipe: Recipe) -> dict[str, Any]:
     """What the card says of an early stop, with the rules that it followed from, and of the best weights."""
     rules = stop_rules(recipe.evaluation)
     return {"stopped": watch.stopped, "stop_rules": rules, "best": watch.best, "best_step": watch.best_step}
+
+
+def row_notes(trainer: AlignmentTrainer, recipe: Recipe) -> tuple[str, ...]:
+    """Sentences on rows that were left out, and one on those that were trimmed."""
+    trimmed = trainer.truncated.sentence(recipe.data.max_length)
+    left_out = tuple(f"Left out: {message}" for message in trainer.bad_rows.values())
+    return (*left_out, f"{trimmed}.") if trimmed else left_out
 
 
 def watched(watch: Watch | None) -> tuple[str, ...]:

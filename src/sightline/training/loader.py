@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from sightline.data.dataset import BadRow, GroupDataset
+from sightline.data.dataset import LEFT_OUT, BadRow, GroupDataset
 from sightline.data.loader_workers import OutlivesTermination
+from sightline.data.render import TRUNCATED
 from sightline.types import Group
 
 Costs = Sequence[float | int]
@@ -98,15 +99,23 @@ class StepLoader(DataLoader):
 
 def collate(items: list[Group | BadRow]) -> dict[str, list]:
     """A Trainer batch must be a dict; nothing is padded before the step is cut."""
+    groups = [item for item in items if isinstance(item, Group)]
     return {
-        "groups": [item for item in items if isinstance(item, Group)],
+        "groups": groups,
         "bad_rows": [row for item in items for row in bad_rows(item)],
+        "truncated": [(name, number) for group in groups for name, number in truncated_rows(group).items()],
     }
 
 
 def bad_rows(item: Group | BadRow) -> tuple[BadRow, ...]:
     """The bad rows that an item is, or that were left out of it."""
-    return (item,) if isinstance(item, BadRow) else item.extra.get("skipped", ())
+    return (item,) if isinstance(item, BadRow) else item.extra.get(LEFT_OUT, ())
+
+
+def truncated_rows(group: Group) -> dict[str, int]:
+    """Names of the rows in a group that `data.max_length` trimmed → how many of their responses."""
+    parts = (*group.companions, group)
+    return {name: number for part in parts for name, number in part.extra.get(TRUNCATED, {}).items()}
 
 
 def row_costs(dataset: Any) -> Costs | None:

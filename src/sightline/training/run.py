@@ -113,7 +113,7 @@ def train(
         if rows.eval is not None and not evaluated_at_end(trainer):
             trainer.evaluate_at_end()
     figures = finish(trainer, folder, recipe, seconds, watching[0].watch if watching else None)
-    report_skipped(trainer, console)
+    report_rows(trainer, recipe, console)
     console.print(f"Saved to {folder}", highlight=False)
     return RunResult(folder=folder, model=policy, processor=processor, metrics=figures, seconds=seconds)
 
@@ -196,7 +196,9 @@ def evaluated_at_end(trainer: AlignmentTrainer) -> bool:
     )
 
 
-def report_skipped(trainer: AlignmentTrainer, console: Console) -> None:
-    """Say which rows were left out, and why."""
+def report_rows(trainer: AlignmentTrainer, recipe: Recipe, console: Console) -> None:
+    """Say which rows were left out, and why, and how many were trimmed."""
     if trainer.bad_rows:
         console.print(f"{len(trainer.bad_rows)} rows were skipped; the first: {next(iter(trainer.bad_rows.values()))}")
+    if trimmed := trainer.truncated.sentence(recipe.data.max_length):
+        console.print(trimmed, markup=False, highlight=False)

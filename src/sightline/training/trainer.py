@@ -36,6 +36,7 @@ from sightline.training.micro_batch import StepSettings
 from sightline.training.out_of_memory import Memory
 from sightline.training.step import train_step
 from sightline.training.stream_epochs import StreamEpochs
+from sightline.training.truncated import TruncatedRows
 from sightline.types import Group
 
 NUM_LENDERS = 16
@@ -95,6 +96,7 @@ class AlignmentTrainer(GuardedTrainer):
             self.add_callback(StreamEpochs(self.group_stream))
         self.means = Means()
         self.bad_rows: dict[str, str] = {}
+        self.truncated = TruncatedRows()
         self.num_tokens = 0
         self.settings = StepSettings(
             family=family,
@@ -168,6 +170,7 @@ class AlignmentTrainer(GuardedTrainer):
         """One optimizer step's gradient."""
         model.train()
         self._take_bad_rows(inputs["bad_rows"])
+        self.truncated.see(inputs["truncated"])
         groups = self._with_auxiliary(inputs["groups"], self._lender(inputs["groups"]))
         if self._sum_over_processes({"groups": float(len(groups))})["groups"] == 0:
             raise DataError(
@@ -222,11 +225,13 @@ class AlignmentTrainer(GuardedTrainer):
         spare: Group | None = None
         for inputs in self._eval_batches(dataset):
             self._take_bad_rows(inputs["bad_rows"])
+            self.truncated.see(inputs["truncated"])
             groups = self._with_auxiliary(inputs["groups"], spare)
             spare = self._last_of(inputs["groups"]) or spare
             if groups:
                 held_out.add(model, groups, self.reference)
         figures = held_out.figures()
+        self._gather_row_counts()
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         metrics[f"{metric_key_prefix}_runtime"] = time.time() - started
         super().log(dict(metrics))
@@ -247,8 +252,7 @@ class AlignmentTrainer(GuardedTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Training logs carry the averages since the last log, by TRL's names, and peak memory."""
-        for bad_rows in self._gather(self.bad_rows):
-            self.bad_rows |= bad_rows
+        self._gather_row_counts()
         if "loss" in logs:
             averaged = averages(self._gather(self.means.totals()))
             if len(self.objective.weights) == 1:
@@ -258,6 +262,8 @@ class AlignmentTrainer(GuardedTrainer):
                 logs["token_limit"] = self.settings.memory.limit
             if self.bad_rows:
                 logs["rows_skipped"] = len(self.bad_rows)
+            if self.truncated.known:
+                logs["rows_truncated"] = len(self.truncated.known)
             self.means.clear()
             self.watch(logs)
         super().log(logs, start_time)
@@ -280,6 +286,7 @@ class AlignmentTrainer(GuardedTrainer):
             "means": self.means.state(),
             "num_tokens": self.num_tokens,
             "bad_rows": self.bad_rows,
+            "truncated": self.truncated.state(),
             "token_limit": self.settings.memory.limit,
             "stream": None if self.group_stream is None else self.group_stream.state(self.state.global_step),
         }
@@ -293,6 +300,7 @@ class AlignmentTrainer(GuardedTrainer):
         self.means.load_state(state["means"])
         self.num_tokens = state["num_tokens"]
         self.bad_rows.update(state["bad_rows"])
+        self.truncated.load_state(state["truncated"])
         self.settings.memory.limit = state["token_limit"]
         if self.group_stream is not None:
             self.group_stream.load(state["stream"], self.state.global_step)
@@ -302,6 +310,12 @@ class AlignmentTrainer(GuardedTrainer):
             if not row.skip:
                 raise DataError(row.message)
             self.bad_rows[row.id] = row.message
+
+    def _gather_row_counts(self) -> None:
+        """Rows that were left out or trimmed in any process."""
+        for bad_rows in self._gather(self.bad_rows):
+            self.bad_rows |= bad_rows
+        self.truncated.gather(self._gather)
 
     @property
     def _is_ddp(self) -> bool:
