@@ -11,7 +11,7 @@ import re
 
 from sightline.cli.arguments import Arguments
 from sightline.cli.main import COMMANDS
-from sightline.cli.shipped_recipes import SHIPPED
+from sightline.cli.shipped_recipes import name_of, shipped
 from sightline.config.complaint import all_names
 
 SUBCOMMANDS = ("data", "recipe")
@@ -91,7 +91,7 @@ def known() -> dict[str, list[str]]:
             found[name] = [*SHELLS, *flags_of([name])]
         else:
             found[name] = flags_of([name])
-    recipes = sorted(path.stem for path in SHIPPED.glob("*.yaml"))
+    recipes = [name_of(path) for path in shipped()]
     return {**found, **{name: [*recipes, *found[name]] for name in ("recipe show", "recipe copy")}}
 
 

@@ -1,4 +1,4 @@
-"""`sightline recipe list`, `show NAME` and `copy NAME…`: the recipes that come with the package."""
+"""`sightline recipe list`, `show NAME` and `copy NAME…`: what comes with the package, accelerate configs too."""
 
 import json
 from difflib import get_close_matches
@@ -36,17 +36,27 @@ def run(argv: list[str]) -> int:
 
 
 def shipped_recipe(name: str) -> Path:
-    """The file of a recipe by its name. Raises `RecipeError` with the nearest one."""
-    path = SHIPPED / f"{Path(name).name.removesuffix('.yaml')}.yaml"
-    if not path.is_file():
-        close = get_close_matches(path.stem, [known.stem for known in SHIPPED.glob("*.yaml")], n=1)
+    """The file of a recipe by its name, folders left out or not. Raises `RecipeError` with the nearest one."""
+    wanted, files = Path(name).name.removesuffix(".yaml"), {path.stem: path for path in shipped()}
+    if wanted not in files:
+        close = get_close_matches(wanted, files, n=1)
         hint = f"Did you mean {close[0]}?" if close else "`sightline recipe list` shows what there is."
         raise RecipeError(f"No recipe {name!r} comes with Sightline. {hint}")
-    return path
+    return files[wanted]
+
+
+def shipped() -> list[Path]:
+    """Every recipe, and every configuration of `accelerate launch`."""
+    return sorted(SHIPPED.rglob("*.yaml"))
+
+
+def name_of(path: Path) -> str:
+    """`scenes_dpo`, `accelerate/fsdp2`."""
+    return path.relative_to(SHIPPED).with_suffix("").as_posix()
 
 
 def _list(*, as_json: bool) -> None:
-    purposes = {path.stem: _purpose(path) for path in sorted(SHIPPED.glob("*.yaml"))}
+    purposes = {name_of(path): _purpose(path) for path in shipped()}
     if as_json:
         print(json.dumps(purposes, ensure_ascii=False))
         return
@@ -67,10 +77,11 @@ def _purpose(path: Path) -> str:
 
 
 def _copy(paths: list[Path], folder: Path) -> None:
-    occupied = [folder / path.name for path in paths if (folder / path.name).exists()]
+    copies = {folder / path.relative_to(SHIPPED): path for path in paths}
+    occupied = [copy for copy in copies if copy.exists()]
     if occupied:
         raise UserError(f"{occupied[0]} exists already. Name another folder with --output, or remove it.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in paths:
-        (folder / path.name).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
-        print(f"{folder / path.name}")
+    for copy, path in copies.items():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        print(f"{copy}")
