@@ -84,7 +84,9 @@ def test_full_fine_tuning_is_spread_over_gpus_before_it_becomes_another_run(say)
     assert max(len(line) for line in page.splitlines()) <= 80
     assert "(a copy of what is trained; the rest is" in page
     assert "+ engine: fsdp2" in page and "--engine fsdp2" in page and "same curve" in page and "quantize" not in page
-    alone = say(RECIPE, "--lora", "none", "--model.freeze-projector", "false", "--gpu", "80GB")
+    full = ["--lora", "none", "--model.freeze-projector", "false"]
+    alone = say(RECIPE, *full, "--gpu", "80GB", "--learning-rate", "5e-7")
+    assert "hardly moves at `learning_rate` 5e-07" in " ".join(alone.split()) and "ten times" in alone
     assert "+ lora: {r: 16}" in alone and "--lora.r 16" in alone and "--model.freeze-projector true" in alone
 
 

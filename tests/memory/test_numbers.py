@@ -1,11 +1,13 @@
 """The numbers that the articles print, and totals that model cards give."""
 
 import pytest
+import torch
 
 from sightline.config import LoraConfig, ModelConfig, Recipe
+from sightline.memory.estimate import static_lines
 from sightline.memory.nominal import by_hand, nominal_parameters
 from sightline.memory.shapes import CONFIGS, SHAPES, find_config, read_shape
-from sightline.memory.skeleton import build_skeleton, weights_of
+from sightline.memory.skeleton import Weights, build_skeleton, weights_of
 
 IDEFICS2 = "HuggingFaceM4/idefics2-8b"
 
@@ -32,6 +34,16 @@ def counted(name: str, lora: LoraConfig | None = None) -> tuple[int, int]:
 )
 def test_shapes_have_as_many_parameters_as_the_models(name, parameters):
     assert counted(name)[0] == parameters
+
+
+def test_an_optimizer_without_known_states_is_counted_as_another_and_says_so():
+    weights = (Weights(part="adapter", dtype=torch.float32, trained=True, quantisable=False, number=10),)
+    for optim, said in (
+        ("adafactor", "10 × 8 (adafactor, counted as adamw_torch)"),
+        ("lion_32bit", "10 × 4 (lion_32bit)"),
+    ):
+        lines = static_lines(weights, Recipe(optim=optim), needs_reference=False)
+        assert [line.formula for line in lines if line.what == "optimiser"] == [said]
 
 
 def test_every_shape_belongs_to_a_model_and_the_other_way_round():

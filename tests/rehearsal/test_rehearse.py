@@ -5,18 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from sightline.config import DataConfig
 from sightline.data.formats import recognise
 from sightline.data.sources import load_rows
 from sightline.errors import ModelError, RecipeError
-from sightline.memory.shapes import SHAPES
+from sightline.memory.planned import Planned
+from sightline.memory.sample import usual_sizes
+from sightline.memory.shapes import SHAPES, find_config
 from sightline.recipe import normalise, structure
 from sightline.rehearsal.data import ROWS, small_data
+from sightline.rehearsal.rehearse import planned_peak, real_run, rehearse
 from sightline.rehearsal.rows import LABELLED, WRITERS, write_rows
 from sightline.rehearsal.shrink import family_named, shrink
 from sightline.rehearsal.tiny_models import BUILDERS
 
+IDEFICS = "HuggingFaceM4/idefics2-8b"
 RESPONSES = {"pairs": 2, "demonstrations": 1, "labelled": 1, "prompts": 0}
 
 
@@ -64,6 +69,51 @@ def test_what_decides_whether_a_run_works_stays(tmp_path):
     assert small.recipe.gradient_accumulation_steps == 2 and small.recipe.max_steps == 3
     told = " ".join(small.changes)
     assert "Idefics3Processor" in told and "for owner/rows" in told and "32" in told
+
+
+def test_everything_that_is_swapped_is_listed(tmp_path):
+    asked = recipe(
+        model={"name": "HuggingFaceTB/SmolVLM-Instruct", "dtype": "bfloat16", "trust_remote_code": True},
+        data={"source": "owner/rows", "format": "columns", "eval_source": "owner/others"},
+        engine="fsdp2",
+        nproc_per_node=8,
+        dataloader_num_workers=6,
+        use_cpu=True,
+    )
+    small = shrink(asked, tmp_path)
+    told = "\n".join(small.changes)
+    assert small.recipe.bf16 and "bf16: true" in told
+    assert "processes: a single one for 8 under `engine: fsdp2`" in told
+    assert not small.recipe.model.trust_remote_code and "what `model.trust_remote_code` allows is not run" in told
+    assert "made-up ones of the format columns, for owner/others" in told and "workers: 1 in place of 6" in told
+    asked = recipe(data={"source": "owner/rows", "format": "columns", "val_size": 500})
+    (tmp_path / "again").mkdir()
+    assert "held-out rows: 4 for 500" in shrink(asked, tmp_path / "again").changes
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"engine": "fsdp2", "model": {"name": IDEFICS, "quantize": "nf4"}}, "quantised weights cannot be spread"),
+        ({"engine": "zero3", "reference": {"type": "frozen-copy"}}, "a policy that is spread"),
+        ({"engine": "zero2"}, r"sightline\[deepspeed\]"),
+    ],
+)
+def test_what_the_real_engine_refuses_or_lacks_is_found_beforehand(tmp_path, monkeypatch, changes, expected):
+    if "deepspeed" in expected:
+        monkeypatch.setattr("sightline.training.zero.find_spec", lambda name: None)
+    with pytest.raises(RecipeError, match=expected):
+        rehearse(recipe(**changes), tmp_path, console=Console(quiet=True))
+
+
+def test_the_planned_peak_is_that_of_the_recipes_engine_and_gpus():
+    full = recipe(lora=None, engine="fsdp2", nproc_per_node=8, model={"name": IDEFICS, "freeze_projector": False})
+    planned = Planned(find_config(full.model), usual_sizes(full))
+    peak = planned_peak(full, planned)
+    assert peak == planned.estimate(full, gpus=8).peak < planned.estimate(full).peak / 2
+    assert "GiB on each of 8 GPUs planned" in real_run(full, peak)
+    alone = recipe(engine="fsdp2")
+    assert "on a GPU planned" in real_run(alone, 1) and "--nproc-per-node says over how many" in real_run(alone, 1)
 
 
 def test_a_misspelt_option_of_the_processor_is_found(tmp_path):

@@ -137,6 +137,7 @@ def test_what_deepspeed_cannot_train_is_refused_by_name(tiny_model, family, chan
     [
         (["--model.quantize", "nf4", "--lora.r", "4"], "model.quantize"),
         (["--optim", "adafactor"], "optim: adafactor"),
+        (["--evaluation.tasks", "scenes"], r"evaluation\.tasks.*no process holds the whole model"),
         (
             ["--objective.type", "dpo", "--reference.update-every", "2", "--reference.type", "frozen-copy"],
             "update_every",

@@ -38,13 +38,14 @@ def run(argv: list[str]) -> int:
     from sightline.memory.planned import Planned
     from sightline.memory.shapes import find_config
     from sightline.memory.table import plan_page
+    from sightline.rehearsal.refusals import refuse_model_of
 
     gpu = memory_here() if given.gpu is None else read_size(given.gpu)
     gpus = given.gpus or recipe.nproc_per_node or 1
     config = find_config(recipe.model)
     _refuse_engine(recipe, gpus)
     planned = Planned(config, _sizes(given, recipe), _row(given, recipe, config))
-    _refuse_model(recipe, planned)
+    refuse_model_of(recipe, planned)
     plan = make_plan(planned, recipe, gpu=gpu, gpus=gpus)
     kept = flags if plan.fit is None else without(flags, plan.fit.fields)
     command = shlex.join([path, *kept] if path else kept)
@@ -91,16 +92,6 @@ def _refuse_engine(recipe: Recipe, gpus: int) -> None:
             "leave `engine` out."
         )
     refuse_what_shards_cannot(recipe, gpus)
-
-
-def _refuse_model(recipe: Recipe, planned: Any) -> None:
-    """The same of a model."""
-    from sightline.memory.estimate import reference_mode
-    from sightline.objectives.objective import build
-    from sightline.training.zero import refuse_model
-
-    reference = reference_mode(recipe) if build(recipe.objective).needs_reference else None
-    refuse_model(planned.skeleton(recipe).policy, reference, recipe.engine)
 
 
 def without(flags: list[str], keys: Iterable[str]) -> list[str]:

@@ -35,7 +35,8 @@ STATES: dict[str, float] = {
     "lion_8bit": 1 + 4 / 256,
     "sgd": 0,
 }
-"""Bytes of optimiser states a trained weight. Paged states may move to the host's memory; they are counted here."""
+"""Bytes of optimiser states a trained weight. Paged states may move to the host's memory; they are counted here. An
+optimizer that is not here is counted as adamw_torch, and its line says so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,15 +69,16 @@ def static_lines(weights: tuple[Weights, ...], recipe: Recipe, *, needs_referenc
     lines = [_weight_line(w, recipe) for w in weights]
     if needs_reference:
         lines.append(_reference_line(weights, recipe))
-    per_weight = STATES.get(recipe.optim, STATES["adamw_torch"])
+    counted = recipe.optim if recipe.optim in STATES else "adamw_torch"
+    name = counted if counted == recipe.optim else f"{recipe.optim}, counted as {counted}"
     for w in (w for w in weights if w.trained):
         lines += [
             Line(what="gradients", part=w.part, formula=f"{w.number:,} × 4", bytes=w.number * 4),
             Line(
                 what="optimiser",
                 part=w.part,
-                formula=f"{w.number:,} × {per_weight:g} ({recipe.optim})",
-                bytes=round(w.number * per_weight),
+                formula=f"{w.number:,} × {STATES[counted]:g} ({name})",
+                bytes=round(w.number * STATES[counted]),
             ),
         ]
     return lines

@@ -156,11 +156,22 @@ def _adapters(recipe: Recipe) -> list[Change]:
     # an adapter has no place beside whole weights that train
     whole = [name for name in ("freeze_vision", "freeze_projector") if not getattr(recipe.model, name)]
     lora = {f"model.{name}": True for name in whole} | {"lora": {"r": 16}, "reference.type": "auto"}
+    rate = _rate_for_an_adapter(recipe.learning_rate)
     return [
-        Change(why="train an adapter; the reference is the model without it", fields=lora, departs=2),
-        Change(why="an adapter on frozen layers in 8 bits", fields=lora | int8, departs=3, slower=0.3),
-        Change(why="an adapter on frozen layers in 4 bits (NF4)", fields=lora | nf4, departs=4, slower=0.25),
+        Change(why=f"train an adapter; the reference is the model without it; {rate}", fields=lora, departs=2),
+        Change(why=f"an adapter on frozen layers in 8 bits; {rate}", fields=lora | int8, departs=3, slower=0.3),
+        Change(why=f"an adapter on frozen layers in 4 bits (NF4); {rate}", fields=lora | nf4, departs=4, slower=0.25),
     ]
+
+
+def _rate_for_an_adapter(learning_rate: float) -> str:
+    """In words: the planner leaves the rate as it is, because no memory hangs on it."""
+    if learning_rate >= 1e-5:
+        return "not the same curve"
+    return (
+        f"not the same curve, and it hardly moves at `learning_rate` {learning_rate:g}, one for full weights: an "
+        "adapter wants ten times as much or more (1e-5 is usual)"
+    )
 
 
 def _sharding(recipe: Recipe, gpus: int) -> list[Change]:

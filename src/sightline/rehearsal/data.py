@@ -26,6 +26,8 @@ def small_data(data: DataConfig, folder: Path, kind: Kind, changes: list[str]) -
         cache_dir=str(folder / "cache") if data.cache_tokens else None,
         dataset_num_proc=min(data.dataset_num_proc, 2),
     )
+    if small.val_size != data.val_size:
+        changes.append(f"held-out rows: {small.val_size:g} for {data.val_size:g}")
     if data.source == "scenes":
         pictures = min(int(data.scenes.get("pictures", PICTURES)), PICTURES)
         changes.append(f"data: {pictures} drawn pictures")
@@ -39,7 +41,7 @@ def small_data(data: DataConfig, folder: Path, kind: Kind, changes: list[str]) -
         small = replace(small, registry=str(_small_registry(data, folder, kind, changes)))
     if data.mixture:
         small = replace(small, mixture=[_small_source(s, i, folder, kind, changes) for i, s in enumerate(data.mixture)])
-    return _small_eval(small, data, folder, kind)
+    return _small_eval(small, data, folder, kind, changes)
 
 
 def _held_out(val_size: float) -> float:
@@ -71,13 +73,15 @@ def _small_source(source: SourceConfig, number: int, folder: Path, kind: Kind, c
     return replace(source, source=str(path), subset=None, split="train", media_dir=None)
 
 
-def _small_eval(small: DataConfig, data: DataConfig, folder: Path, kind: Kind) -> DataConfig:
+def _small_eval(small: DataConfig, data: DataConfig, folder: Path, kind: Kind, changes: list[str]) -> DataConfig:
     if data.eval_source is None:
         return small
     if _is_here(data.eval_source):
+        changes.append(f"held-out rows: the first {HELD_OUT} of {data.eval_source}")
         whole = data.eval_split.partition("[")[0]
         return replace(small, eval_split=f"{whole}[:{HELD_OUT}]")
     format = "columns" if data.format == "auto" else data.format
+    changes.append(f"held-out rows: {HELD_OUT} made-up ones of the format {format}, for {data.eval_source}")
     path = write_rows(folder / "test.parquet", format, kind, HELD_OUT, columns=data.columns, seed=1)
     return replace(small, eval_source=str(path), eval_split="test")
 

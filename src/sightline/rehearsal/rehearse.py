@@ -16,6 +16,7 @@ from sightline.memory.planned import Planned
 from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import find_config
 from sightline.policy.generate import generate
+from sightline.rehearsal.refusals import refuse_engine
 from sightline.rehearsal.shrink import STEPS, shrink
 from sightline.scenes.picture import picture_of
 from sightline.scenes.world import draw_scene
@@ -29,8 +30,9 @@ def rehearse(recipe: Recipe, folder: Path, *, console: Console | None = None) ->
     """Run the recipe small in `folder`. Raises what training raises: every mistake of the user's that shows here."""
     console = console or Console()
     started = time.perf_counter()
-    peak = planned_peak(recipe) / 2**30
-    console.print(f"Real run: {peak:.1f} GiB on a GPU planned (a row of usual size)", highlight=False)
+    planned = Planned(find_config(recipe.model), usual_sizes(recipe))
+    refuse_engine(recipe, planned)
+    console.print(real_run(recipe, planned_peak(recipe, planned)), highlight=False)
     small = shrink(recipe, folder)
     console.print("Rehearsal, with", highlight=False)
     for change in small.changes:
@@ -43,10 +45,19 @@ def rehearse(recipe: Recipe, folder: Path, *, console: Console | None = None) ->
     return result
 
 
-def planned_peak(recipe: Recipe) -> int:
-    """Bytes that the real recipe is planned to take on each GPU, with a row of usual size; no weights are needed."""
-    config = find_config(recipe.model)
-    return Planned(config, usual_sizes(recipe)).estimate(recipe).peak
+def planned_peak(recipe: Recipe, planned: Planned) -> int:
+    """Bytes that the real recipe is planned to take on each of its GPUs; no weights are needed."""
+    return planned.estimate(recipe, gpus=recipe.nproc_per_node or 1).peak
+
+
+def real_run(recipe: Recipe, peak: int) -> str:
+    """One sentence on the real run's memory. peak: bytes on each GPU."""
+    gpus = recipe.nproc_per_node or 1
+    where = "a GPU" if gpus == 1 else f"each of {gpus} GPUs"
+    said = f"Real run: {peak / 2**30:.1f} GiB on {where} planned (a row of usual size)"
+    if gpus == 1 and recipe.engine not in ("auto", "ddp"):
+        said += f", before `engine: {recipe.engine}` spreads it: --nproc-per-node says over how many"
+    return said
 
 
 def ask(run: Path) -> str:

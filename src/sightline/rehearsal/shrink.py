@@ -75,9 +75,15 @@ def shrink(recipe: Recipe, folder: Path) -> Small:
     if recipe.bf16 is None and recipe.model.dtype == "bfloat16" and (recipe.use_cpu or not torch.cuda.is_available()):
         # on a GPU autocast brings frozen weights in bfloat16 and trained ones in float32 together
         small = replace(small, bf16=True)
+        changes.append("bf16: true, as a GPU has it where the recipe says nothing")
+    if recipe.engine != "auto" or (recipe.nproc_per_node or 1) > 1:
+        asked = "" if recipe.nproc_per_node is None else f"{recipe.nproc_per_node} "
+        changes.append(f"processes: a single one for {asked}under `engine: {recipe.engine}`")
     before = recipe.per_device_train_batch_size, recipe.gradient_accumulation_steps
     after = small.per_device_train_batch_size, small.gradient_accumulation_steps
     changes.append(f"steps: {STEPS}, of {after[0]} × {after[1]} rows in place of {before[0]} × {before[1]}")
+    if small.dataloader_num_workers < recipe.dataloader_num_workers:
+        changes.append(f"workers: {small.dataloader_num_workers} in place of {recipe.dataloader_num_workers}")
     if recipe.report_to:
         changes.append(f"trackers: none in place of {', '.join(recipe.report_to)}")
     return Small(recipe=small, changes=tuple(changes))
@@ -113,6 +119,8 @@ def _small_model(recipe: Recipe, folder: Path, changes: list[str]) -> ModelConfi
     left_out = [name for name in model.processor if name in SIZES]
     said = f"; sizes of its own for {', '.join(left_out)}" if left_out else ""
     changes.append(f"model: a tiny random {family}, {type(processor).__name__}, for {recipe.model.name}{said}")
+    if recipe.model.trust_remote_code:
+        changes.append("code: transformers' own; what `model.trust_remote_code` allows is not run")
     if model.attn_implementation == "flex_attention" and not torch.cuda.is_available():
         model = replace(model, attn_implementation="auto")
         changes.append("attention: auto, because flex_attention has no backward pass on a CPU")

@@ -42,7 +42,7 @@ def asked_engine(recipe: Recipe, environment: Mapping[str, str] = os.environ) ->
         if environment.get(name, unsaid).lower() != wanted:
             raise UserError(
                 f"accelerate was told {name.lower()}: {environment.get(name, unsaid)}, but Sightline runs FSDP with "
-                f"{name.lower()}: {wanted} only. Take recipes/accelerate/fsdp2.yaml."
+                f"{name.lower()}: {wanted} only. Take recipes/accelerate/fsdp2.yaml (`sightline recipe copy fsdp2`)."
             )
     return "fsdp2"
 
@@ -58,7 +58,7 @@ def _told_zero(environment: Mapping[str, str]) -> Engine:
         if environment.get(name, "none").lower() not in ("none", ""):
             raise UserError(
                 f"accelerate was told {what}, but Sightline gives DeepSpeed its own settings, without offloading. Take "
-                "recipes/accelerate/zero1.yaml, zero2.yaml or zero3.yaml."
+                "recipes/accelerate/zero1.yaml, zero2.yaml or zero3.yaml (`sightline recipe copy zero2`)."
             )
     stage = environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
     for engine, number in STAGES.items():
@@ -79,6 +79,9 @@ def refuse_what_shards_cannot(recipe: Recipe, num_processes: int) -> None:
         )
     refused = {
         "`model.quantize`: quantised weights cannot be spread": recipe.model.quantize != "none",
+        "`evaluation.tasks` (score checkpoints by `sightline evaluate`): no process holds the whole model": (
+            recipe.evaluation.tasks != []
+        ),
         "`reference.update_every`: a moving reference follows whole weights": recipe.reference.update_every is not None,
         f"`optim: {recipe.optim}`: only adamw_torch, adamw_torch_fused and sgd are proved for spread weights": (
             re.fullmatch("adamw_torch(_fused)?|sgd", recipe.optim) is None
@@ -105,7 +108,8 @@ def check_engine(accelerator: Any, recipe: Recipe) -> str:
     if kind not in KINDS[asked]:
         raise UserError(
             f"{asked} was asked for, but accelerate runs {kind.value} with {accelerator.num_processes} processes. "
-            "Start with `sightline train RECIPE --nproc-per-node N`, torchrun, or recipes/accelerate."
+            "Start with `sightline train RECIPE --nproc-per-node N`, torchrun, or recipes/accelerate (`sightline "
+            "recipe list`)."
         )
     if asked in STAGES and accelerator.state.deepspeed_plugin.zero_stage != STAGES[asked]:
         stage = accelerator.state.deepspeed_plugin.zero_stage

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from accelerate.utils import DistributedType
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from sightline.config import Recipe
@@ -211,19 +210,8 @@ def headline(summary: Summary) -> str:
 
 
 def attach(watching: Sequence[Scores], trainer: AlignmentTrainer, checkpoint: Path | None) -> None:
-    """Hand over the trainer, and what the checkpoint remembers. Raises `RecipeError` under a sharding engine."""
+    """Hand over the trainer, and what the checkpoint remembers."""
     for one in watching:
-        if one.tasks:
-            refuse_sharded(trainer)
         one.trainer = trainer
         if checkpoint is not None:
             one.resume(checkpoint)
-
-
-def refuse_sharded(trainer: AlignmentTrainer) -> None:
-    """Raises `RecipeError` where no process holds the whole model: it could not answer its own share of questions."""
-    if trainer.accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        raise RecipeError(
-            "`evaluation.tasks` scores while training only where each process holds the whole model (one process, or "
-            "DDP), not under FSDP or DeepSpeed. Leave it out, and score checkpoints with `sightline evaluate`."
-        )
