@@ -15,19 +15,17 @@ import tempfile
 import time
 import zlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from safetensors.torch import load_file
 
-from tests.training.runs import lines, pairs
+from tests.training.runs import figures, pairs
 
 ROOT = Path(__file__).parents[2]
 SECONDS = 600
 """After this much, something hangs."""
 STEPS = 5
-TIMES = ("memory/", "seconds/", "train_runtime", "train_samples", "train_steps", "eval_runtime")
 STREAM = {"streaming": True, "shuffle_buffer": 4}
 
 
@@ -128,10 +126,6 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
         assert process.poll() is None, process.communicate()[1][-4000:]
         assert time.monotonic() < limit, f"{path} does not come"
         time.sleep(0.02)
-
-
-def figures(folder: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if not k.startswith(TIMES)} for line in lines(folder)]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file
 
-from tests.training.runs import lines
+from tests.training.runs import TIMES, figures
 
 DPO = {
     "objective": {"type": "mpo"},
@@ -42,8 +42,6 @@ GRPO = {
     "sampler": {"type": "transformers", "num_generations": 4, "max_completion_length": 5, "num_iterations": 2},
 }
 PHASES = ["training", "saving", "evaluating"]
-TIMES = ("memory/", "seconds/", "train_runtime", "train_samples", "train_steps", "eval_runtime")
-"""Names of figures that are never the same twice."""
 
 
 def killed(tmp_path: Path, model: Path, recipe: dict[str, Any], **spec: Any) -> list[dict[str, Any]]:
@@ -57,11 +55,6 @@ def killed(tmp_path: Path, model: Path, recipe: dict[str, Any], **spec: Any) -> 
     attempts = [json.loads(line) for line in done.stdout.splitlines() if line.startswith(b"{")]
     assert attempts[-1]["code"] == 0, done.stderr.decode()[-4000:]
     return attempts
-
-
-def figures(folder: Path) -> list[dict[str, Any]]:
-    """metrics.jsonl without what measures time and memory."""
-    return [{k: v for k, v in line.items() if not k.startswith(TIMES)} for line in lines(folder)]
 
 
 def assert_same_bits(a: Path, b: Path) -> None:

@@ -55,3 +55,16 @@ def lines(folder: Path) -> list[dict[str, Any]]:
 def curve(folder: Path, name: str = "loss") -> list[float]:
     """One figure of every step that logged it."""
     return [line[name] for line in lines(folder) if name in line]
+
+
+TIMES = (
+    "memory/",
+    "seconds/",
+    *(f"{name}_{what}" for name in ("train", "eval") for what in ("runtime", "samples", "steps")),
+)
+"""How figures begin that are never the same twice."""
+
+
+def figures(folder: Path) -> list[dict[str, Any]]:
+    """metrics.jsonl without what measures time and memory: what two equal runs have in common."""
+    return [{name: value for name, value in line.items() if not name.startswith(TIMES)} for line in lines(folder)]

@@ -10,19 +10,13 @@ import pyarrow.parquet as pq
 from safetensors.torch import load_file
 
 from tests.training.killed_online import PHASES
-from tests.training.runs import lines
-
-TIMES = ("seconds/", "memory/", "train_", "eval_runtime")
+from tests.training.runs import figures
 
 
 def sampled(folder: Path) -> list[tuple[int, str, str]]:
     """Step, row and answer of everything in the tables of answers."""
     tables = [pq.read_table(path).to_pylist() for path in sorted((folder / "completions").glob("*.parquet"))]
     return [(row["step"], row["row"], row["completion"]) for table in tables for row in table]
-
-
-def figures(folder: Path) -> list[dict]:
-    return [{k: v for k, v in line.items() if not k.startswith(TIMES)} for line in lines(folder)]
 
 
 def test_a_run_killed_in_any_phase_goes_on_with_the_same_prompts_answers_and_bits(tmp_path, tiny_model):

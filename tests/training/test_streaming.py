@@ -15,11 +15,9 @@ from rich.console import Console
 from sightline.errors import DataError, RecipeError
 from sightline.recipe import structure
 from sightline.training.run import train
-from tests.training.runs import curve, lines, pairs
+from tests.training.runs import curve, figures, pairs
 
 NUM_ROWS = 13
-UNEQUAL = ("runtime", "per_second", "memory/")
-"""Figures of two equal runs that differ all the same."""
 
 
 def tree(folder: Path, model: Path, output: str = "run", **changes: object) -> dict:
@@ -53,14 +51,6 @@ def source(tmp_path) -> Path:
 
 def run(recipe: dict):
     return train(structure(recipe), console=Console(quiet=True))
-
-
-def figures(folder: Path) -> list[dict]:
-    """What two equal runs must have in common."""
-    return [
-        {name: value for name, value in line.items() if not any(word in name for word in UNEQUAL)}
-        for line in lines(folder)
-    ]
 
 
 def in_processes(recipe: dict, folder: Path, number: int, **environment: str) -> int:
