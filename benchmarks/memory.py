@@ -12,13 +12,14 @@ import argparse
 import ctypes
 import multiprocessing
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 from typing import Any, Literal
 
 FAMILIES = ("llava", "idefics3", "qwen2_vl")
 ALLOWED = {"cpu": 0.2, "cuda": 0.1}
-Mode = Literal["lora", "selective", "checkpointing", "full"]
+Mode = Literal["lora", "selective", "checkpointing", "full", "full-checkpointing"]
 MODES: tuple[Mode, ...] = ("lora", "selective", "checkpointing", "full")
 
 LANGUAGE = {
@@ -102,8 +103,8 @@ def recipe_of(case: Case) -> Any:
     options = {"longest_edge": 448} if case.family == "idefics3" else {}
     return Recipe(
         model=ModelConfig(name="benchmark", processor=options),
-        lora=None if case.mode == "full" else LoraConfig(),
-        gradient_checkpointing="selective" if case.mode == "selective" else case.mode == "checkpointing",
+        lora=None if case.mode.startswith("full") else LoraConfig(),
+        gradient_checkpointing="selective" if case.mode == "selective" else case.mode.endswith("checkpointing"),
         per_device_train_batch_size=2,
         gradient_accumulation_steps=2,
         use_cpu=case.device == "cpu",
@@ -119,20 +120,24 @@ def sizes() -> Any:
     return Sizes(picture=Picture(448, 336), text_tokens=64, response_tokens=128)
 
 
-def predicted(case: Case) -> int:
+def predicted(case: Case, recipe: Any, gpus: int = 1) -> int:
     """What the plan says of activations, and of the gradients, which do not live between steps."""
     from sightline.memory.planned import Planned
 
-    estimate = Planned(config_of(case), sizes()).estimate(recipe_of(case))
+    estimate = Planned(config_of(case), sizes()).estimate(recipe, gpus=gpus)
     return estimate.of("activations") + estimate.of("gradients")
 
 
-def measured(case: Case) -> int:
-    """The peak of the second of two steps, above what lives between them."""
+def measured(case: Case, recipe: Any, spread: Callable[[Any], None] = lambda policy: None, **world: Any) -> int:
+    """The peak of the second of two steps, above what lives between them.
+
+    spread: over processes, in place. world: what `StepSettings` is told of them.
+    """
     import torch
     from transformers import AutoModelForImageTextToText
 
     from benchmarks.step.meter import Memory
+    from sightline.memory.planned import autocast_dtype
     from sightline.memory.sample import made_up_group
     from sightline.memory.skeleton import frozen_dtype
     from sightline.objectives.objective import build
@@ -145,7 +150,7 @@ def measured(case: Case) -> int:
     from sightline.training.micro_batch import StepSettings
     from sightline.training.step import train_step
 
-    recipe, device = recipe_of(case), torch.device(case.device)
+    device, dtype = torch.device(case.device), autocast_dtype(recipe)
     model = AutoModelForImageTextToText.from_config(config_of(case), dtype=frozen_dtype(recipe)).requires_grad_(False)
     policy: Any = unfreeze(model, recipe.model) if recipe.lora is None else add_lora(model, recipe.lora)
     policy.to(device).train()
@@ -155,12 +160,15 @@ def measured(case: Case) -> int:
     reference = build_reference(policy, recipe.reference, has_lora=recipe.lora is not None, needed=True)
     group = made_up_group(family, sizes(), recipe.model.processor)
     groups = [replace(group, id=str(i)) for i in range(4)]
+    spread(policy)
     settings = StepSettings(
         family=family,
         layout="prefix",
         groups_per_forward=2,
         device=device,
-        autocast=lambda: torch.autocast(case.device, torch.bfloat16, enabled=case.device == "cuda"),
+        autocast=lambda: torch.autocast(case.device, dtype, enabled=dtype is not None, cache_enabled=False),
+        spare=(lambda: group) if world else None,
+        **world,
     )
     optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], fused=True)
     highest = 0
@@ -189,13 +197,17 @@ def compare(case: Case) -> Outcome:
         process.join()
 
 
+def freed_at_once() -> None:
+    """Memory that is freed goes back to the system at once, so that the process's size is what lives."""
+    libc = ctypes.CDLL(None)
+    assert libc.mallopt(M_MMAP_THRESHOLD, 2**16) and libc.mallopt(M_TRIM_THRESHOLD, 2**16)
+
+
 def _report(case: Case, sender: Connection) -> None:
     if case.device == "cpu":
-        # memory that is freed goes back to the system at once, so that the process's size is what lives
-        libc = ctypes.CDLL(None)
-        assert libc.mallopt(M_MMAP_THRESHOLD, 2**16) and libc.mallopt(M_TRIM_THRESHOLD, 2**16)
-    peak = measured(case)
-    sender.send(Outcome(predicted=predicted(case), measured=peak))
+        freed_at_once()
+    peak = measured(case, recipe_of(case))
+    sender.send(Outcome(predicted=predicted(case, recipe_of(case)), measured=peak))
 
 
 def main() -> int:

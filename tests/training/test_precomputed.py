@@ -159,3 +159,13 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, tiny_model, rows):
     with pytest.raises(RecipeError, match="holds files, but no manifest"):
         run(tmp_path / "run", tiny_model("llava"), rows, reference={"type": "precomputed", "path": str(tmp_path)})
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_damaged_files_are_named_with_what_to_do(tmp_path):
+    precomputed.check_manifest(tmp_path / "reference", {"model": "1"})
+    (tmp_path / "reference" / "train-00000.safetensors").write_bytes(b"{" * 50)
+    with pytest.raises(DataError, match=r"train-00000.safetensors is damaged .* computed again"):
+        precomputed.read(tmp_path / "reference", {"train": 8})
+    (tmp_path / "reference" / "manifest.json").write_text("{")
+    with pytest.raises(RecipeError, match=r"manifest.json cannot be read"):
+        precomputed.check_manifest(tmp_path / "reference", {"model": "1"})

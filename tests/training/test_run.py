@@ -13,6 +13,7 @@ from rich.console import Console
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from sightline.errors import DataError, RecipeError, UserError
+from sightline.policy.head import token_log_probs
 from sightline.training.trainer import AlignmentTrainer
 from tests.training import runs
 from tests.training.runs import curve, lines, pairs, run
@@ -73,6 +74,22 @@ def test_a_full_run_loads_with_plain_transformers(tmp_path, tiny_model, rows):
     loaded = AutoModelForImageTextToText.from_pretrained(result.folder)
     assert torch.equal(loaded.lm_head.weight, result.model.lm_head.weight)
     assert (result.folder / "model.safetensors").is_file()
+
+
+def test_products_are_bfloat16_without_a_cache_that_keeps_weights_until_a_forward_ends(
+    tmp_path, tiny_model, rows, monkeypatch
+):
+    """tests/memory counts what a cache would keep where layers are computed again."""
+    seen = set()
+
+    def watched(*args, **kwargs):
+        seen.add((torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()))
+        return token_log_probs(*args, **kwargs)
+
+    monkeypatch.setattr("sightline.policy.forward.token_log_probs", watched)
+    options = {"lora": None, "bf16": True, "gradient_checkpointing": True, "max_steps": 1}
+    run(tmp_path / "run", tiny_model("llava"), rows, **options)
+    assert (True, False) in seen and (True, True) not in seen
 
 
 def test_an_occupied_folder_is_refused_and_left_as_it_was(finished, tiny_model, rows):

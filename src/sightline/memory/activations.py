@@ -94,7 +94,8 @@ class Step:
         self.features, self.encoding = self._encode()
 
     def precision(self) -> AbstractContextManager:
-        return nullcontext() if self.autocast is None else torch.autocast("cpu", dtype=self.autocast)
+        """As training has it: without a cache of weights."""
+        return nullcontext() if self.autocast is None else torch.autocast("cpu", self.autocast, cache_enabled=False)
 
     def _encode(self) -> tuple[Features | None, Phase]:
         """The features of one group, and what lived meanwhile."""

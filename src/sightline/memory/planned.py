@@ -12,18 +12,19 @@ from sightline.layout import padded, prefix
 from sightline.memory.activations import Activations, extrapolate, measure_activations
 from sightline.memory.estimate import Estimate, Line, activation_lines, static_lines
 from sightline.memory.sample import Sizes, made_up_group
-from sightline.memory.skeleton import Bare, LayerSize, Skeleton, Weights, adapt, build_bare, frozen_dtype, weights_of
+from sightline.memory.skeleton import Bare, Skeleton, Weights, adapt, build_bare, frozen_dtype, weights_of
+from sightline.memory.spread import spread_lines
 from sightline.objectives.objective import build
 from sightline.policy.families import family_of
 from sightline.types import Group
 
 
 class Shape(NamedTuple):
-    """Layers of the language model, tokens of a row in the grid, bytes of the largest layer, the row."""
+    """Layers of the language model, weights of the largest matrix in one, tokens of a row in the grid, the row."""
 
     num_layers: int
+    matrix: int
     num_tokens: int
-    layer: LayerSize
     row: Group
 
 
@@ -76,13 +77,11 @@ class Planned:
         if step > activations.peak:
             more = step - activations.peak
             lines.append(Line(what="activations", part="optimizer step", formula="roots of all variances", bytes=more))
-        size = shape.layer
         if recipe.model.quantize != "none":
-            lines.append(Line(what="activations", part="one layer's weights", formula="in bfloat16", bytes=size.linear))
+            unpacked = 2 * shape.matrix
+            lines.append(Line(what="activations", part="one layer's weights", formula="in bfloat16", bytes=unpacked))
         if is_spread(recipe, gpus):
-            lines.append(
-                Line(what="activations", part="two layers, gathered", formula="of all GPUs", bytes=2 * size.layer)
-            )
+            lines += spread_lines(self.skeleton(recipe))
         return lines
 
     def weights(self, recipe: Recipe) -> tuple[Weights, ...]:
@@ -101,8 +100,8 @@ class Planned:
             row = self.row(skeleton.policy, recipe)
             self.shapes_known[key] = Shape(
                 num_layers=skeleton.num_layers,
+                matrix=skeleton.matrix,
                 num_tokens=tokens_of(row, self.layout(skeleton.policy, recipe)),
-                layer=skeleton.layer,
                 row=row,
             )
         return self.shapes_known[key]

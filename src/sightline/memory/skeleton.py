@@ -46,26 +46,19 @@ class Weights:
         return self.number * self.dtype.itemsize
 
 
-class LayerSize(NamedTuple):
-    """Bytes of the largest layer of the language model: all of its weights, and its largest matrix."""
-
-    layer: int
-    linear: int
-
-
 @dataclass(frozen=True, kw_only=True)
 class Skeleton:
     """A policy on the meta device, in training mode.
 
     stands_for: for each layer that its language model has, how many layers of the real one it is. few, more: two
-    numbers of layers; what one layer costs is told from the difference. layer: sizes of the largest layer.
+    numbers of layers; what one layer costs is told from the difference. matrix: weights of the largest one in a layer.
     """
 
     policy: PreTrainedModel | PeftModel
     stands_for: tuple[int, ...]
     few: int
     more: int
-    layer: LayerSize
+    matrix: int
 
     @property
     def num_layers(self) -> int:
@@ -82,7 +75,7 @@ class Bare(NamedTuple):
     model: PreTrainedModel
     layers: list[nn.Module]
     period: int
-    layer: LayerSize
+    matrix: int
 
 
 def build_skeleton(config: PretrainedConfig, recipe: Recipe, *, whole: bool = False) -> Skeleton:
@@ -102,9 +95,9 @@ def build_bare(config: PretrainedConfig, recipe: Recipe) -> Bare:
         )
     model.tie_weights()
     model.requires_grad_(False)
-    layers, period, size = list(decoder_layers(model)), repetition(model), largest_layer(model)
+    layers, period, matrix = list(decoder_layers(model)), repetition(model), largest_matrix(model)
     model.get_decoder().layers = nn.ModuleList()
-    return Bare(model, layers, period, size)
+    return Bare(model, layers, period, matrix)
 
 
 def adapt(bare: Bare, recipe: Recipe, *, whole: bool = False) -> Skeleton:
@@ -128,7 +121,7 @@ def adapt(bare: Bare, recipe: Recipe, *, whole: bool = False) -> Skeleton:
         stands_for=tuple(stands_for[i] for i in range(kept)),
         few=few,
         more=more,
-        layer=bare.layer,
+        matrix=bare.matrix,
     )
 
 
@@ -188,11 +181,9 @@ def weights_of(skeleton: Skeleton, *, parts: Sequence[str] = ()) -> list[Weights
     return sorted(found, key=lambda weights: PARTS.index(weights.part))
 
 
-def largest_layer(model: nn.Module) -> LayerSize:
-    """What is gathered or unpacked at a time, in bfloat16."""
-    layers = decoder_layers(model)
-    layer = max(sum(p.numel() for p in one.parameters()) for one in layers)
-    return LayerSize(layer=2 * layer, linear=2 * max(p.numel() for one in layers for p in one.parameters()))
+def largest_matrix(model: nn.Module) -> int:
+    """Weights of the largest matrix in a layer of the language model."""
+    return max(weight.numel() for weight in decoder_layers(model).parameters())
 
 
 def decoder_layers(model: nn.Module) -> nn.ModuleList:

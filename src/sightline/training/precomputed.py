@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from rich.console import Console
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -107,7 +108,13 @@ def check_manifest(folder: Path, now: dict[str, str]) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             write_text(path, json.dumps(now, indent=2) + "\n")
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        before = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise RecipeError(
+            f"{path} cannot be read ({error}), so that nothing says what the log-probs beside it were computed for. "
+            "Delete the folder, or name another with `reference.path`, to compute them again."
+        ) from None
     changed = [name for name in now if before.get(name) != now[name]]
     if changed:
         said = "; ".join(f"{MEANINGS[name]}: `{name}` is {now[name]}, was {before.get(name)}" for name in changed)
@@ -169,7 +176,10 @@ def read(folder: Path, totals: dict[str, int]) -> PrecomputedReference:
     known: dict[bytes, Tensor] = {}
     for name, total in totals.items():
         for file, _ in files_of(folder, name, total):
-            tensors = load_file(file)
+            try:
+                tensors = load_file(file)
+            except SafetensorError as error:
+                raise DataError(f"{file} is damaged ({error}). Delete it: its rows are computed again.") from None
             parts = tensors["logp"].split(tensors["length"].tolist())
             keys = [bytes(key.tolist()) for key in tensors["key"]]
             known |= dict(zip(keys, parts, strict=True))

@@ -152,7 +152,7 @@ class ShardedTrainer(CheckpointingTrainer):
     def _autocast(self) -> AbstractContextManager:
         """Context of every forward; accelerate leaves precision to DeepSpeed, which is told to leave it to autocast."""
         if self.is_deepspeed_enabled:
-            return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16)
+            return torch.autocast(self.args.device.type, torch.bfloat16, enabled=self.args.bf16, cache_enabled=False)
         return self.compute_loss_context_manager()
 
     def _backward(self, loss: Tensor) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from accelerate.utils import DistributedType, gather_object
+from accelerate.utils import AutocastKwargs, DistributedType, gather_object
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -85,6 +85,8 @@ class AlignmentTrainer(GuardedTrainer):
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
+        # a cache would keep trained weights in bfloat16, too, until the end of a forward that keeps no layer
+        self.accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
         self.objective = objective
         self.objective_state = objective.initial_state()
         self.reference = reference
