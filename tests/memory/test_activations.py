@@ -66,12 +66,14 @@ def test_trained_weights_under_autocast_are_counted_with_their_copies(tiny_model
     matrices = sum(p.numel() for layer in decoder_layers(skeleton.policy) for p in layer.parameters() if p.ndim == 2)
     found = measure_activations(skeleton, group, layout="prefix", autocast=torch.bfloat16)[0]
     assert found.copies == 2 * matrices
-    # computed again, a layer's are gone when it is done
+    # computed again, a layer's are gone when it is done: those of one of two layers are left, or the head's
     run = replace(run, gradient_checkpointing=True)
     again = measure_activations(
         build_skeleton(read_config(run.model), run), group, layout="prefix", autocast=torch.bfloat16
     )
-    assert again[0].copies == 0 and max(again[0].forward_copies, again[0].backward_copies) <= matrices  # of two layers
+    head = 2 * skeleton.policy.get_output_embeddings().weight.numel()
+    assert again[0].copies == 0
+    assert max(again[0].forward_copies, again[0].backward_copies) <= max(matrices, head) < 2 * matrices
 
 
 @pytest.mark.parametrize(

@@ -62,17 +62,15 @@ def test_what_is_counted_as_gathered_is_gathered_together(tiny_model, world_of_o
     assert tied == (family == "gemma3")
     spread(policy)
     policy._get_fsdp_state()._lazy_init()  # as the first forward would
-    groups = [
-        group for module in policy.modules() if isinstance(module, FSDPModule)
-        for group in [module._get_fsdp_state()._fsdp_param_group] if group is not None
-    ]  # fmt: skip
+    spread_modules = [module for module in policy.modules() if isinstance(module, FSDPModule)]
+    groups = {id(group): group for module in spread_modules for group in module._get_fsdp_state()._fsdp_param_groups}
 
     def size(group):
         return stored(one.sharded_param for one in group.fsdp_params)
 
     head = stored([bare.get_output_embeddings().weight])
-    staying = sum(size(group) for group in groups if group.post_forward_mesh_info is None)
+    staying = sum(size(group) for group in groups.values() if group.post_forward_mesh_info is None)
     assert lines["rest, gathered"] == staying - (0 if tied else head)
-    layer = max(size(group) for group in groups if isinstance(group.modules[0], kind))
+    layer = max(size(group) for group in groups.values() if isinstance(group.modules[0], kind))
     both = lines.get("two layers, gathered")
     assert both == 2 * layer if both is not None else lines["head and a layer"] == layer + head

@@ -53,7 +53,7 @@ class LoraConfig:
 
     r: int = Field(default=16, ge=1)
     """Rank."""
-    alpha: float | None = None
+    alpha: float | None = Field(default=None, gt=0)
     """Scale; twice the rank when left out."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
     """Dropout on the adapter's input. The prompt's mask is shared by its responses."""

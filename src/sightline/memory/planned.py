@@ -73,15 +73,15 @@ class Planned:
             num_tokens=shape.num_tokens * recipe.per_device_train_batch_size,
             whole_step=recipe.gradient_accumulation_steps if objective.whole_step else 1,
         )
-        step = optimiser_step(self.weights(recipe), recipe) // (gpus if is_spread(recipe, gpus) else 1)
-        if step > activations.peak:
-            more = step - activations.peak
-            lines.append(Line(what="activations", part="optimizer step", formula="roots of all variances", bytes=more))
         if recipe.model.quantize != "none":
             unpacked = 2 * shape.matrix
             lines.append(Line(what="activations", part="one layer's weights", formula="in bfloat16", bytes=unpacked))
         if is_spread(recipe, gpus):
             lines += spread_lines(self.skeleton(recipe))
+        step = optimiser_step(self.weights(recipe), recipe) // (gpus if is_spread(recipe, gpus) else 1)
+        more = step - sum(line.bytes for line in lines)
+        if more > 0:
+            lines.append(Line(what="activations", part="optimizer step", formula="roots of all variances", bytes=more))
         return lines
 
     def weights(self, recipe: Recipe) -> tuple[Weights, ...]:
