@@ -78,12 +78,24 @@ def test_the_resolved_recipe_runs_again_as_it_is(tmp_path):
         (["--objective.type", "sft", "--objective.beta", "1"], "`objective.type: sft` takes"),
         (["--seed", "1", "--seed", "2"], "given twice"),
         (["seed"], "neither a flag nor its value"),
+        (["--lora.alpha", "0"], "greater than 0"),
+        (["--model.quantize-parts", "head"], "Flag --model.quantize_parts: "),
+        (["--model.quantize-parts", "vision"], "`model.quantize` is none"),
+        (["--lora.r", "4", "--model.quantize", "int8", "--model.double-quantize", "false"], "it is int8"),
     ],
 )
 def test_a_wrong_flag_is_named_with_the_nearest_valid_one(flags, hint):
     with pytest.raises(RecipeError) as error:
         load_recipe(None, flags)
     assert hint in str(error.value)
+
+
+def test_a_value_of_no_allowed_kind_is_one_line():
+    with pytest.raises(RecipeError) as error:
+        load_recipe(None, ["--gradient-checkpointing", "sometimes"])
+    said = str(error.value)
+    assert said.startswith("Flag --gradient_checkpointing: `gradient_checkpointing: sometimes` cannot be.")
+    assert "a valid boolean" in said and "Or: Input should be 'selective'." in said and "\n" not in said
 
 
 @pytest.mark.parametrize(
@@ -132,7 +144,7 @@ def test_a_flag_for_other_rows_drops_what_the_recipe_says_of_its_own(tmp_path):
 
 def test_a_list_of_one_needs_no_brackets(tmp_path):
     flags = ["--data.names", "rlhf_v", "--model.quantize-parts", "vision", "--evaluation.tasks", "scenes"]
-    recipe = load_recipe(None, [*flags, "--objective.type", "dpo"])
+    recipe = load_recipe(None, [*flags, "--objective.type", "dpo", "--model.quantize", "nf4", "--lora.r", "4"])
     assert recipe.data.names == ["rlhf_v"] and recipe.model.quantize_parts == ["vision"]
     assert recipe.evaluation.tasks == ["scenes"]
     online = load_recipe(None, ["--objective.type", "grpo", "--rewards", "accuracy", "--sampler.stop", "</answer>"])

@@ -12,7 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from sightline.config import DataConfig, Recipe
-from sightline.config.complaint import complaint
+from sightline.config.complaint import complaints
 from sightline.errors import RecipeError
 
 SHORTHAND = {"model": "name", "data": "source", "objective": "type", "reference": "type", "sampler": "type"}
@@ -53,8 +53,7 @@ def structure(
     try:
         return TypeAdapter(Recipe).validate_python(tree)
     except ValidationError as error:
-        complaints = [complaint(e, path, lines or {}, flags or {}) for e in error.errors()]
-        raise RecipeError("\n".join(dict.fromkeys(complaints))) from None
+        raise RecipeError(complaints(error.errors(), path, lines or {}, flags or {})) from None
 
 
 def dump_recipe(recipe: Recipe) -> str:

@@ -186,6 +186,9 @@ def test_the_comparison_tells_rounding_from_another_model():
 def test_mistakes_are_one_paragraph_and_exit_with_two(tmp_path, trained, capsys):
     assert main(["export", str(tmp_path / "nothing"), str(tmp_path / "model")]) == 2
     assert "There is no folder" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main(["export", str(tmp_path / "empty"), str(tmp_path / "model")]) == 2
+    assert "no model (config.json)" in capsys.readouterr().err
     assert main(["export", str(trained), str(trained)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert main(["export", str(trained), str(tmp_path / "m"), "--private"]) == 2

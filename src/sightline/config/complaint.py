@@ -9,6 +9,19 @@ from sightline.config import Recipe
 
 COMMON_NAMES = {"lr": "learning_rate", "batch_size": "per_device_train_batch_size", "epochs": "num_train_epochs"}
 """What people type for what transformers calls otherwise: a hint, not an alias."""
+SCALARS = ("bool", "int", "float", "str")
+"""With `literal[…]` and `list[…]`, what pydantic adds to the place of a value that may be of several kinds."""
+
+
+def complaints(
+    errors: list[Any], path: str | Path | None, lines: dict[tuple[str, ...], int], flags: dict[str, Any]
+) -> str:
+    """All of pydantic's errors, a line each; what the kinds of value of one key say is one line."""
+    said: dict[str, list[str]] = {}
+    for error in errors:
+        value, cannot, message = complaint(error, path, lines, flags).partition(" cannot be. ")
+        said.setdefault(value + cannot, []).append(message)
+    return "\n".join(value + " Or: ".join(dict.fromkeys(messages)) for value, messages in said.items())
 
 
 def complaint(error: Any, path: str | Path | None, lines: dict[tuple[str, ...], int], flags: dict[str, Any]) -> str:
@@ -48,6 +61,8 @@ def _keys(location: tuple) -> tuple[tuple[str, ...], Any]:
         if tagged is not None:
             kind = tagged
             continue
+        if (kind is None and part in SCALARS) or "[" in str(part):
+            continue
         owner = kind if is_dataclass(kind) else owner
         keys.append(str(part))
         kind = _field_type(kind, part) if is_dataclass(kind) and part in {f.name for f in fields(kind)} else None
@@ -80,10 +95,11 @@ def _where(
     keys: tuple[str, ...], path: str | Path | None, lines: dict[tuple[str, ...], int], flags: dict[str, Any]
 ) -> str:
     inside: Any = flags
-    for key in keys:
+    named = tuple(key for key in keys if not key.isdigit())  # a flag gives a list as a whole
+    for key in named:
         inside = inside.get(key) if isinstance(inside, dict) else None
     if keys and inside is not None:
-        return f"Flag --{'.'.join(keys)}"
+        return f"Flag --{'.'.join(named)}"
     for length in range(len(keys), 0, -1):
         if keys[:length] in lines:
             return f"{path}, line {lines[keys[:length]]}"

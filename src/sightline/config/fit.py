@@ -13,6 +13,13 @@ def fit_complaint(model: ModelConfig, lora: LoraConfig | None, reference: Refere
         )
     if quantised and model.random_weights:
         return "`model.quantize` is for trained weights; `model.random_weights` draws new ones. Leave one of them out."
+    if not model.double_quantize and model.quantize != "nf4":
+        return f"`model.double_quantize` is for `model.quantize: nf4`; it is {model.quantize}. Leave one of them out."
+    if not quantised and model.quantize_parts != ["language"]:
+        return (
+            "`model.quantize_parts` says whose layers are quantised, but `model.quantize` is none. Leave it out, or "
+            "add `model.quantize: nf4` (or int8)."
+        )
     if reference.path is not None and reference.type != "precomputed":
         return f"`reference.path` is for `reference.type: precomputed`; it is {reference.type}. Leave one of them out."
     if reference.type == "precomputed" and reference.update_every is not None:

@@ -67,7 +67,7 @@ class LoraConfig:
     init: Literal["default", "gaussian", "pissa"] = "default"
     """Where the adapter starts; pissa: from the largest singular values of the weights (arXiv:2404.02948)."""
     adapter: str | None = None
-    """Folder of an adapter to train further."""
+    """Folder of an adapter to train further; its own rank, scale and targets then hold."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

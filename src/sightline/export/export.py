@@ -59,6 +59,11 @@ def export(
         raise UserError(f"{folder} exists already. Name a new folder to export into.")
     recipe = recipe_of(source)
     base, adapter = _base_and_adapter(run)
+    if adapter is None and not (source / "config.json").is_file():
+        raise UserError(
+            f"{run} holds no adapter (adapter_config.json) and no model (config.json). Give the folder of a finished "
+            "run, or a peft adapter (folder or hub id)."
+        )
     config = _model_config(recipe, base, trust_remote_code)
     console.print(f"Loading {base}{' and its adapter' if adapter else ''}", highlight=False)
     processor = processor_of(source, config)
