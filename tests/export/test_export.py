@@ -1,6 +1,7 @@
 """An exported model is the trained one, as plain transformers loads it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,6 +190,13 @@ def test_mistakes_are_one_paragraph_and_exit_with_two(tmp_path, trained, capsys)
     (tmp_path / "empty").mkdir()
     assert main(["export", str(tmp_path / "empty"), str(tmp_path / "model")]) == 2
     assert "no model (config.json)" in capsys.readouterr().err
+    (tmp_path / "damaged").mkdir()
+    shutil.copy(trained / "adapter_config.json", tmp_path / "damaged")
+    (tmp_path / "damaged" / "adapter_model.safetensors").write_bytes(
+        (trained / "adapter_model.safetensors").read_bytes()[:999]
+    )
+    assert main(["export", str(tmp_path / "damaged"), str(tmp_path / "model")]) == 2
+    assert "adapter_model.safetensors is damaged" in capsys.readouterr().err
     assert main(["export", str(trained), str(trained)]) == 2
     assert "exists already" in capsys.readouterr().err
     assert main(["export", str(trained), str(tmp_path / "m"), "--private"]) == 2

@@ -9,7 +9,7 @@ the buffer that is summed over processes, which is let go when the next part's i
 
 from collections.abc import Iterable
 
-from torch import nn
+from torch import Tensor
 
 from sightline.memory.estimate import Line, What
 from sightline.memory.skeleton import Skeleton, decoder_layers
@@ -36,7 +36,7 @@ def spread_lines(skeleton: Skeleton) -> list[Line]:
     return [line for line in lines if line.bytes]
 
 
-def left_over(skeleton: Skeleton) -> list[nn.Parameter]:
+def left_over(skeleton: Skeleton) -> list[Tensor]:
     """Weights that are spread but belong to no layer like the first, nor to the output head or the input embedding."""
     family, layers = family_of(skeleton.policy), decoder_layers(skeleton.policy)
     apart = [one for one in layers if type(one) is type(layers[0])]
@@ -51,12 +51,12 @@ def left_over(skeleton: Skeleton) -> list[nn.Parameter]:
     ]
 
 
-def stored(weights: Iterable[nn.Parameter]) -> int:
+def stored(weights: Iterable[Tensor]) -> int:
     """Bytes of weights."""
     return sum(weight.numel() * weight.element_size() for weight in weights)
 
 
-def trained(weights: Iterable[nn.Parameter]) -> int:
+def trained(weights: Iterable[Tensor]) -> int:
     """Bytes of their gradients, in float32."""
     return 4 * sum(weight.numel() for weight in weights if weight.requires_grad)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
 from transformers.utils.peft_utils import find_adapter_config_file
 
 from sightline.errors import ModelError
@@ -33,7 +34,7 @@ def adapter_folder(name: str) -> Path | None:
 
 
 def require_adapter(name: str) -> Path:
-    """The folder of an adapter with its weights. Raises `ModelError` where there is none, or a pickle alone."""
+    """The folder of an adapter with its weights. Raises `ModelError` where there is none, a pickle alone, or damage."""
     folder = adapter_folder(name)
     if folder is None:
         raise ModelError(
@@ -45,6 +46,11 @@ def require_adapter(name: str) -> Path:
             f"The adapter {name!r} has no {WEIGHTS}; weights in other files, such as pickles, are not loaded. Load it "
             "once with peft and `save_pretrained` it into a new folder."
         )
+    try:
+        with safe_open(folder / WEIGHTS, "pt") as file:
+            file.keys()
+    except SafetensorError as error:
+        raise ModelError(f"{folder / WEIGHTS} is damaged ({error}). Copy or download it again.") from None
     return folder
 
 
