@@ -18,6 +18,9 @@ from sightline.training.run import train
 from tests.training.runs import curve, figures, pairs
 
 NUM_ROWS = 13
+SHORT = {"max_length": 42, "on_overlong": "truncate"}
+NUM_TRIMMED = 2
+"""Of the rows with a picture, prompts of 33 tokens, two have an answer of more than 9 tokens."""
 
 
 def tree(folder: Path, model: Path, output: str = "run", **changes: object) -> dict:
@@ -72,8 +75,8 @@ def test_a_streamed_run_trains_over_several_passes(source, tiny_model):
 
 
 def test_two_processes_see_each_row_once_a_pass_and_have_the_curve_of_one(source, tiny_model):
-    run(tree(source, tiny_model("llava"), "one"))
-    two = tree(source, tiny_model("llava"), "two", per_device_train_batch_size=2)
+    run(tree(source, tiny_model("llava"), "one", data=SHORT))
+    two = tree(source, tiny_model("llava"), "two", per_device_train_batch_size=2, data=SHORT)
     in_processes(two, source, 2)
     seen = [json.loads((source / f"seen-{rank}.json").read_text()) for rank in (0, 1)]
     assert [len(step) for steps in seen for step in steps] == [2] * 12
@@ -81,16 +84,19 @@ def test_two_processes_see_each_row_once_a_pass_and_have_the_curve_of_one(source
     assert len(set(ids[:NUM_ROWS])) == NUM_ROWS and max(Counter(ids).values()) == 2
     for name in ("loss", "grad_norm", "rewards/margins", "logps/chosen", "num_tokens"):
         assert curve(source / "two", name) == pytest.approx(curve(source / "one", name), rel=1e-5, abs=1e-5)
+    assert curve(source / "two", "rows_truncated") == curve(source / "one", "rows_truncated")
+    assert curve(source / "two", "rows_truncated")[-1] == NUM_TRIMMED
 
 
 def test_a_killed_run_goes_on_at_the_exact_next_row(source, tiny_model):
-    whole = tree(source, tiny_model("llava"), "whole", save_steps=2, dataloader_num_workers=2)
+    whole = tree(source, tiny_model("llava"), "whole", save_steps=2, dataloader_num_workers=2, data=SHORT)
     run(whole)
     cut = {**whole, "output_dir": str(source / "cut")}
     assert in_processes(cut, source, 1, KILL_AT="5") == -signal.SIGKILL
     assert len(curve(source / "cut")) == 5
     run({**cut, "resume": True})
     assert figures(source / "cut") == figures(source / "whole")
+    assert curve(source / "cut", "rows_truncated")[-1] == NUM_TRIMMED
     weights = [(source / name / "adapter_model.safetensors").read_bytes() for name in ("whole", "cut")]
     assert weights[0] == weights[1]
 
