@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.data.loader_workers import LONGEST_TEMPORARY, check_temporary_folder
+from sightline.data.loader_workers import FOLDER, LONGEST_TEMPORARY, check_temporary_folder
 from sightline.errors import UserError
 
 PROGRAM = """
@@ -104,7 +104,11 @@ def test_a_temporary_folder_without_room_for_sockets_is_refused(monkeypatch, tmp
     check_temporary_folder(1)
     monkeypatch.setattr(tempfile, "tempdir", f"{longest}a")
     check_temporary_folder(0)
-    with pytest.raises(UserError, match="TMPDIR"):
+    with pytest.raises(UserError, match=f"TMPDIR to a folder of at most {LONGEST_TEMPORARY} bytes"):
+        check_temporary_folder(1)
+    monkeypatch.setattr(tempfile, "tempdir", str(longest))
+    monkeypatch.setenv(FOLDER, str(longest / "sightline-1"))
+    with pytest.raises(UserError, match=f"at most {LONGEST_TEMPORARY - len('/sightline-1')} bytes"):
         check_temporary_folder(1)
 
 

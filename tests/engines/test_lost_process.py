@@ -1,4 +1,4 @@
-"""One of two processes is killed: the other ends in time and says so, nothing is left behind, and --resume goes on.
+"""One of two processes is killed or hangs: the other ends in time and says so, nothing is left, and --resume goes on.
 
 Rows from files under FSDP2 and ZeRO-3 on one host, and a stream under DDP on two, each with an `accelerate launch` of
 its own: the resumed run has the bits of one that was left in peace, on one host.
@@ -27,6 +27,23 @@ SECONDS = 600
 """After this much, something hangs."""
 STEPS = 5
 STREAM = {"streaming": True, "shuffle_buffer": 4}
+SILENCE = 20
+"""`ddp_timeout`: far more than one process is behind the other on a machine that has much to do."""
+HANGING = """
+import os, signal
+from pathlib import Path
+
+HUNG = Path(__file__).with_suffix(".hung")
+calls = 0
+
+def brevity(completions, **columns):
+    global calls
+    calls += 1
+    if calls == 3 and os.environ["RANK"] == "1" and not HUNG.exists():
+        HUNG.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)  # its connections stay
+    return [-len(completion) / 10 for completion in completions]
+"""
 
 
 @pytest.fixture
@@ -43,7 +60,7 @@ def source(tmp_path) -> Path:
     return path
 
 
-def write_recipe(path: Path, model: Path, engine: str, source: Path) -> Path:
+def write_recipe(path: Path, model: Path, engine: str, source: Path, **changes: Any) -> Path:
     """The recipe of a training by two processes, with the output folder beside it."""
     recipe = {
         "model": str(model),
@@ -59,6 +76,7 @@ def write_recipe(path: Path, model: Path, engine: str, source: Path) -> Path:
         "layout": "prefix",
         "use_cpu": True,
         "engine": engine,
+        **changes,
     }
     path.write_text(yaml.safe_dump(recipe))
     return path
@@ -132,17 +150,25 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
 def whole(tmp_path, tiny_model, source, engine) -> Path:
     """The folder of a run that is left in peace, on one host."""
     recipe = write_recipe(tmp_path / "whole.yaml", tiny_model("llava"), engine, source)
-    done = start([], recipe, "--nproc-per-node", "2")
-    _, said = done.communicate(timeout=SECONDS)
-    assert done.returncode == 0, said[-4000:]
-    left = {path.name for path in temporary_of(recipe).iterdir()}
-    assert not [name for name in left if name.startswith(("torchelastic", "sightline"))], left
+    finish(start([], recipe, "--nproc-per-node", "2"))
+    assert_no_temporary_files(recipe)
     return recipe.with_suffix("")
+
+
+def finish(run: subprocess.Popen) -> None:
+    _, said = run.communicate(timeout=SECONDS)
+    assert run.returncode == 0, said[-4000:]
+
+
+def assert_no_temporary_files(recipe: Path) -> None:
+    left = {path.name for path in temporary_of(recipe).iterdir()}
+    assert not [name for name in left if name.startswith(("torchelastic", "sightline", "pymp"))], left
 
 
 def assert_nothing_is_left(recipe: Path, shared: set[str], trained: list[int]) -> None:
     """No process of the run, no shared memory by its processes' numbers, and no card of a run that ended well."""
     assert processes_of(recipe) == [], "processes are left over"
+    assert_no_temporary_files(recipe)
     new = set(os.listdir("/dev/shm")) - shared
     assert {name for name in new if any(str(number) in name for number in trained)} == set()
     assert not (recipe.with_suffix("") / "sightline.json").exists()
@@ -176,6 +202,36 @@ def test_a_lost_process_ends_the_run_and_resume_gives_its_bits(tmp_path, tiny_mo
     assert_nothing_is_left(recipe, shared, [first, second])
     again = start(accelerate(f"{engine}.yaml", "--main_process_port", "0"), recipe, "--resume")
     assert_resumed([again], tmp_path / "cut", whole, engine)
+
+
+@pytest.mark.parametrize("engine", ["fsdp2"])
+def test_a_process_that_hangs_ends_the_run_after_ddp_timeout_and_resume_gives_its_bits(
+    tmp_path, tiny_model, source, engine
+):
+    """In the reward of its third step, while the other one waits for what it has."""
+    shared = set(os.listdir("/dev/shm"))
+    recipes = {}
+    for name in ("whole", "cut"):
+        rewards = tmp_path / f"{name}.py"
+        rewards.write_text(HANGING)
+        online = {
+            "objective": {"type": "grpo"},
+            "sampler": {"type": "transformers", "num_generations": 4, "max_completion_length": 5},
+            "rewards": {f"{rewards}:brevity": 1.0},
+            "ddp_timeout": SILENCE,
+        }
+        recipes[name] = write_recipe(tmp_path / f"{name}.yaml", tiny_model("llava"), engine, source, **online)
+    (tmp_path / "whole.hung").touch()
+    finish(start([], recipes["whole"], "--nproc-per-node", "2"))
+    cut = start([], recipes["cut"], "--nproc-per-node", "2")
+    _, said = cut.communicate(timeout=SECONDS)
+    assert cut.returncode == 1 and (tmp_path / "cut.hung").exists(), said[-4000:]
+    (told,) = (line for line in said.splitlines() if line.startswith("stopped:"))
+    assert "does not answer (Timed out" in told and "`ddp_timeout`" in told and "--resume" in told
+    assert "Traceback" not in said
+    assert_nothing_is_left(recipes["cut"], shared, [int((tmp_path / "cut.hung").read_text())])
+    again = start([], recipes["cut"], "--nproc-per-node", "2", "--resume")
+    assert_resumed([again], tmp_path / "cut", tmp_path / "whole", engine)
 
 
 @pytest.mark.parametrize("engine", ["ddp"])

@@ -21,6 +21,9 @@ END = signal.SIGUSR1
 ENDING = 5.0
 """Seconds that a killed process may take from its first closed connection until it is gone."""
 
+FOLDER = "SIGHTLINE_SOCKETS"
+"""Set by a launcher: a temporary folder for its processes, which it removes at its end, though it had to kill them."""
+
 LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")
 """Bytes of the temporary folder's path that leave room for the name of a worker's socket (107 on Linux)."""
 
@@ -66,10 +69,12 @@ class OutlivesTermination:
 def folder_for_sockets() -> str:
     """Where this process puts the sockets that its tensors leave by: a folder of its own, not its parent's.
 
-    multiprocessing makes it with the first tensor and removes it where a process ends by itself.
+    multiprocessing would make one with the first tensor; like that one it is removed where the process ends by itself.
     """
-    multiprocessing.current_process()._config["tempdir"] = None  # pyright: ignore[reportAttributeAccessIssue]
-    return util.get_temp_dir()
+    folder = tempfile.mkdtemp(prefix="pymp-", dir=os.environ.get(FOLDER))
+    util.Finalize(None, shutil.rmtree, (folder,), {"ignore_errors": True}, exitpriority=-100)
+    multiprocessing.current_process()._config["tempdir"] = folder  # pyright: ignore[reportAttributeAccessIssue]
+    return folder
 
 
 def is_gone(parent: int) -> bool:
@@ -85,11 +90,13 @@ def is_gone(parent: int) -> bool:
 def check_temporary_folder(num_workers: int) -> None:
     """Raises `UserError` where so many workers could not send what they read: the trainer would wait for ever."""
     folder = tempfile.gettempdir()
-    if num_workers > 0 and len(os.fsencode(folder)) > LONGEST_TEMPORARY:
+    length = len(os.fsencode(folder))
+    longest = LONGEST_TEMPORARY - (len(os.fsencode(os.environ.get(FOLDER, folder))) - length)
+    if num_workers > 0 and length > longest:
         raise UserError(
-            f"The temporary folder {folder!r} has a path of {len(os.fsencode(folder))} bytes; the processes that read "
-            f"rows put sockets into it, whose paths have an end. Set TMPDIR to a folder of at most {LONGEST_TEMPORARY} "
-            "bytes, for example TMPDIR=/tmp."
+            f"The temporary folder {folder!r} has a path of {length} bytes; the processes that read rows put sockets "
+            f"into it, whose paths have an end. Set TMPDIR to a folder of at most {longest} bytes, for example "
+            "TMPDIR=/tmp."
         )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sightline.config import Recipe
+from sightline.data.loader_workers import FOLDER
 from sightline.training.world import check_hosts
 
 LAUNCHED = "SIGHTLINE_LAUNCHED"
@@ -48,7 +49,9 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ[LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // num_processes, 1)))
-    with tempfile.TemporaryDirectory(prefix="sightline-") as said:  # what processes leave that fail
+    # what processes leave that fail, and the sockets of those that are killed
+    with tempfile.TemporaryDirectory(prefix="sightline-") as said:
+        os.environ[FOLDER] = said
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -68,6 +71,8 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
             return _report(rank, failure.exitcode, failure.message)
         except SignalException as error:
             return 128 + int(error.sigval)
+        finally:
+            del os.environ[FOLDER]
     return 0
 
 
