@@ -50,7 +50,7 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
     os.environ[LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // num_processes, 1)))
     # what processes leave that fail, and the sockets of those that are killed
-    with tempfile.TemporaryDirectory(prefix="sightline-") as said:
+    with tempfile.TemporaryDirectory(prefix="sightline-", ignore_cleanup_errors=True) as said:
         os.environ[FOLDER] = said
         config = LaunchConfig(
             min_nodes=1,
