@@ -147,7 +147,7 @@ def test_methods_trained_by_their_recipes_stand_side_by_side(
     capsys.readouterr()
     assert main(["compare", *models, "--limit", "6", "--output", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
-    assert all(f"{method} against base" in said for method in METHODS)
+    assert all(f"{method} against base" in said for method in METHODS) and "Only the first 6 of" in said
     page = (tmp_path / "out" / "comparison.html").read_text()
     assert "base, DPO, MPO, GRPO and GSPO on the same questions" in page
     assert page.count('<div class="answer ') == 6 * 5

@@ -54,6 +54,9 @@ def run(argv: list[str]) -> int:
         sections.append(found)
         if not given.json:
             _print(console, found)
+            for line in task.notes:
+                if line not in notes:
+                    console.print(line, highlight=False)
     labels = list(answers[tasks[0].name])
     title = f"{', '.join(labels[:-1])} and {labels[-1]} on the same questions"
     given.output.mkdir(parents=True, exist_ok=True)
