@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-gpu test-vllm full-online full-recipes full-kills full-memory lint types contracts docs notebooks format bench full clean
+.PHONY: quickstart test test-gpu test-vllm full-online full-recipes full-kills full-memory full-fuzz lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -54,7 +54,11 @@ full-kills: .venv/installed-dev
 full-memory: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -s -o python_files='check_*.py' tests/full/check_memory.py
 
-full: full-online full-recipes full-kills full-memory
+# other examples than those of every time, of all tests that draw theirs
+full-fuzz: .venv/installed-dev
+	HYPOTHESIS_PROFILE=default $(BIN)/pytest -n 2 $$(grep -rl "^from hypothesis" tests --include='test_*.py')
+
+full: full-online full-recipes full-kills full-memory full-fuzz
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

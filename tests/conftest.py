@@ -2,12 +2,19 @@
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+with suppress(ImportError):  # vLLM's environment has none of the tests that draw their examples
+    from hypothesis import settings
+
+    # the same examples every time; `make full-fuzz` looks for others
+    settings.register_profile("same", derandomize=True)
+    settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
 @pytest.fixture(scope="session", autouse=True)

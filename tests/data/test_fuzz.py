@@ -11,7 +11,7 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from sightline.config.data import DataConfig
@@ -98,6 +98,7 @@ def test_whole_files_are_read(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [name for name in WHOLE if name != "arrow"])
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=DAMAGE, cut=st.floats(0, 1) | st.just(1.0))
+@example(damage=[(0.4609375, b"\x80")], cut=1.0)  # the name of a column, no UTF-8
 def test_damaged_files_are_rows_bad_rows_or_a_named_error(tmp_path, monkeypatch, suffix, damage, cut):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
     datasets.disable_progress_bars()

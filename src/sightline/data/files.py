@@ -59,7 +59,7 @@ def _read_table(path: Path) -> Any:
                 return Undecoded(datasets.Dataset.from_file(str(path)))
             case ".tar":
                 return Tar(path)
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise DataError(
             f"{path}: not a readable {path.suffix[1:]} file ({error}). Write or download it again."
         ) from error

@@ -57,7 +57,7 @@ class Parquet(Table):
         if self._indexed is None:
             try:
                 self._indexed = Undecoded(datasets.Dataset.from_parquet(str(self.path)))
-            except (OSError, pa.ArrowException, datasets.exceptions.DatasetsError) as error:
+            except (OSError, ValueError, pa.ArrowException, datasets.exceptions.DatasetsError) as error:
                 raise DataError(
                     f"{self.path}: not all of its rows can be read ({error}). Write or download the file again."
                 ) from error
@@ -79,7 +79,7 @@ class ParquetReader(Reader):
     def __next__(self) -> dict[str, Any]:
         try:
             row = next(self._rows)
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, ValueError, pa.ArrowException) as error:
             raise DataError(
                 f"{self.path}: row {self.number} and those after it cannot be read ({error}). Write or download the "
                 "file again."
