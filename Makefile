@@ -48,7 +48,7 @@ full-recipes: .venv/installed-dev
 
 # kill -9 at twenty random moments of a run, and resume: the same bits
 full-kills: .venv/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/pytest -s -o python_files='check_*.py' tests/full/check_kills.py
+	OMP_NUM_THREADS=1 $(BIN)/pytest -s -o python_files='check_*.py' tests/full/check_kills.py tests/full/check_engines.py
 
 # host memory over 2,000 steps
 full-memory: .venv/installed-dev

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 from sightline.data.render import Renderer
 from sightline.errors import RunFailed
@@ -41,6 +42,9 @@ def main(folder: Path, model: Path, engine: str, rows: int) -> None:
         run(folder / "stopped", model, pairs(16), **options)
     except RunFailed as stop:
         (folder / f"said-{os.environ.get('RANK', '0')}.txt").write_text(str(stop))
+    if dist.is_initialized():  # nobody leaves while the other still listens
+        dist.barrier()
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
