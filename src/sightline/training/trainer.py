@@ -87,11 +87,8 @@ class AlignmentTrainer(GuardedTrainer):
         self.remove_callback(PrinterCallback)
         # a cache would keep trained weights in bfloat16, too, until the end of a forward that keeps no layer
         self.accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
-        self.objective = objective
-        self.objective_state = objective.initial_state()
-        self.reference = reference
-        self.processor = processor
-        self.shuffle = shuffle
+        self.objective, self.objective_state = objective, objective.initial_state()
+        self.reference, self.processor, self.shuffle = reference, processor, shuffle
         self.group_stream = train_dataset if isinstance(train_dataset, GroupStream) else None
         if self.group_stream is not None:
             self.args.ignore_data_skip = True  # the stream itself goes on where it was
