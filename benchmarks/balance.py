@@ -15,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from sightline.training.loader import StepBatches
+from sightline.training.datasets import StepBatches
 
 
 def skewed_lengths(count: int, seed: int = 0) -> list[int]:

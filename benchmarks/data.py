@@ -111,9 +111,9 @@ def measure(step: str, folder: Path) -> dict[str, float | int | str]:
 def check(folder: Path) -> dict:
     """`sightline data check` without token counts."""
     from sightline.config import DataConfig
-    from sightline.data.examine import Examiner
-    from sightline.data.report import check_rows
-    from sightline.data.sources import load_rows
+    from sightline.data.checks.examine import Examiner
+    from sightline.data.checks.report import check_rows
+    from sightline.data.sources.load import load_rows
 
     rows = load_rows(DataConfig(source=str(folder / "rows.parquet")))
     report = check_rows({"train": rows.entries()}, Examiner(2))
@@ -123,10 +123,10 @@ def check(folder: Path) -> dict:
 def dataset(folder: Path):
     """Train and held-out groups as a recipe with `cache_tokens` and `val_size` reads them."""
     from sightline.config import DataConfig
-    from sightline.data.dataset import GroupDataset
     from sightline.data.holdout import split_by_picture
-    from sightline.data.render import Renderer
-    from sightline.data.sources import load_rows
+    from sightline.data.render.dataset import GroupDataset
+    from sightline.data.render.render import Renderer
+    from sightline.data.sources.load import load_rows
 
     config = DataConfig(
         source=str(folder / "rows.parquet"), cache_tokens=True, cache_dir=str(folder / "cache" / "tokens")
@@ -160,9 +160,9 @@ def start(folder: Path) -> dict:
 def stream(folder: Path) -> dict:
     """One pass in the shuffled order of a run, and from a checkpoint four steps of eight rows before its end."""
     from sightline.config import DataConfig
-    from sightline.data.render import Renderer
-    from sightline.data.sources import streams_of
-    from sightline.data.stream import GroupStream
+    from sightline.data.render.render import Renderer
+    from sightline.data.sources.load import streams_of
+    from sightline.data.stream.stream import GroupStream
 
     config = DataConfig(source=str(folder / "rows.parquet"), streaming=True)
 

@@ -19,12 +19,12 @@ import torch
 from PIL import Image
 
 from benchmarks.step.shapes import build
-from sightline.data.pictures import LazyPicture
-from sightline.data.render import Renderer
+from sightline.data.media.images import LazyPicture
+from sightline.data.render.render import Renderer
 from sightline.evaluation.run import evaluate
 from sightline.evaluation.task import Item, Task
 from sightline.evaluation.tasks.metrics import YES_NO
-from sightline.policy.generate import generate
+from sightline.generation.generate import generate
 from sightline.scoring import yes_no
 
 OUT = Path(__file__).parent / "out" / "evaluate.json"

@@ -3,7 +3,7 @@
     python -m benchmarks.memory                     on the CPU: float32, one thread, under 2 GB
     python -m benchmarks.memory --device cuda       on the first GPU: bfloat16 under autocast, larger models
 
-Each case is a process of its own: random weights, `training.step` with DPO, two micro-batches of two rows. After a
+Each case is a process of its own: random weights, `training.step.step` with DPO, two micro-batches of two rows. After a
 step that warms up, the peak of the next is read above what lives between steps. Predicted is what `sightline plan`
 predicts for activations and gradients. Exit code 1 where one is off by more than 20% (10% on CUDA).
 """
@@ -114,7 +114,7 @@ def recipe_of(case: Case) -> Any:
 
 def sizes() -> Any:
     """Rows with a small picture and short answers, so that the CPU is done soon."""
-    from sightline.memory.pictures import Picture
+    from sightline.memory.image_tokens import Picture
     from sightline.memory.sample import Sizes
 
     return Sizes(picture=Picture(448, 336), text_tokens=64, response_tokens=128)
@@ -137,18 +137,18 @@ def measured(case: Case, recipe: Any, spread: Callable[[Any], None] = lambda pol
     from transformers import AutoModelForImageTextToText
 
     from benchmarks.step.meter import Memory
+    from sightline.forward.reference import build_reference
     from sightline.memory.planned import autocast_dtype
     from sightline.memory.sample import made_up_group
     from sightline.memory.skeleton import frozen_dtype
+    from sightline.models.families.find import family_of
+    from sightline.models.load import unfreeze
+    from sightline.models.lora import add_lora
+    from sightline.models.recompute import recompute
     from sightline.objectives.objective import build
-    from sightline.policy.families import family_of
-    from sightline.policy.load import unfreeze
-    from sightline.policy.lora import add_lora
-    from sightline.policy.recompute import recompute
-    from sightline.policy.reference import build_reference
-    from sightline.training.metrics import Means
-    from sightline.training.micro_batch import StepSettings
-    from sightline.training.step import train_step
+    from sightline.training.step.metrics import Means
+    from sightline.training.step.micro_batch import StepSettings
+    from sightline.training.step.step import train_step
 
     device, dtype = torch.device(case.device), autocast_dtype(recipe)
     model = AutoModelForImageTextToText.from_config(config_of(case), dtype=frozen_dtype(recipe)).requires_grad_(False)
@@ -221,7 +221,7 @@ def main() -> int:
     import torch
 
     import sightline.memory.planned
-    import sightline.training.step  # noqa: F401 # forked processes need not import again
+    import sightline.training.step.step  # noqa: F401 # forked processes need not import again
 
     torch.set_num_threads(1)
     print(f"{'family':<10}{'size':>5}  {'mode':<14}{'predicted':>12}{'measured':>12}{'ratio':>8}")

@@ -26,12 +26,12 @@ MODES: tuple[Mode, ...] = ("lora", "checkpointing", "full", "full-checkpointing"
 
 
 def spread(policy: Any) -> None:
-    """As `training.sharded` does."""
+    """As `training.distributed.sharded` does."""
     import torch
     from accelerate.utils import FullyShardedDataParallelPlugin
     from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
-    from sightline.policy.sharded import kept_whole, layer_class
+    from sightline.models.sharded import kept_whole, layer_class
 
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=2,
@@ -74,7 +74,7 @@ def compare(case: Case, *, bf16: bool) -> Outcome:
 def _report(rank: int, case: Case, bf16: bool, store: str, sender: Connection) -> None:
     import torch.distributed as dist
 
-    from sightline.training.out_of_memory import Memory
+    from sightline.training.step.memory import Memory
 
     freed_at_once()
     dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=WORLD)
@@ -105,7 +105,7 @@ def main() -> int:
     import torch
 
     import sightline.memory.planned
-    import sightline.training.step  # noqa: F401 # forked processes need not import again
+    import sightline.training.step.step  # noqa: F401 # forked processes need not import again
 
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # torch's, of tensors that nobody changes in place

@@ -20,8 +20,8 @@ from dataclasses import dataclass, replace
 from benchmarks.balance import idle_share, skewed_lengths
 from sightline.memory.shapes import find_config
 from sightline.memory.skeleton import build_skeleton
-from sightline.policy.families import family_of
-from sightline.policy.unwrap import unwrap
+from sightline.models.families.find import family_of
+from sightline.models.unwrap import unwrap
 from sightline.recipe import normalise, structure
 
 

@@ -15,18 +15,18 @@ import torch
 from transformers import get_linear_schedule_with_warmup, set_seed
 
 from sightline.config import DataConfig, LoraConfig, ModelConfig, ReferenceConfig
-from sightline.data.dataset import BadRow, GroupDataset
-from sightline.data.render import Renderer
-from sightline.data.sources import load_rows
+from sightline.data.render.dataset import BadRow, GroupDataset
+from sightline.data.render.render import Renderer
+from sightline.data.sources.load import load_rows
 from sightline.errors import DataError
+from sightline.forward.features import encode
+from sightline.forward.forward import log_probs
+from sightline.forward.reference import build_reference
 from sightline.layout import prefix
+from sightline.models.families.find import family_of
+from sightline.models.load import load_model, load_processor
+from sightline.models.lora import add_lora
 from sightline.objectives.dpo import dpo_loss
-from sightline.policy.families import family_of
-from sightline.policy.features import encode
-from sightline.policy.forward import log_probs
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora
-from sightline.policy.reference import build_reference
 from sightline.types import Group
 
 

@@ -18,20 +18,20 @@ import torch
 from transformers import get_linear_schedule_with_warmup, set_seed
 
 from sightline.config import DataConfig, LoraConfig, ModelConfig
-from sightline.data.render import Renderer
-from sightline.data.sources import load_rows
+from sightline.data.render.render import Renderer
+from sightline.data.sources.load import load_rows
+from sightline.forward.features import encode
+from sightline.forward.forward import log_probs
+from sightline.generation.sampling import Sampled, SamplingSettings
 from sightline.layout import prefix
+from sightline.models.families.find import family_of
+from sightline.models.load import load_model, load_processor
+from sightline.models.lora import add_lora
 from sightline.objectives.online.advantages import group_advantages
 from sightline.objectives.online.clip import clipped_loss
 from sightline.objectives.online.ratio import sequence_log_ratio, token_log_ratio
-from sightline.policy.families import family_of
-from sightline.policy.features import encode
-from sightline.policy.forward import log_probs
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora
 from sightline.rewards.find import find_function
 from sightline.rollouts.prompts import PromptDataset, PromptStream
-from sightline.rollouts.sampler import Sampled, SamplingSettings
 from sightline.rollouts.transformers_sampler import TransformersSampler
 from sightline.types import Group
 

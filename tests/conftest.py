@@ -4,8 +4,12 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.loaded import Loaded
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -28,7 +32,7 @@ def _one_thread() -> None:
 def without_drawing() -> Iterator[None]:
     """Curves take longer to draw than short runs take to train; tests/report draws some."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sightline.training.finish.draw_curves", lambda *_: [])
+        patch.setattr("sightline.training.checkpoint.finish.draw_curves", lambda *_: [])
         yield
 
 
@@ -45,3 +49,17 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path
         return saved[family]
 
     return folder
+
+
+@pytest.fixture
+def loaded(tiny_model: Callable[[str], Path]) -> "Callable[..., Loaded]":
+    """`loaded("llava")`: the tiny model of a family, freshly loaded, every weight frozen."""
+    from sightline.config import ModelConfig
+    from sightline.models.load import load_model, load_processor
+    from tests.loaded import Loaded
+
+    def load(name: str, **options) -> Loaded:
+        config = ModelConfig(name=str(tiny_model(name)), **options)
+        return Loaded(load_model(config), load_processor(config), config)
+
+    return load

@@ -18,8 +18,8 @@ from sightline.cli.main import main
 from sightline.config import LoraConfig, ModelConfig
 from sightline.errors import ModelError
 from sightline.http import HTTPFailure, post_json
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora
+from sightline.models.load import load_model, load_processor
+from sightline.models.lora import add_lora
 from sightline.recipe import load_recipe
 from sightline.rollouts.server_key import VARIABLE, RequireKey
 from sightline.rollouts.vllm_weights import Endpoint
@@ -231,12 +231,12 @@ def test_smolvlm_reads_pictures_without_num2words(tiny_model):
     script = (
         "import sys; sys.modules['num2words'] = None\n"
         "from sightline.config import ModelConfig\n"
-        "from sightline.policy.load import load_processor\n"
+        "from sightline.models.load import load_processor\n"
         "from tests.groups import make_group\n"
         "from transformers.models.smolvlm import processing_smolvlm as module\n"
         f"processor = load_processor(ModelConfig(name={str(tiny_model('smolvlm'))!r}))\n"
         "assert type(processor).__name__ == 'SmolVLMProcessor'\n"
-        "assert module.num2words.__module__ == 'sightline.policy.processor'\n"
+        "assert module.num2words.__module__ == 'sightline.models.processor'\n"
         "print(len(make_group(processor).prompt_ids))\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

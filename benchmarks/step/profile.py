@@ -23,8 +23,11 @@ from benchmarks.step.plan import SETTINGS, case_of
 from benchmarks.step.rows import write_rows
 from benchmarks.step.shapes import build
 from benchmarks.step.smolvlm import SMOLVLM_36M
-from sightline.policy import forward
-from sightline.training import accumulate, micro_batch, online, trainer
+from sightline.forward import forward
+from sightline.training import trainer
+from sightline.training.online.trainer import trainer as online
+from sightline.training.step.step import micro_batch
+from sightline.training.step.step import step as accumulate
 
 PARTS = ("data loading", "vision tower", "layout", "reference forward", "policy forward", "head", "objective",
          "backward", ELSEWHERE)  # fmt: skip

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import transformers as hf
 
 from benchmarks.step.random_model import CHAT_TEMPLATE, Built, make_tokenizer, random_model, token_ids
-from sightline.policy.processor import without_video
+from sightline.models.processor import without_video
 
 PATCH, MERGE = 14, 2
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from benchmarks.step.case import Case
-from sightline.rollouts.sampler import Sampled, SamplingSettings
+from sightline.generation.sampling import Sampled, SamplingSettings
 from sightline.types import Group
 
 

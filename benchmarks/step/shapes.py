@@ -11,7 +11,7 @@ from benchmarks.step.case import Case
 from benchmarks.step.qwen import QWEN_3B, QWEN_7B, QWEN_TOY, qwen
 from benchmarks.step.random_model import Built
 from benchmarks.step.smolvlm import SMOLVLM_36M, SMOLVLM_TOY, smolvlm
-from sightline.policy.processor import without_video
+from sightline.models.processor import without_video
 
 SMOLVLM = {"smolvlm-36m": SMOLVLM_36M, "smolvlm-toy": SMOLVLM_TOY}
 QWEN = {"qwen2.5-vl-3b": QWEN_3B, "qwen2.5-vl-7b": QWEN_7B, "qwen2.5-vl-toy": QWEN_TOY}

@@ -16,8 +16,8 @@ from benchmarks.step.rollouts import FixedSampler, longest, recorded_reward
 from sightline.config import DataConfig, DPOConfig, LoraConfig, ModelConfig, Recipe, SFTConfig
 from sightline.config.online import TransformersSamplerConfig
 from sightline.config.online_objectives import GRPOConfig
-from sightline.policy.load import load_model, load_processor
-from sightline.training import online_setup
+from sightline.models.load import load_model, load_processor
+from sightline.training.online.trainer import setup as online_setup
 from sightline.training.run import RunResult
 from sightline.training.run import train as train_recipe
 

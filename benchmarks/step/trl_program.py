@@ -136,8 +136,8 @@ def _settings(case: Case, groups: int) -> dict[str, Any]:
 
 def _lora(case: Case, model: PreTrainedModel) -> LoraConfig:
     """All linear layers of the language model, as Sightline's `target_modules: language`."""
-    from sightline.policy.families import family_of
-    from sightline.policy.lora import language_targets
+    from sightline.models.families.find import family_of
+    from sightline.models.lora import language_targets
 
     return LoraConfig(
         r=case.lora_rank,

@@ -75,7 +75,7 @@ class Group:
     responses: K tensors [C_k] of token ids; the end-of-turn token included.
     weights: K tensors [C_k], float: how much a token counts as a target; 0 is not a target.
     model_inputs: what the processor made of this prompt besides token ids (pixel values, grids, token types, …).
-        Only `data` and `policy.families` know what is inside.
+        only `data` and `models.families` know what is inside.
     positions: [P] or [3, P] position ids of the prompt, or None before the model's family has placed it.
     next_position: the position of every response's first token.
     block: [P] tokens with the same number ≥ 0 see each other in both directions (PaliGemma's prompt, Gemma 3's
@@ -200,7 +200,7 @@ class Loss:
     """A sum over what a forward saw, and what to divide it by once the whole step is known.
 
     value: the *sum* of the loss over this forward's tokens, responses, pairs or groups (`per` says which);
-        `training.step` divides by the step's global count, over micro-batches and processes.
+        `training.step.step` divides by the step's global count, over micro-batches and processes.
     metrics: name → (sum, count): averaged likewise.
     """
 

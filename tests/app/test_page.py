@@ -15,9 +15,9 @@ from tests.evaluation import toy
 from sightline.app.answers import answers, prompt
 from sightline.config import LoraConfig, ModelConfig
 from sightline.evaluation.models import Models, Source
-from sightline.policy.generate import generate
-from sightline.policy.load import load_model
-from sightline.policy.lora import add_lora
+from sightline.generation.generate import generate
+from sightline.models.load import load_model
+from sightline.models.lora import add_lora
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import torch
 
 from sightline.cli.main import main
 from sightline.config import LoraConfig, ModelConfig
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora
+from sightline.models.load import load_model, load_processor
+from sightline.models.lora import add_lora
 from sightline.scenes.recipes import path as recipe_path
 from tests.evaluation import toy
 
@@ -137,7 +137,7 @@ def test_methods_trained_by_their_recipes_stand_side_by_side(
     tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From four recipes, two steps each, to one page with base, scores, answers and curves."""
-    monkeypatch.setattr("sightline.training.finish.draw_curves", lambda *_: [])
+    monkeypatch.setattr("sightline.training.checkpoint.finish.draw_curves", lambda *_: [])
     for method in METHODS:
         flags = [*SMALL, "--data.scenes.pictures", "24", "--output-dir", str(tmp_path / method)]
         if method in ("GRPO", "GSPO"):

@@ -16,7 +16,7 @@ from sightline.memory.planner import apply, can_be_spread, combinations
 from sightline.memory.sample import Sizes
 from sightline.memory.shapes import read_shape
 from sightline.recipe import load_recipe
-from sightline.training.engine import refuse_what_shards_cannot
+from sightline.training.distributed.engine import refuse_what_shards_cannot
 
 ROOT = Path(__file__).parents[2]
 RECIPE = "recipes/idefics2_8b_dpo.yaml"

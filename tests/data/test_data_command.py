@@ -12,8 +12,8 @@ from PIL import Image
 from examples import demo_pairs as real_pairs
 from sightline.cli.main import main
 from sightline.config.data import DataConfig
-from sightline.data.show import word_diff
-from sightline.data.sources import load_rows
+from sightline.data.checks.show import word_diff
+from sightline.data.sources.load import load_rows
 
 COLOURS = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (40, 40, 3), dtype=np.uint8)) for i in range(3)]
 
@@ -152,7 +152,7 @@ def test_convert_writes_rows_that_read_the_same(pairs, tmp_path):
 )
 def test_every_kind_of_row_survives_conversion(tmp_path, row):
     from sightline.data.export import export
-    from sightline.data.sources import rows_of
+    from sightline.data.sources.load import rows_of
 
     before = rows_of([row])
     export(before.entries(), before.entries(), tmp_path / "out.parquet")

@@ -11,14 +11,14 @@ from tests.data.processors import CHATML, llava
 from torch.utils.data import DataLoader
 
 from sightline.config.data import DataConfig
-from sightline.data.dataset import LEFT_OUT, BadRow, GroupDataset, Kind
 from sightline.data.holdout import split_by_picture
-from sightline.data.picture_keys import picture_keys
-from sightline.data.render import Renderer
-from sightline.data.sources import load_rows, rows_of
+from sightline.data.media.image_keys import picture_keys
+from sightline.data.render.dataset import LEFT_OUT, BadRow, GroupDataset, Kind
+from sightline.data.render.render import Renderer
+from sightline.data.sources.load import load_rows, rows_of
 from sightline.errors import DataError, RecipeError
 from sightline.objectives.roles import ORDINARY, num_of_role
-from sightline.training.loader import collate
+from sightline.training.datasets import collate
 from sightline.types import Group
 
 PICTURES = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (20, 20, 3), dtype=np.uint8)) for i in range(4)]
@@ -160,7 +160,7 @@ def test_bad_rows_stay_with_training():
 
 def test_picture_keys_are_kept_for_unchanged_files(tmp_path, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("sightline.data.picture_keys.KEPT_FROM", 3)
+    monkeypatch.setattr("sightline.data.media.image_keys.KEPT_FROM", 3)
     rows = [{"image": f"{i // 2}.png", "question": f"{i % 3}?", "answer": "x"} for i in range(6)] + [{"image": 3}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     config = DataConfig(source=str(tmp_path / "rows.jsonl"))

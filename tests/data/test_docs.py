@@ -12,11 +12,11 @@ from PIL import Image
 
 from sightline.cli.main import main
 from sightline.config.data import RowFormat
-from sightline.data.check import check_example
+from sightline.data.checks.check import check_example
 from sightline.data.defects import FIXES
 from sightline.data.export import export
 from sightline.data.formats import parse, recognise
-from sightline.data.sources import rows_of
+from sightline.data.sources.load import rows_of
 from sightline.recipe import normalise, structure
 
 PAGE = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sightline.data.check import check_example
+from sightline.data.checks.check import check_example
 from sightline.data.defects import RowError
 from sightline.data.formats import parse, recognise, recognise_source
-from sightline.data.sources import rows_of
+from sightline.data.sources.load import rows_of
 from sightline.types import Example
 
 PICTURE = Image.fromarray(np.zeros((8, 8, 3), np.uint8))

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from sightline.config.data import DataConfig
 from sightline.data.defects import RowError
-from sightline.data.reader import reader_of
-from sightline.data.sources import load_rows, streams_of
+from sightline.data.sources.load import load_rows, streams_of
+from sightline.data.sources.reader import reader_of
 from sightline.errors import DataError
 
 ROWS = [{"question": f'Wörter, "and"\n{i}?', "chosen": f"yes {i}" * 20, "rejected": "no"} for i in range(12)]

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from sightline.data.loader_workers import FOLDER, LONGEST_TEMPORARY, check_temporary_folder
+from sightline.data.stream.loader_workers import FOLDER, LONGEST_TEMPORARY, check_temporary_folder
 from sightline.errors import UserError
 
 PROGRAM = """
 import multiprocessing, sys, time
 from torch.utils.data import DataLoader
-from sightline.data.loader_workers import OutlivesTermination
+from sightline.data.stream.loader_workers import OutlivesTermination
 
 class Held: pass
 
@@ -31,7 +31,7 @@ time.sleep(float(sys.argv[1]))
 
 BROKEN = """
 import os, sys, threading, time
-from sightline.data import loader_workers
+from sightline.data.stream.stream import loader_workers
 
 loader_workers.ENDING = {ending}
 if os.fork():

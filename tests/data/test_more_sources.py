@@ -14,7 +14,7 @@ from PIL import Image
 
 from sightline.config.data import DataConfig, SourceConfig
 from sightline.data.defects import RowError
-from sightline.data.sources import load_rows, rows_of
+from sightline.data.sources.load import load_rows, rows_of
 from sightline.errors import DataError, RecipeError
 
 PICTURE = Image.fromarray(np.full((8, 8, 3), 77, np.uint8))

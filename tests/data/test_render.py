@@ -10,7 +10,7 @@ from tests.data.processors import CHATML, byte_tokenizer, idefics3, llava, llava
 
 from sightline.data.defects import RowError
 from sightline.data.formats import parse
-from sightline.data.render import TRUNCATED, Renderer
+from sightline.data.render.render import TRUNCATED, Renderer
 from sightline.errors import ModelError
 from sightline.types import Example, Response
 

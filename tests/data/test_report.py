@@ -12,16 +12,16 @@ from PIL import Image, ImageDraw
 from tests.data.processors import llava
 
 from examples import demo_pairs as real_pairs
+from sightline.data.checks.duplicates import Duplicates
+from sightline.data.checks.examine import Examiner, Facts, gives_away, normalised, scripts_of
+from sightline.data.checks.glance import SAME_HASH, Glance, glance, marks, num_different_bits, show_the_same
+from sightline.data.checks.report import Report, check_rows
+from sightline.data.checks.shortcuts import Shortcuts
 from sightline.data.defects import FIXES
-from sightline.data.duplicates import Duplicates
-from sightline.data.examine import Examiner, Facts, gives_away, normalised, scripts_of
-from sightline.data.glance import SAME_HASH, Glance, glance, marks, num_different_bits, show_the_same
-from sightline.data.pictures import LazyPicture
-from sightline.data.render import Renderer
-from sightline.data.report import Report, check_rows
+from sightline.data.media.images import LazyPicture
+from sightline.data.render.render import Renderer
 from sightline.data.rows import Entry
-from sightline.data.shortcuts import Shortcuts
-from sightline.data.sources import rows_of
+from sightline.data.sources.load import rows_of
 
 
 def report_of(*splits: list[dict], num_processes: int = 1, **examiner: Any) -> Report:

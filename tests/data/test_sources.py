@@ -17,10 +17,10 @@ from torch.utils.data import Subset
 from sightline.config.data import DataConfig
 from sightline.data.defects import RowError
 from sightline.data.formats import PARSERS
-from sightline.data.hub import read_hub
-from sightline.data.jsonl import MAX_LINE, JsonLines
-from sightline.data.sources import load_rows, rows_of
-from sightline.data.tables import Streamed, Undecoded
+from sightline.data.sources.hub import read_hub
+from sightline.data.sources.jsonl import MAX_LINE, JsonLines
+from sightline.data.sources.load import load_rows, rows_of
+from sightline.data.sources.tables import Streamed, Undecoded
 from sightline.errors import DataError
 
 NUM_ROWS = 10

@@ -15,15 +15,15 @@ from PIL import Image
 from tests.data.processors import llava
 
 from sightline.config.data import DataConfig, SourceConfig
-from sightline.data.dataset import BadRow
-from sightline.data.jsonl import JsonLines
-from sightline.data.passes import Passes
-from sightline.data.render import Renderer
-from sightline.data.sources import load_rows, streams_in_python, streams_of
-from sightline.data.stream import GroupStream
-from sightline.data.tar import Tar
+from sightline.data.render.dataset import BadRow
+from sightline.data.render.render import Renderer
+from sightline.data.sources.jsonl import JsonLines
+from sightline.data.sources.load import load_rows, streams_in_python, streams_of
+from sightline.data.sources.tar import Tar
+from sightline.data.stream.passes import Passes
+from sightline.data.stream.stream import GroupStream
 from sightline.errors import DataError, RecipeError
-from sightline.training.loader import collate
+from sightline.training.datasets import collate
 
 NUM_ROWS = 23
 

@@ -13,10 +13,10 @@ from torch.utils.data import DataLoader
 
 from examples import demo_pairs as real_pairs
 from sightline.config.data import DataConfig
-from sightline.data.dataset import BadRow, GroupDataset, Kind
-from sightline.data.render import Renderer
-from sightline.data.sources import load_rows
-from sightline.data.token_cache import TokenCache, tokenised
+from sightline.data.render.dataset import BadRow, GroupDataset, Kind
+from sightline.data.render.render import Renderer
+from sightline.data.render.token_cache import TokenCache, tokenised
+from sightline.data.sources.load import load_rows
 
 PROCESSORS = {"llava": llava, "llava_1_5": llava_1_5, "idefics3": idefics3, "paligemma": paligemma}
 
@@ -71,7 +71,7 @@ def test_cached_groups_are_the_rendered_ones(source, name, kind):
 @pytest.mark.parametrize("family", ["qwen2_vl", "smolvlm"])
 def test_cached_groups_of_loaded_processors_are_the_rendered_ones(source, tiny_model, family):
     from sightline.config import ModelConfig
-    from sightline.policy.load import load_processor
+    from sightline.models.load import load_processor
 
     renderer = Renderer(load_processor(ModelConfig(name=str(tiny_model(family)))))
     plain, cached = (dataset(source, renderer, cache_tokens=c, limit=3) for c in (False, True))

@@ -13,7 +13,9 @@ import torch
 import torch.distributed as dist
 
 from sightline.errors import OutOfMemory
-from sightline.training import finish, probe, trainer
+from sightline.training import trainer
+from sightline.training.checkpoint import finish
+from sightline.training.distributed import probe
 from tests.training.allocator import room_for
 from tests.training.runs import pairs, run
 

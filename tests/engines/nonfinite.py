@@ -12,9 +12,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from sightline.data.render import Renderer
+from sightline.data.render.render import Renderer
 from sightline.errors import RunFailed
-from sightline.training import finish
+from sightline.training.checkpoint import finish
 from tests.training.runs import pairs, run
 
 POISONED = "rows:9"

@@ -9,8 +9,8 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
-from sightline.training.loader import StepBatches
-from sightline.training.longest_step import all_steps, fullest
+from sightline.training.datasets import StepBatches
+from sightline.training.distributed.probe import all_steps, fullest
 from tests.training.runs import figures, lines
 
 SECONDS = 900

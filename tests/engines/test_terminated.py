@@ -6,7 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from sightline.training.checkpoints import checkpoints, damage
+from sightline.training.checkpoint.files import checkpoints, damage
 from tests.engines.test_lost_process import (
     SECONDS,
     assert_nothing_is_left,

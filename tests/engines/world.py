@@ -13,10 +13,12 @@ import torch
 from rich.console import Console
 from torch.distributed.tensor import DTensor
 
-from sightline.policy.families import family_of
-from sightline.policy.reference import Reference
+from sightline.forward.reference import Reference
+from sightline.models.families.find import family_of
 from sightline.recipe import normalise, structure
-from sightline.training import finish, online, run, trainer
+from sightline.training import run, trainer
+from sightline.training.checkpoint import finish
+from sightline.training.online.trainer import trainer as online
 from tests.training.runs import pairs
 from tests.training.test_online import prompts, shortness
 

@@ -10,8 +10,8 @@ from sightline.config import LoraConfig, ModelConfig
 from sightline.errors import ModelError
 from sightline.evaluation.models import Models, Source, fingerprint, source_of
 from sightline.evaluation.reading import reading_note
-from sightline.policy.load import EMBEDDED, load_model, load_processor
-from sightline.policy.lora import add_lora
+from sightline.models.load import EMBEDDED, load_model, load_processor
+from sightline.models.lora import add_lora
 
 
 def test_a_run_folder_with_an_adapter_names_its_base(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from tests.evaluation import toy
 from torch import nn
 
 from sightline.config import ModelConfig
-from sightline.data.pictures import LazyPicture
-from sightline.data.render import Renderer
+from sightline.data.media.images import LazyPicture
+from sightline.data.render.render import Renderer
 from sightline.evaluation.models import Loaded
 from sightline.evaluation.one_picture import JOINTS, Renders, answer, can_read_in_parts
 from sightline.evaluation.run import evaluate
-from sightline.policy.families import Family, family_of
-from sightline.policy.generate import generate, token_settings
-from sightline.policy.load import load_model, load_processor
+from sightline.generation.generate import generate, token_settings
+from sightline.models.families.find import Family, family_of
+from sightline.models.load import load_model, load_processor
 from sightline.types import Example
 
 QUESTIONS = ("Yes or no?", "Is there a red square in this image? 1 2 3", "What is shown?", "Describe the picture.")
@@ -101,7 +101,7 @@ def test_a_model_that_reads_whole_prompts_shares_the_features_of_a_picture(
     # a tiny PaliGemma, its head tied to its embeddings, repeats the line break that ends every prompt
     head = model.get_output_embeddings()
     head.weight = nn.Parameter(torch.randn(head.weight.shape, generator=torch.Generator().manual_seed(0)))
-    monkeypatch.setattr("sightline.policy.generate.token_settings", words_only)
+    monkeypatch.setattr("sightline.generation.generate.token_settings", words_only)
     task = toy.task(num_pictures=4, questions_a_picture=3)
     alone = [record.answer for item in task.items for record in evaluate(model, processor, replace(task, items=[item]))]
     encoded, opened = _count_pictures(model), []

@@ -15,7 +15,7 @@ from sightline.evaluation.record import read, record
 from sightline.evaluation.run import evaluate
 from sightline.evaluation.statistics import wilson
 from sightline.evaluation.summary import summarise, write_summary
-from sightline.policy.load import load_model, load_processor
+from sightline.models.load import load_model, load_processor
 
 
 @pytest.fixture(scope="module")

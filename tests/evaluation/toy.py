@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sightline.data.pictures import LazyPicture
+from sightline.data.media.images import LazyPicture
 from sightline.evaluation.task import Item, Task
 from sightline.evaluation.tasks.metrics import YES_NO
 from sightline.scoring import yes_no

@@ -19,8 +19,8 @@ from sightline.export import agreement as agreements
 from sightline.export.agreement import agreement, probe, score
 from sightline.export.export import export
 from sightline.export.merge import load_base, unpacked
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora
+from sightline.models.load import load_model, load_processor
+from sightline.models.lora import add_lora
 from tests.training.runs import pairs, run
 
 Folder = Callable[[str], Path]

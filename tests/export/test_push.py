@@ -14,8 +14,8 @@ from sightline.cli.main import main
 from sightline.config import LoraConfig, ModelConfig
 from sightline.errors import UserError
 from sightline.export.export import export, push
-from sightline.policy.load import load_model
-from sightline.policy.lora import add_lora
+from sightline.models.load import load_model
+from sightline.models.lora import add_lora
 
 NAME = "somebody/shapes"
 

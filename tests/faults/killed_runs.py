@@ -20,8 +20,14 @@ import torch
 from rich.console import Console
 
 from sightline.recipe import normalise, structure
-from sightline.training import accumulate, checkpointing, checkpoints, metrics, run, run_folder, whole_step
-from sightline.training.experience import Asker
+from sightline.training import run
+from sightline.training.checkpoint import files as checkpoints
+from sightline.training.checkpoint import run_folder
+from sightline.training.checkpoint import trainer as checkpointing
+from sightline.training.online.rollouts import Asker
+from sightline.training.step.step import metrics
+from sightline.training.step.step import step as accumulate
+from sightline.training.step.step import step as whole_step
 from sightline.training.trainer import AlignmentTrainer
 from tests.training.runs import pairs
 from tests.training.test_online import prompts, shortness

@@ -14,10 +14,9 @@ import torch
 from safetensors.torch import load_file
 
 from sightline.data.export import export
-from sightline.data.sources import rows_of
+from sightline.data.sources.load import rows_of
 from sightline.errors import UserError
-from sightline.training.checkpoints import checkpoints, damage
-from sightline.training.state_file import load_state, save_state
+from sightline.training.checkpoint.files import checkpoints, damage, load_state, save_state
 from tests.training.runs import curve, lines, pairs, run
 
 pytestmark = pytest.mark.usefixtures("without_drawing")

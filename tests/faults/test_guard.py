@@ -8,9 +8,9 @@ import torch
 
 from sightline.cli.main import main
 from sightline.config.guard import GuardConfig
-from sightline.data.render import Renderer
+from sightline.data.render.render import Renderer
 from sightline.errors import RunFailed
-from sightline.policy.load import EMBEDDED
+from sightline.models.load import EMBEDDED
 from sightline.training.guard import WINDOW, Collapse
 from tests.training.runs import curve, lines, pairs, run
 from tests.training.test_online import prompts

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from sightline.config import LoraConfig, ModelConfig
 from sightline.errors import ModelError
+from sightline.forward.features import encode
+from sightline.forward.forward import log_probs
 from sightline.layout import prefix
-from sightline.policy.families import family_of
-from sightline.policy.features import encode
-from sightline.policy.forward import log_probs
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora
+from sightline.models.families.find import family_of
+from sightline.models.load import load_model, load_processor
+from sightline.models.lora import add_lora
 from sightline.types import Group
+from tests.forward.test_equivalence import SHARED, gradients, worst_gradient
 from tests.groups import make_group
-from tests.policy.test_equivalence import SHARED, gradients, worst_gradient
 
 KERNELS = ["auto", "flex_attention"]
 LOGP, GRADIENT = 1e-4, 1e-3
@@ -55,7 +55,7 @@ def test_the_shared_prefix_equals_separate_forwards(
     tiny_model: Callable[[str], Path], device: str, name: str, kernel: str
 ) -> None:
     if device == "cpu" and kernel == "flex_attention":
-        pytest.skip("FlexAttention has no backward on a CPU; tests/policy/test_flex.py compares its values there")
+        pytest.skip("FlexAttention has no backward on a CPU; tests/attention/test_flex.py compares its values there")
     try:
         model, groups = prepared(tiny_model(name), kernel, device)
     except ModelError as refused:

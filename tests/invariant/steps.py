@@ -10,19 +10,19 @@ import torch
 from torch import Tensor, nn
 
 from sightline.config import DataConfig, LoraConfig, ModelConfig
-from sightline.data.corrupt import WithCorruptedPictures
-from sightline.data.dataset import GroupDataset
-from sightline.data.render import Renderer
+from sightline.data.render.corrupt import WithCorruptedPictures
+from sightline.data.render.dataset import GroupDataset
+from sightline.data.render.render import Renderer
+from sightline.forward.reference import Reference
+from sightline.models.families.find import family_of
+from sightline.models.load import load_model, load_processor
+from sightline.models.lora import add_lora
 from sightline.objectives.objective import Objective
 from sightline.objectives.roles import CORRUPTED
-from sightline.policy.families import family_of
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora
-from sightline.policy.reference import Reference
-from sightline.training.auxiliary import with_auxiliary
-from sightline.training.metrics import Means, averages
-from sightline.training.micro_batch import StepSettings
-from sightline.training.step import train_step
+from sightline.training.step.auxiliary import with_auxiliary
+from sightline.training.step.metrics import Means, averages
+from sightline.training.step.micro_batch import StepSettings
+from sightline.training.step.step import train_step
 from sightline.types import Group
 from tests.objectives.every import EVERY, build_from
 from tests.training.runs import pairs

@@ -10,15 +10,15 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from sightline.config import LoraConfig, ModelConfig, Recipe
 from sightline.memory import activations
 from sightline.memory.activations import Step, measure_activations
+from sightline.memory.image_tokens import Picture, prepare_picture
 from sightline.memory.ledger import Ledger
-from sightline.memory.pictures import Picture, prepare_picture
 from sightline.memory.planned import Planned
 from sightline.memory.sample import Sizes, rendered_group
 from sightline.memory.skeleton import build_skeleton, decoder_layers
-from sightline.policy.families import family_of
-from sightline.policy.load import load_model, load_processor, read_config
-from sightline.policy.lora import add_lora
-from sightline.policy.recompute import recompute
+from sightline.models.families.find import family_of
+from sightline.models.load import load_model, load_processor, read_config
+from sightline.models.lora import add_lora
+from sightline.models.recompute import recompute
 from tests.groups import make_group
 
 RUNS: list[tuple[str, bool | str]] = [

@@ -4,10 +4,10 @@ import pytest
 from torch import nn
 
 from sightline.config import LoraConfig, ModelConfig, Recipe
-from sightline.memory.pictures import Picture
+from sightline.memory.image_tokens import Picture
 from sightline.memory.planned import Planned
 from sightline.memory.sample import Sizes
-from sightline.policy.load import load_model, read_config
+from sightline.models.load import load_model, read_config
 
 
 def stored(weight: nn.Parameter) -> int:

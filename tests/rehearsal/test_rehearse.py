@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sightline.config import DataConfig
 from sightline.data.formats import recognise
-from sightline.data.sources import load_rows
+from sightline.data.sources.load import load_rows
 from sightline.errors import ModelError, RecipeError
 from sightline.memory.planned import Planned
 from sightline.memory.sample import usual_sizes
@@ -101,7 +101,7 @@ def test_everything_that_is_swapped_is_listed(tmp_path):
 )
 def test_what_the_real_engine_refuses_or_lacks_is_found_beforehand(tmp_path, monkeypatch, changes, expected):
     if "deepspeed" in expected:
-        monkeypatch.setattr("sightline.training.zero.find_spec", lambda name: None)
+        monkeypatch.setattr("sightline.training.distributed.zero.find_spec", lambda name: None)
     with pytest.raises(RecipeError, match=expected):
         rehearse(recipe(**changes), tmp_path, console=Console(quiet=True))
 

@@ -6,7 +6,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, Gemma3ForSequenceClassification
 
 from sightline.errors import RecipeError
-from sightline.policy.processor import from_pretrained
+from sightline.models.processor import from_pretrained
 from sightline.rewards.reward_model import RewardModel
 
 

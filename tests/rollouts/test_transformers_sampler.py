@@ -10,15 +10,15 @@ import torch
 from transformers import PreTrainedModel, ProcessorMixin
 
 from sightline.config import LoraConfig, ModelConfig
+from sightline.forward.features import encode
+from sightline.forward.forward import log_probs
+from sightline.generation import decode
+from sightline.generation.generate import generate
+from sightline.generation.sampling import Sampled, SamplingSettings
 from sightline.layout import prefix
-from sightline.policy.families import Family, family_of
-from sightline.policy.features import encode
-from sightline.policy.forward import log_probs
-from sightline.policy.generate import generate
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora
-from sightline.rollouts import decode
-from sightline.rollouts.sampler import Sampled, SamplingSettings
+from sightline.models.families.find import Family, family_of
+from sightline.models.load import load_model, load_processor
+from sightline.models.lora import add_lora
 from sightline.rollouts.transformers_sampler import TransformersSampler
 from sightline.types import Group
 from tests.groups import make_group

@@ -10,12 +10,12 @@ import pytest
 from sightline.config import LoraConfig, ModelConfig
 from sightline.config.data import DataConfig
 from sightline.config.online import VLLMSamplerConfig
-from sightline.data.render import Renderer
+from sightline.data.render.render import Renderer
 from sightline.errors import SamplerError
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora
+from sightline.generation.sampling import SamplingSettings
+from sightline.models.load import load_model, load_processor
+from sightline.models.lora import add_lora
 from sightline.rollouts.prompts import PromptDataset
-from sightline.rollouts.sampler import SamplingSettings
 from sightline.rollouts.vllm_colocate import VLLMColocateSampler
 from sightline.rollouts.vllm_model import save_adapter
 from tests.training.test_online import prompts

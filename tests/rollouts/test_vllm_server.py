@@ -11,12 +11,12 @@ from PIL import Image
 
 from sightline.config import LoraConfig, ModelConfig
 from sightline.config.data import DataConfig
-from sightline.data.render import Renderer
+from sightline.data.render.render import Renderer
 from sightline.errors import SamplerError
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora
+from sightline.generation.sampling import SamplingSettings
+from sightline.models.load import load_model, load_processor
+from sightline.models.lora import add_lora
 from sightline.rollouts.prompts import PromptDataset
-from sightline.rollouts.sampler import SamplingSettings
 from sightline.rollouts.vllm_server import VLLMServerSampler, wait_for
 from sightline.rollouts.vllm_weights import AdapterFiles, Endpoint, WeightFiles, address_towards
 from tests.rollouts.served import FakeVLLM, serving

@@ -5,9 +5,9 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, LlavaConfig
 from sightline.config.model import ModelConfig
 from sightline.evaluation.run import evaluate
 from sightline.evaluation.summary import summarise
-from sightline.policy.load import EMBEDDED, load_model, load_processor
+from sightline.evaluation.tasks.scenes import scenes_task
+from sightline.models.load import EMBEDDED, load_model, load_processor
 from sightline.scenes.architecture import config, processor
-from sightline.scenes.task import scenes_task
 from sightline.scenes.world import draw_scene
 
 

@@ -6,8 +6,8 @@ import pytest
 
 from sightline.config.data import DataConfig
 from sightline.config.model import ModelConfig
-from sightline.data.sources import load_rows
-from sightline.policy.load import load_model, load_processor
+from sightline.data.sources.load import load_rows
+from sightline.models.load import load_model, load_processor
 from sightline.scenes.columns import Row
 from sightline.scenes.options import SceneOptions
 from sightline.scenes.pairs import sample_pairs, write_pairs

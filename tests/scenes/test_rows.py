@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from sightline.config.data import DataConfig
-from sightline.data.dataset import GroupDataset
-from sightline.data.render import Renderer
+from sightline.data.render.dataset import GroupDataset
+from sightline.data.render.render import Renderer
 from sightline.errors import RecipeError
 from sightline.scenes.architecture import processor
 from sightline.scenes.options import SceneOptions

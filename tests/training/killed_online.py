@@ -19,9 +19,10 @@ from sightline.recipe import normalise, structure
 from sightline.rewards.panel import Panel
 from sightline.rollouts.prompts import PromptStream
 from sightline.rollouts.transformers_sampler import TransformersSampler
-from sightline.training import old_log_probs, online
-from sightline.training.checkpointing import CheckpointingTrainer
+from sightline.training.checkpoint.trainer import CheckpointingTrainer
+from sightline.training.online.trainer import trainer as online
 from sightline.training.run import train
+from sightline.training.step.step import scoring as old_log_probs
 from tests.training.test_online import prompts, shortness
 
 PHASES: dict[str, tuple[Any, str]] = {

@@ -8,12 +8,12 @@ from rich.console import Console
 from torch import nn
 
 from sightline.config import DataConfig, ModelConfig
-from sightline.data.render import Renderer
-from sightline.policy.load import load_model, load_processor
+from sightline.data.render.render import Renderer
+from sightline.generation.sampling import SamplingSettings
+from sightline.models.load import load_model, load_processor
 from sightline.recipe import load_recipe
 from sightline.rewards.accuracy import Accuracy
 from sightline.rollouts.prompts import PromptDataset
-from sightline.rollouts.sampler import SamplingSettings
 from sightline.rollouts.transformers_sampler import TransformersSampler
 from sightline.scenes.options import SceneOptions
 from sightline.scenes.recipes import path

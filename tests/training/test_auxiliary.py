@@ -6,7 +6,7 @@ import torch
 from sightline.errors import RecipeError
 from sightline.objectives.ddpo import corrected_tokens
 from sightline.objectives.roles import MISMATCHED
-from sightline.training.auxiliary import with_auxiliary, with_corrected
+from sightline.training.step.auxiliary import with_auxiliary, with_corrected
 from sightline.types import Group
 from tests.training.runs import curve, pairs, run
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sightline.config import ModelConfig
-from sightline.policy.load import EMBEDDED, load_model, load_processor
+from sightline.models.load import EMBEDDED, load_model, load_processor
 from sightline.scenes.options import SceneOptions
 from sightline.scenes.pairs import sample_pairs
 from tests.objectives.every import EVERY, build_from

@@ -19,7 +19,7 @@ def test_training_falls_back_to_padded_and_says_so(tmp_path: Path, tiny_model, m
     agreed = choice(tmp_path / "shared")
     assert agreed["layout"] == "prefix" and "equal to padded within" in agreed["reason"]
     # a mask that lets responses see each other
-    monkeypatch.setattr("sightline.policy.family.Family.masks", lambda self, batch: (batch.group >= 0).long())
+    monkeypatch.setattr("sightline.models.families.family.Family.masks", lambda self, batch: (batch.group >= 0).long())
     run(tmp_path / "broken", folder, rows, layout="auto", max_steps=2)
     found = choice(tmp_path / "broken")
     assert found["layout"] == "padded" and "the shared prefix differs by" in found["reason"]

@@ -5,7 +5,7 @@ from benchmarks.balance import idle_share, skewed_lengths
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sightline.training.loader import StepBatches, shares
+from sightline.training.datasets import StepBatches, shares
 
 
 @given(

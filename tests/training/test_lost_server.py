@@ -17,13 +17,13 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from sightline.config import DataConfig, LoraConfig, ModelConfig
-from sightline.data.render import Renderer
+from sightline.data.render.render import Renderer
 from sightline.errors import SamplerError
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora
+from sightline.generation.sampling import SamplingSettings
+from sightline.models.load import load_model, load_processor
+from sightline.models.lora import add_lora
 from sightline.recipe import normalise, structure
 from sightline.rollouts.prompts import PromptDataset
-from sightline.rollouts.sampler import SamplingSettings
 from sightline.rollouts.transformers_sampler import TransformersSampler
 from sightline.training.run import train
 from sightline.types import Group

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from sightline.errors import DataError, RecipeError, RewardError
 from sightline.recipe import normalise, structure
-from sightline.training.online import OnlineTrainer
+from sightline.training.online.trainer import OnlineTrainer
 from sightline.training.run import RunResult, train
 from tests.training.runs import curve, lines
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from sightline.errors import OutOfMemory
-from sightline.training.out_of_memory import finer_limit
-from sightline.training.state_file import load_state
+from sightline.training.checkpoint.files import load_state
+from sightline.training.step.memory import finer_limit
 from sightline.types import Group
 from tests.training.allocator import room_for
 from tests.training.runs import curve, lines, pairs, run
@@ -138,6 +138,6 @@ def test_an_error_that_is_not_about_memory_goes_through(tmp_path, tiny_model, ro
     def broken(*_, **__):
         raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
 
-    monkeypatch.setattr("sightline.training.accumulate.reduce", broken)
+    monkeypatch.setattr("sightline.training.step.step.reduce", broken)
     with pytest.raises(RuntimeError, match="mat1"):
         run(tmp_path / "run", tiny_model("llava"), rows, **STEPS)

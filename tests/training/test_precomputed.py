@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from sightline.errors import DataError, RecipeError
-from sightline.training import precomputed
+from sightline.training import reference as precomputed
 from tests.training.runs import curve, pairs, run
 
 pytestmark = pytest.mark.usefixtures("without_drawing")
@@ -94,7 +94,7 @@ def test_nothing_is_computed_twice_and_a_stopped_pass_goes_on(tmp_path, tiny_mod
 
 @pytest.mark.parametrize("changed", ["model", "data", "template", "processor"])
 def test_a_change_is_refused_by_its_name_and_hash(tmp_path, tiny_model, rows, computed, changed):
-    from sightline.policy.load import load_processor
+    from sightline.models.load import load_processor
     from sightline.rehearsal import tiny_models
 
     model, used, processor = tiny_model("llava"), rows, None
@@ -124,8 +124,8 @@ def test_a_change_is_refused_by_its_name_and_hash(tmp_path, tiny_model, rows, co
 
 def test_pictures_that_change_behind_the_rows_are_found(tmp_path, tiny_model, rows, computed):
     from sightline.config import ModelConfig
-    from sightline.policy.families import family_of
-    from sightline.policy.load import load_model, load_processor
+    from sightline.models.families.find import family_of
+    from sightline.models.load import load_model, load_processor
     from tests.groups import make_group
 
     config = ModelConfig(name=str(tiny_model("llava")))

@@ -8,7 +8,7 @@ import pytest
 
 from sightline.config import ModelConfig
 from sightline.errors import RecipeError
-from sightline.policy.load import load_model, load_processor
+from sightline.models.load import load_model, load_processor
 from sightline.scenes.options import SceneOptions
 from sightline.scenes.pairs import sample_pairs
 from tests.training.runs import curve, pairs, run

@@ -13,7 +13,7 @@ from rich.console import Console
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from sightline.errors import DataError, RecipeError, UserError
-from sightline.policy.head import token_log_probs
+from sightline.forward.head import token_log_probs
 from sightline.training.trainer import AlignmentTrainer
 from tests.training import runs
 from tests.training.runs import curve, lines, pairs, run
@@ -86,7 +86,7 @@ def test_products_are_bfloat16_without_a_cache_that_keeps_weights_until_a_forwar
         seen.add((torch.is_autocast_enabled("cpu"), torch.is_autocast_cache_enabled()))
         return token_log_probs(*args, **kwargs)
 
-    monkeypatch.setattr("sightline.policy.forward.token_log_probs", watched)
+    monkeypatch.setattr("sightline.forward.forward.token_log_probs", watched)
     options = {"lora": None, "bf16": True, "gradient_checkpointing": True, "max_steps": 1}
     run(tmp_path / "run", tiny_model("llava"), rows, **options)
     assert (True, False) in seen and (True, True) not in seen

@@ -10,13 +10,13 @@ from accelerate import PartialState
 
 from sightline.config import ModelConfig
 from sightline.errors import RecipeError, RunFailed, UserError
-from sightline.policy.load import load_model, unfreeze
+from sightline.models.load import load_model, unfreeze
 from sightline.recipe import load_recipe
-from sightline.training import world
 from sightline.training.arguments import device
-from sightline.training.engine import asked_engine, check_engine, refuse_what_shards_cannot
-from sightline.training.launcher import num_to_launch
-from sightline.training.world import (
+from sightline.training.distributed import world
+from sightline.training.distributed.engine import asked_engine, check_engine, refuse_what_shards_cannot
+from sightline.training.distributed.launcher import num_to_launch
+from sightline.training.distributed.world import (
     check_hosts,
     check_shared_folder,
     check_world,
@@ -25,7 +25,7 @@ from sightline.training.world import (
     join_world,
     naming_lost_processes,
 )
-from sightline.training.zero import check_installed, refuse_model
+from sightline.training.distributed.zero import check_installed, refuse_model
 
 RECIPE = load_recipe(None, ["--use-cpu"])
 ZERO_3 = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}
@@ -111,7 +111,7 @@ def test_the_stage_that_a_launcher_was_told_is_the_engine():
 def test_deepspeed_is_an_extra_that_is_named(monkeypatch):
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
     check_installed("zero3", on_cpu=True)
-    monkeypatch.setattr("sightline.training.zero.find_spec", lambda name: None)
+    monkeypatch.setattr("sightline.training.distributed.zero.find_spec", lambda name: None)
     check_installed("fsdp2", on_cpu=True)
     with pytest.raises(RecipeError, match=r"pip install 'sightline\[deepspeed\]'"):
         check_installed("zero3", on_cpu=True)

@@ -8,12 +8,12 @@ import torch
 from sightline.config import ModelConfig
 from sightline.config.data import DataConfig
 from sightline.config.online import VLLMSamplerConfig
-from sightline.data.render import Renderer
+from sightline.data.render.render import Renderer
 from sightline.errors import SamplerError
-from sightline.policy.families import family_of
-from sightline.policy.load import load_model, load_processor
+from sightline.generation.sampling import SamplingSettings
+from sightline.models.families.find import family_of
+from sightline.models.load import load_model, load_processor
 from sightline.rollouts.prompts import PromptDataset
-from sightline.rollouts.sampler import SamplingSettings
 from sightline.rollouts.vllm_colocate import VLLMColocateSampler
 from sightline.types import Group
 from tests.vllm.models import save

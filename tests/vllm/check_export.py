@@ -11,9 +11,9 @@ from transformers import AutoModelForImageTextToText
 
 from sightline.config import LoraConfig, ModelConfig, Recipe
 from sightline.export.export import export
-from sightline.policy.families import family_of
-from sightline.policy.load import load_model, load_processor
-from sightline.policy.lora import add_lora
+from sightline.models.families.find import family_of
+from sightline.models.load import load_model, load_processor
+from sightline.models.lora import add_lora
 from sightline.recipe import dump_recipe
 from tests.vllm.models import save
 

@@ -162,7 +162,7 @@ def test_weights_for_nccl_are_announced_as_they_are_read(servers):
     from vllm.distributed.weight_transfer import nccl_engine  # pyright: ignore[reportMissingImports]
 
     from sightline.config import ModelConfig
-    from sightline.policy.load import load_model
+    from sightline.models.load import load_model
 
     weights = NCCLWeights(server=Endpoint("http://127.0.0.1:1", 1.0), address="127.0.0.1", port=1)
     weights.policy = load_model(ModelConfig(name=str(servers["smolvlm"][1])))

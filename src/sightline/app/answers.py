@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from PIL import Image
 from transformers import ProcessorMixin
 
-from sightline.data.pictures import LazyPicture
-from sightline.data.render import Renderer
+from sightline.data.media.images import LazyPicture
+from sightline.data.render.render import Renderer
 from sightline.evaluation.models import Models
-from sightline.policy.stream import stream
+from sightline.generation.stream import stream
 from sightline.types import Example, Group
 
 

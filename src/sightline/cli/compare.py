@@ -92,8 +92,8 @@ def _serve(given: argparse.Namespace) -> int:
     """The app, until it is interrupted. All bases stay in memory."""
     from importlib.util import find_spec
 
-    from sightline.evaluation.bits import bits_note
     from sightline.evaluation.models import Models, source_of
+    from sightline.evaluation.quantization import bits_note
 
     if find_spec("gradio") is None:
         raise RecipeError("`--serve` needs gradio: `pip install 'sightline[app]'`.")
@@ -119,8 +119,8 @@ def _answers(
     Models are asked one after another, adapters of one base without loading it again.
     """
     from sightline.cli.progress import counting
-    from sightline.evaluation.bits import bits_note
     from sightline.evaluation.models import Models, source_of
+    from sightline.evaluation.quantization import bits_note
     from sightline.evaluation.reading import reading_note
     from sightline.evaluation.record import read, rescored
     from sightline.evaluation.run import evaluate

@@ -74,7 +74,7 @@ def _config(given: argparse.Namespace, recipe: Any) -> Any:
 
 def _splits(given: argparse.Namespace, config: Any) -> dict[str, Any]:
     """Split → its rows."""
-    from sightline.data.sources import load_rows, split_names
+    from sightline.data.sources.load import load_rows, split_names
 
     names = [given.split] if given.split else split_names(config)
     splits = {name: load_rows(config, name) for name in names}
@@ -89,8 +89,8 @@ def _renderer(recipe: Any) -> Any:
     """A renderer for the recipe's model; None without one."""
     if recipe is None or not recipe.model.name:
         return None
-    from sightline.data.render import Renderer
-    from sightline.policy.load import load_processor
+    from sightline.data.render.render import Renderer
+    from sightline.models.load import load_processor
 
     return Renderer(load_processor(recipe.model), recipe.data.max_length, recipe.data.on_overlong)
 
@@ -114,8 +114,8 @@ def _check(argv: list[str]) -> int:
     console = _quiet_console(given.json)
     from sightline.cli.data_tables import print_report
     from sightline.cli.progress import counting
-    from sightline.data.examine import Examiner
-    from sightline.data.report import check_rows
+    from sightline.data.checks.examine import Examiner
+    from sightline.data.checks.report import check_rows
 
     splits = _splits(given, config)
     wanted = _num_responses(recipe)
@@ -171,7 +171,7 @@ def _show(argv: list[str]) -> int:
     config = _config(given, recipe)
     console = _quiet_console(given.json)
     from sightline.cli.data_tables import print_row
-    from sightline.data.show import shown, write_page
+    from sightline.data.checks.show import shown, write_page
 
     renderer = _renderer(recipe)
     page = []
@@ -215,7 +215,7 @@ def _split(argv: list[str]) -> int:
     config = _config(given, _recipe(given))
     console = _quiet_console(given.json)
     from sightline.data.holdout import split_by_picture
-    from sightline.data.sources import joined
+    from sightline.data.sources.load import joined
 
     if given.test_size <= 0:
         raise RecipeError("--test-size must be above 0: a share of the rows, or a number of them.")

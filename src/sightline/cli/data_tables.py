@@ -4,8 +4,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from sightline.data.report import Report, spread
-from sightline.data.show import Shown
+from sightline.data.checks.report import Report, spread
+from sightline.data.checks.show import Shown
 
 
 def print_report(console: Console, report: Report) -> None:

@@ -106,8 +106,8 @@ def _from_file(given: argparse.Namespace, tasks: list, console: Any) -> tuple[st
 def _from_model(given: argparse.Namespace, tasks: list, console) -> tuple[str, dict]:
     """Answers of the model, by task; what an earlier run wrote down is not asked again."""
     from sightline.cli.progress import counting
-    from sightline.evaluation.bits import bits_note
     from sightline.evaluation.models import Models, source_of
+    from sightline.evaluation.quantization import bits_note
     from sightline.evaluation.run import evaluate
     from sightline.evaluation.summary import write_summary
     from sightline.evaluation.tasks.files import require_pictures

@@ -26,10 +26,10 @@ def run(argv: list[str]) -> int:
     from sightline.cli.quiet import quiet
 
     quiet()
-    from sightline.data.pictures import LazyPicture
-    from sightline.data.render import Renderer
+    from sightline.data.media.images import LazyPicture
+    from sightline.data.render.render import Renderer
     from sightline.evaluation.models import Models, source_of
-    from sightline.policy.generate import generate
+    from sightline.generation.generate import generate
     from sightline.types import Example
 
     pictures = tuple(LazyPicture(where="--image", path=Path(path)) for path in given.image)

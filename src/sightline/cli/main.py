@@ -63,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
 def print_error(message: str) -> None:
     """On stderr; where `sightline train` started this process as one of several, it prints for all of them."""
     if "SIGHTLINE_LAUNCHED" in os.environ:
-        from sightline.training.launcher import hand_to_launcher
+        from sightline.training.distributed.launcher import hand_to_launcher
 
         if hand_to_launcher(message):
             return

@@ -84,7 +84,7 @@ def _check_new_file(path: Path, given: argparse.Namespace) -> None:
 
 def _refuse_engine(recipe: Recipe, gpus: int) -> None:
     """What training refuses of an engine, and an engine for several GPUs on one."""
-    from sightline.training.engine import refuse_what_shards_cannot
+    from sightline.training.distributed.engine import refuse_what_shards_cannot
 
     if gpus == 1 and recipe.engine not in ("auto", "ddp"):
         raise UserError(
@@ -125,7 +125,7 @@ def _picture(text: str) -> tuple[int, int]:
 
 
 def _sizes(given: argparse.Namespace, recipe: Recipe) -> Any:
-    from sightline.memory.pictures import Picture
+    from sightline.memory.image_tokens import Picture
     from sightline.memory.sample import usual_sizes
 
     usual = usual_sizes(recipe)
@@ -142,8 +142,8 @@ def _row(given: argparse.Namespace, recipe: Recipe, config: Any) -> Any:
     the sizes asked for. None where a row has to be made up."""
     from sightline.memory.sample import has_processor, rendered_group
     from sightline.memory.skeleton import build_skeleton
-    from sightline.policy.families import family_of
-    from sightline.policy.load import load_processor
+    from sightline.models.families.find import family_of
+    from sightline.models.load import load_processor
 
     if not has_processor(recipe.model):
         return None
@@ -155,9 +155,9 @@ def _row(given: argparse.Namespace, recipe: Recipe, config: Any) -> Any:
 
 
 def _longest_row(recipe: Recipe, processor: Any, skeleton: Any) -> Any:
+    from sightline.models.families.find import family_of
     from sightline.objectives.objective import build
-    from sightline.policy.families import family_of
-    from sightline.training.rows import training_rows
+    from sightline.training.datasets import training_rows
     from sightline.types import Group
 
     rows: Any = training_rows(recipe, build(recipe.objective), processor, skeleton).train

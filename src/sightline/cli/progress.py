@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 from rich.console import Console
 
-from sightline.training.progress import bar
+from sightline.training.watch.progress import bar
 
 
 @contextmanager

@@ -67,7 +67,7 @@ def serve(recipe: Recipe, sampler: VLLMSamplerConfig, host: str, port: int, more
     from sightline.cli.quiet import quiet
 
     quiet()
-    from sightline.policy.load import load_processor
+    from sightline.models.load import load_processor
     from sightline.rollouts.vllm_model import engine_folder
 
     folder = engine_folder(recipe.model, load_processor(recipe.model))
@@ -89,7 +89,7 @@ def server_command(
     """The command that starts vLLM; flags of `more` come last and win."""
     import torch
 
-    from sightline.policy.load import dtype_of
+    from sightline.models.load import dtype_of
     from sightline.rollouts.vllm_model import MAX_PICTURES, logprobs_mode, room_for_rank
     from sightline.rollouts.vllm_weights import BASE_MODEL
 

@@ -41,7 +41,7 @@ def run(argv: list[str]) -> int:
     quiet()
     from rich.console import Console
 
-    from sightline.training.launcher import launch, num_to_launch
+    from sightline.training.distributed.launcher import launch, num_to_launch
 
     num_processes = 1 if rehearsing else num_to_launch(recipe)
     if num_processes > 1:

@@ -14,9 +14,9 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sightline.data.check import check_example
+from sightline.data.checks.check import check_example
 from sightline.data.defects import RowError
-from sightline.data.pictures import LazyPicture
+from sightline.data.media.images import LazyPicture
 from sightline.data.rows import Entry
 from sightline.errors import DataError
 from sightline.types import Example

@@ -3,9 +3,9 @@
 import random
 from typing import Any
 
-from sightline.data.picture_keys import picture_keys
+from sightline.data.media.image_keys import picture_keys
 from sightline.data.rows import Rows
-from sightline.data.sources import rows_of
+from sightline.data.sources.load import rows_of
 from sightline.errors import DataError
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from sightline.data.defects import RowError
 from sightline.data.formats import parse, recognise_source
-from sightline.data.reader import reader_of
+from sightline.data.sources.reader import reader_of
 from sightline.types import Example
 
 

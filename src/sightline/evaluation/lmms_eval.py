@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from sightline.data.pictures import LazyPicture
+from sightline.data.media.images import LazyPicture
 from sightline.errors import DataError
 from sightline.evaluation.task import Task
 from sightline.evaluation.tasks.files import require_pictures

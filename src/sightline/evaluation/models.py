@@ -17,10 +17,10 @@ from transformers import ProcessorMixin
 
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
-from sightline.evaluation.bits import WHOLE, Bits, bits_of, recipe_of
-from sightline.policy.adapter import CONFIG, adapter_folder, changes_base, read_adapter_config, require_adapter
-from sightline.policy.load import EMBEDDED, load_model, load_processor, read_config
-from sightline.policy.processor import from_pretrained, set_options
+from sightline.evaluation.quantization import WHOLE, Bits, bits_of, recipe_of
+from sightline.models.adapter import CONFIG, adapter_folder, changes_base, read_adapter_config, require_adapter
+from sightline.models.load import EMBEDDED, load_model, load_processor, read_config
+from sightline.models.processor import from_pretrained, set_options
 
 RUN_CARD = "sightline.json"
 SETTINGS = (

@@ -15,9 +15,9 @@ from jaxtyping import Int
 from torch import Tensor, nn
 from transformers import DynamicCache, ProcessorMixin
 
-from sightline.data.render import Renderer
-from sightline.policy.families import Family, family_of
-from sightline.policy.generate import evaluating, left_padded, token_settings
+from sightline.data.render.render import Renderer
+from sightline.generation.generate import evaluating, left_padded, token_settings
+from sightline.models.families.find import Family, family_of
 from sightline.types import Example, Group
 
 
@@ -127,7 +127,7 @@ class Renders:
 def answer(
     model: nn.Module, processor: ProcessorMixin, asked: Sequence[Asked], *, max_new_tokens: int
 ) -> list[list[Tensor]]:
-    """Greedy answers to every question of every picture, as `policy.generate` gives them one by one; on the CPU."""
+    """Greedy answers to every question of every picture, as `generation.generate` gives them one by one; on the CPU."""
     family = family_of(model)
     settings = token_settings(family.model, processor, family)
     with evaluating(model):

@@ -8,13 +8,13 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import ProcessorMixin
 
-from sightline.data.render import Renderer
+from sightline.data.render.render import Renderer
 from sightline.evaluation.one_picture import Asked, Renders, answer, can_read_in_parts
 from sightline.evaluation.record import Record, append, read, records_of, rescored
 from sightline.evaluation.task import Task
-from sightline.policy.families import family_of
-from sightline.policy.features import encode_as_it_is
-from sightline.policy.generate import generate
+from sightline.forward.features import encode_as_it_is
+from sightline.generation.generate import generate
+from sightline.models.families.find import family_of
 from sightline.types import Group
 
 Progress = Callable[[int, int], None]

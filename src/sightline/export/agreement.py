@@ -8,13 +8,13 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import ProcessorMixin
 
-from sightline.data.pictures import LazyPicture
-from sightline.data.render import Renderer
+from sightline.data.media.images import LazyPicture
+from sightline.data.render.render import Renderer
 from sightline.errors import ModelError
+from sightline.forward.features import encode
+from sightline.forward.forward import log_probs
 from sightline.layout import padded
-from sightline.policy.families import family_of
-from sightline.policy.features import encode
-from sightline.policy.forward import log_probs
+from sightline.models.families.find import family_of
 from sightline.types import Example, Group, Response
 
 ALLOWED = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}

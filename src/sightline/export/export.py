@@ -14,13 +14,13 @@ from transformers import PreTrainedModel, ProcessorMixin
 
 from sightline.config import ModelConfig, Recipe
 from sightline.errors import UserError
-from sightline.evaluation.bits import recipe_of
 from sightline.evaluation.models import processor_of, source_of
+from sightline.evaluation.quantization import recipe_of
 from sightline.export.agreement import Agreement, agreement, probe, score
 from sightline.export.card import card
 from sightline.export.merge import load_base, merged
-from sightline.policy.adapter import adapter_folder, require_adapter
-from sightline.training.run_folder import RUN_CARD, explain_disk_errors
+from sightline.models.adapter import adapter_folder, require_adapter
+from sightline.training.checkpoint.run_folder import RUN_CARD, explain_disk_errors
 
 Precision = Literal["bfloat16", "float16", "float32"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sightline.config import ModelConfig
-from sightline.policy.load import load_model
+from sightline.models.load import load_model
 
 
 def load_base(config: ModelConfig, device: str) -> PreTrainedModel:

@@ -1,6 +1,6 @@
 """What a forward and a backward hold in memory besides weights, gradients and optimiser states.
 
-Nothing is guessed: Sightline's own forward (`policy.features`, `policy.forward`) and its backward run on a model
+Nothing is guessed: Sightline's own forward (`forward.features`, `forward.forward`) and its backward run on a model
 without data, and a ledger adds up what lives. Two short models, of a few layers each, say what a layer costs; the rest
 is a straight line, exact because layers repeat.
 
@@ -14,13 +14,13 @@ from dataclasses import dataclass, fields, replace
 import torch
 from torch import nn
 
+from sightline.forward.features import ELEMENTS_A_CALL, Features, encode
+from sightline.forward.forward import log_probs, output_head
 from sightline.layout import padded, prefix
 from sightline.memory.ledger import Ledger, Phase, without_data
 from sightline.memory.skeleton import Skeleton, decoder_layers
-from sightline.policy.families import family_of
-from sightline.policy.features import ELEMENTS_A_CALL, Features, encode
-from sightline.policy.forward import log_probs, output_head
-from sightline.policy.unwrap import unwrap
+from sightline.models.families.find import family_of
+from sightline.models.unwrap import unwrap
 from sightline.types import Group
 
 

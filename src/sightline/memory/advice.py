@@ -9,7 +9,7 @@ from sightline.memory.planned import Planned
 from sightline.memory.planner import RESERVE, Fit, find_fit
 from sightline.memory.sample import Sizes
 from sightline.memory.table import flags_of, lines_of, size
-from sightline.policy.family import Family
+from sightline.models.families.family import Family
 from sightline.types import Group
 
 

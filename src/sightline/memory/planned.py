@@ -12,10 +12,10 @@ from sightline.layout import padded, prefix
 from sightline.memory.activations import Activations, extrapolate, measure_activations
 from sightline.memory.estimate import Estimate, Line, activation_lines, static_lines
 from sightline.memory.sample import Sizes, made_up_group
+from sightline.memory.sharded import spread_lines
 from sightline.memory.skeleton import Bare, Skeleton, Weights, adapt, build_bare, frozen_dtype, weights_of
-from sightline.memory.spread import spread_lines
+from sightline.models.families.find import family_of
 from sightline.objectives.objective import build
-from sightline.policy.families import family_of
 from sightline.types import Group
 
 

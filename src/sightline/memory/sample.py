@@ -10,12 +10,12 @@ from PIL import Image
 from transformers import ProcessorMixin
 
 from sightline.config import ModelConfig, Recipe, TransformersSamplerConfig
-from sightline.data.pictures import LazyPicture
-from sightline.data.render import Renderer
-from sightline.memory.pictures import Picture, prepare_picture
+from sightline.data.media.images import LazyPicture
+from sightline.data.render.render import Renderer
+from sightline.memory.image_tokens import Picture, prepare_picture
+from sightline.models.families.family import Family
+from sightline.models.load import EMBEDDED
 from sightline.objectives.objective import build
-from sightline.policy.family import Family
-from sightline.policy.load import EMBEDDED
 from sightline.types import Example, Group
 
 TYPICAL = Picture(1024, 768)

@@ -10,7 +10,7 @@ from transformers import AutoConfig, PretrainedConfig
 
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
-from sightline.policy.load import read_config
+from sightline.models.load import read_config
 
 CONFIGS = Path(__file__).parent / "configs"
 

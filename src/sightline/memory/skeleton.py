@@ -17,11 +17,11 @@ from transformers import AutoModelForImageTextToText, PretrainedConfig, PreTrain
 from transformers.initialization import no_init_weights
 
 from sightline.config import LoraConfig, Recipe
-from sightline.policy.families import family_of
-from sightline.policy.load import unfreeze
-from sightline.policy.lora import add_lora
-from sightline.policy.recompute import recompute
-from sightline.policy.unwrap import unwrap
+from sightline.models.families.find import family_of
+from sightline.models.load import unfreeze
+from sightline.models.lora import add_lora
+from sightline.models.recompute import recompute
+from sightline.models.unwrap import unwrap
 
 PARTS = ("language model", "head", "vision tower", "projector", "adapter")
 NAMES = {"language": "language model", "head": "head", "vision": "vision tower", "projector": "projector"}

@@ -24,12 +24,12 @@ from sightline.config.other_objectives import (
 )
 from sightline.config.pair_objectives import BCOPairConfig, DPOConfig, PairConfig
 from sightline.objectives.dft import dft_loss
+from sightline.objectives.image_parts import anchor_part, image_conditional_part
 from sightline.objectives.labels import desirable
 from sightline.objectives.metrics import Metrics
 from sightline.objectives.online_parts import Advantages, advantages_of, online_part
 from sightline.objectives.pair_parts import pair_part, rpo_part, shifted_bco_pair_part
 from sightline.objectives.part import Part, Sample, State
-from sightline.objectives.picture_parts import anchor_part, image_conditional_part
 from sightline.objectives.roles import ORDINARY, of_role
 from sightline.objectives.sft import sft_loss
 from sightline.objectives.token_parts import token_part

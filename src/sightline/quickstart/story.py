@@ -15,8 +15,8 @@ from sightline.evaluation.summary import Summary, summarise
 from sightline.evaluation.task import OVERALL, Item, Task
 from sightline.report.contents import Answer, Change, Column, Comparison, Contrast, ModelRow, Report, Sample
 from sightline.report.curves import CHARTS, curves_of, draw_contrast, read_metrics
-from sightline.training.finish import versions
-from sightline.training.run_folder import METRICS, RECIPE
+from sightline.training.checkpoint.finish import versions
+from sightline.training.checkpoint.run_folder import METRICS, RECIPE
 
 LABELS = {"base": "base", "dpo": "DPO", "control": "SFT on chosen", "too_eager": "DPO, too eager"}
 SHOWN = ("chair", "cover", "hal", "cog", "accuracy", "f1")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.config.data import DataConfig, SourceConfig
-from sightline.data.registry import ALPACA, SHAREGPT
+from sightline.data.sources.registry import ALPACA, SHAREGPT
 from sightline.errors import DataError
 from sightline.rehearsal.rows import Kind, write_rows
 

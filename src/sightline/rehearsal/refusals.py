@@ -5,8 +5,8 @@ from sightline.memory.estimate import reference_mode
 from sightline.memory.planned import Planned
 from sightline.objectives.objective import build
 from sightline.training.arguments import device
-from sightline.training.engine import asked_engine, refuse_what_shards_cannot
-from sightline.training.zero import STAGES, check_installed, refuse_model
+from sightline.training.distributed.engine import asked_engine, refuse_what_shards_cannot
+from sightline.training.distributed.zero import STAGES, check_installed, refuse_model
 
 
 def refuse_engine(recipe: Recipe, planned: Planned) -> None:

@@ -10,15 +10,15 @@ from pathlib import Path
 from rich.console import Console
 
 from sightline.config import Recipe
-from sightline.data.render import Renderer
+from sightline.data.render.render import Renderer
 from sightline.evaluation.models import Models, source_of
+from sightline.generation.generate import generate
 from sightline.memory.planned import Planned
 from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import find_config
-from sightline.policy.generate import generate
 from sightline.rehearsal.refusals import refuse_engine
 from sightline.rehearsal.shrink import STEPS, shrink
-from sightline.scenes.picture import picture_of
+from sightline.scenes.image import picture_of
 from sightline.scenes.world import draw_scene
 from sightline.training.run import RunResult, train
 from sightline.types import Example

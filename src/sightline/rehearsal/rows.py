@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sightline.scenes.picture import picture_of
+from sightline.scenes.image import picture_of
 from sightline.scenes.questions import describe, description, existence
 from sightline.scenes.world import draw_scene
 

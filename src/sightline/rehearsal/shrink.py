@@ -22,8 +22,8 @@ from sightline.config.online import SamplingConfig
 from sightline.config.online_objectives import OnlineConfig
 from sightline.errors import RecipeError
 from sightline.memory.shapes import find_config
+from sightline.models.load import load_processor
 from sightline.objectives.objective import build
-from sightline.policy.load import load_processor
 from sightline.rehearsal.data import small_data
 from sightline.rehearsal.rows import Kind
 from sightline.rehearsal.tiny_models import BUILDERS, save

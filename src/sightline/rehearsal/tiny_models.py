@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import transformers as hf
 
-from sightline.policy.processor import without_video
+from sightline.models.processor import without_video
 from sightline.rehearsal.tiny_parts import (
     HIDDEN,
     IMAGE,

@@ -4,7 +4,7 @@ from typing import Any
 
 import transformers as hf
 
-from sightline.policy.processor import without_video
+from sightline.models.processor import without_video
 from sightline.rehearsal.tiny_parts import (
     HIDDEN,
     LAYERS,

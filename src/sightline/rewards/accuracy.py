@@ -9,8 +9,8 @@ from pydantic.dataclasses import dataclass
 from sightline.config.strict import STRICT
 from sightline.errors import RewardError
 from sightline.rewards.answers import Completion, text_of
-from sightline.rewards.matching import choice, exact, final_answer, fitting_method, numeric, relaxed
 from sightline.rewards.math_verifier import verifier
+from sightline.scoring.matching import choice, exact, final_answer, fitting_method, numeric, relaxed
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrai
 
 from sightline.config.strict import STRICT
 from sightline.errors import RecipeError
-from sightline.policy.processor import from_pretrained
+from sightline.models.processor import from_pretrained
 from sightline.rewards.answers import Completion, text_of
 
 

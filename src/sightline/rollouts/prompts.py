@@ -9,10 +9,10 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sightline.config.data import DataConfig
-from sightline.data.dataset import BadRow, GroupDataset
 from sightline.data.defects import RowError
-from sightline.data.loader_workers import OutlivesTermination
-from sightline.data.render import Renderer
+from sightline.data.render.dataset import BadRow, GroupDataset
+from sightline.data.render.render import Renderer
+from sightline.data.stream.loader_workers import OutlivesTermination
 from sightline.errors import DataError
 from sightline.types import Group
 

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from transformers import ProcessorMixin
 
-from sightline.policy.families import family_of
-from sightline.policy.generate import evaluating, generate, token_settings
-from sightline.rollouts.decode import decode, shares_prompt
-from sightline.rollouts.sampler import Sampled, SamplingSettings, seeds_of
+from sightline.generation.decode import decode, shares_prompt
+from sightline.generation.generate import evaluating, generate, token_settings
+from sightline.generation.sampling import Sampled, SamplingSettings
+from sightline.models.families.find import family_of
+from sightline.rollouts.sampler import seeds_of
 from sightline.types import Group
 
 

@@ -19,11 +19,12 @@ from transformers import ProcessorMixin
 from sightline.config.model import ModelConfig
 from sightline.config.online import VLLMSamplerConfig
 from sightline.errors import SamplerError
-from sightline.policy.families import family_of
-from sightline.policy.generate import token_settings
-from sightline.policy.load import dtype_of
-from sightline.policy.unwrap import unwrap
-from sightline.rollouts.sampler import Sampled, SamplingSettings, seeds_of
+from sightline.generation.generate import token_settings
+from sightline.generation.sampling import Sampled, SamplingSettings
+from sightline.models.families.find import family_of
+from sightline.models.load import dtype_of
+from sightline.models.unwrap import unwrap
+from sightline.rollouts.sampler import seeds_of
 from sightline.rollouts.vllm_model import (
     MAX_PICTURES,
     checkpoint_weights,

@@ -15,10 +15,10 @@ from transformers.core_model_loading import revert_weight_conversion
 from sightline.config.model import ModelConfig
 from sightline.config.online import VLLMSamplerConfig
 from sightline.errors import SamplerError
-from sightline.policy.adapter import changes_base
-from sightline.policy.load import EMBEDDED
-from sightline.policy.unwrap import unwrap, without_engine
-from sightline.rollouts.sampler import SamplingSettings
+from sightline.generation.sampling import SamplingSettings
+from sightline.models.adapter import changes_base
+from sightline.models.load import EMBEDDED
+from sightline.models.unwrap import unwrap, without_engine
 
 MAX_PICTURES = 16
 """Pictures of one prompt that vLLM takes."""

@@ -19,11 +19,12 @@ from torch import nn
 from transformers import ProcessorMixin
 
 from sightline.errors import SamplerError
+from sightline.generation.generate import token_settings
+from sightline.generation.sampling import Sampled, SamplingSettings
 from sightline.http import HTTPFailure, NoAddress
-from sightline.policy.families import family_of
-from sightline.policy.generate import token_settings
-from sightline.policy.unwrap import unwrap
-from sightline.rollouts.sampler import Sampled, SamplingSettings, seeds_of
+from sightline.models.families.find import family_of
+from sightline.models.unwrap import unwrap
+from sightline.rollouts.sampler import seeds_of
 from sightline.rollouts.server_key import VARIABLE
 from sightline.rollouts.vllm_model import sampling_parameters
 from sightline.rollouts.vllm_prompts import check_same_prompt

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sightline.scenes.picture import picture_of
+from sightline.scenes.image import picture_of
 from sightline.scenes.questions import Question
 from sightline.scenes.world import Scene
 

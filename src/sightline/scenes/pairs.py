@@ -19,8 +19,8 @@ from torch import nn
 from transformers import ProcessorMixin
 
 from sightline.data.formats import parse
-from sightline.data.render import Renderer
-from sightline.policy.generate import generate
+from sightline.data.render.render import Renderer
+from sightline.generation.generate import generate
 from sightline.scenes.columns import Row, row_of
 from sightline.scenes.options import SceneOptions
 from sightline.scenes.questions import Question, describe, description, existence, mentions

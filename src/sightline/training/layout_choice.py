@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from sightline.data.stream import GroupStream
-from sightline.policy.check import compare_layouts
-from sightline.policy.families import Family
+from sightline.data.stream.stream import GroupStream
+from sightline.forward.check import compare_layouts
+from sightline.models.families.find import Family
 from sightline.types import Group
 
 NUM_CANDIDATES = 16

@@ -1,6 +1,6 @@
 """A thin `transformers.Trainer`: the library's loop, optimizer, schedule, checkpoints and trackers around our step.
 
-One batch of its loader is the list of groups of this process's whole optimizer step; `training.step` cuts it up.
+One batch of its loader is the list of groups of this process's whole optimizer step; `training.step.step` cuts it up.
 """
 
 import time
@@ -13,31 +13,46 @@ from accelerate.utils import AutocastKwargs, DistributedType, gather_object
 from peft import PeftModel
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import PreTrainedModel, PrinterCallback, TrainingArguments
+from transformers import (
+    PreTrainedModel,
+    PrinterCallback,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from sightline.config.guard import GuardConfig
-from sightline.data.dataset import BadRow
-from sightline.data.loader_workers import OutlivesTermination
-from sightline.data.stream import GroupStream
+from sightline.data.render.dataset import BadRow
+from sightline.data.stream.loader_workers import OutlivesTermination
+from sightline.data.stream.stream import GroupStream
 from sightline.errors import DataError
+from sightline.forward.reference import AnyReference
+from sightline.models.families.find import Family
 from sightline.objectives.objective import Objective
 from sightline.objectives.roles import MISMATCHED
-from sightline.policy.families import Family
-from sightline.policy.reference import AnyReference
-from sightline.training.auxiliary import with_auxiliary, with_corrected
-from sightline.training.gradients import average_gradients
-from sightline.training.guarded import GuardedTrainer
-from sightline.training.held_out import HeldOut
-from sightline.training.idle_turns import Spare
+from sightline.training.datasets import Costs, StepBatches, StepLoader, TruncatedRows, collate, row_costs
+from sightline.training.distributed.sharded import average_gradients
+from sightline.training.guard import GuardedTrainer
 from sightline.training.layout_choice import typical_group
-from sightline.training.loader import Costs, StepBatches, StepLoader, collate, row_costs
-from sightline.training.metrics import Means, averages, device_memory
-from sightline.training.micro_batch import StepSettings
-from sightline.training.out_of_memory import Memory
-from sightline.training.step import train_step
-from sightline.training.stream_epochs import StreamEpochs
-from sightline.training.truncated import TruncatedRows
+from sightline.training.step.auxiliary import with_auxiliary, with_corrected
+from sightline.training.step.evaluation import HeldOut
+from sightline.training.step.memory import Memory
+from sightline.training.step.metrics import Means, averages, device_memory
+from sightline.training.step.micro_batch import Spare, StepSettings
+from sightline.training.step.step import train_step
 from sightline.types import Group
+
+
+class StreamEpochs(TrainerCallback):
+    """Sets the epoch after each step."""
+
+    def __init__(self, stream: GroupStream) -> None:
+        self.stream = stream
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        state.epoch = float(self.stream.num_passes(state.global_step))
+
 
 NUM_LENDERS = 16
 """Rows looked at for another prompt's answer where a step has a single one."""

@@ -19,7 +19,7 @@ from sightline.data.formats.names import ANSWER_COLUMNS, PICTURE_COLUMNS, QUESTI
 from sightline.data.formats.parsed import Parsed
 from sightline.data.formats.rendered import dialect_of, parse_rendered
 from sightline.data.formats.sharegpt import parse_sharegpt
-from sightline.data.media import Media
+from sightline.data.media.find import Media
 from sightline.types import Example
 
 PARSERS: dict[str, Callable[[Mapping[str, Any], str, Media], Parsed]] = {

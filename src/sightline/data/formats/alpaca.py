@@ -6,13 +6,13 @@ LLaMA-Factory's registry hands its columns over under these names; `kto_tag` lab
 from collections.abc import Mapping
 from typing import Any
 
-from sightline.data.content import Conversation, Message
 from sightline.data.defects import RowError
 from sightline.data.formats.columns import text_pair, text_response
+from sightline.data.formats.content import Conversation, Message
 from sightline.data.formats.kto import labelled
 from sightline.data.formats.names import picture_column
 from sightline.data.formats.parsed import Parsed
-from sightline.data.media import Media
+from sightline.data.media.find import Media
 
 CONSUMED = ("instruction", "input", "history", "system", "chosen", "rejected")
 

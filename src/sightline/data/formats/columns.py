@@ -6,11 +6,11 @@ With `<image>` tags in the question they are MMPR's and InternVL's.
 from collections.abc import Mapping
 from typing import Any
 
-from sightline.data.content import Conversation, assistant
 from sightline.data.defects import RowError
+from sightline.data.formats.content import Conversation, assistant
 from sightline.data.formats.names import ANSWER_COLUMNS, QUESTION_COLUMNS, picture_column, present
 from sightline.data.formats.parsed import Parsed
-from sightline.data.media import Media
+from sightline.data.media.find import Media
 from sightline.types import Response
 
 

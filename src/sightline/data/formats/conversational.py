@@ -7,11 +7,11 @@ Pairs: `prompt, chosen, rejected`, or `chosen, rejected` that begin alike. Demon
 from collections.abc import Mapping
 from typing import Any
 
-from sightline.data.content import Conversation, Message
 from sightline.data.defects import RowError
+from sightline.data.formats.content import Conversation, Message
 from sightline.data.formats.names import picture_column
 from sightline.data.formats.parsed import Parsed
-from sightline.data.media import Media
+from sightline.data.media.find import Media
 from sightline.types import Response
 
 

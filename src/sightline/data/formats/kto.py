@@ -7,7 +7,7 @@ from typing import Any
 from sightline.data.defects import RowError
 from sightline.data.formats.conversational import parse_conversational
 from sightline.data.formats.parsed import Parsed
-from sightline.data.media import Media
+from sightline.data.media.find import Media
 
 
 def parse_kto(row: Mapping[str, Any], where: str, media: Media) -> Parsed:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass
 
-from sightline.data.content import Message
-from sightline.data.pictures import LazyPicture
+from sightline.data.formats.content import Message
+from sightline.data.media.images import LazyPicture
 from sightline.types import Response
 
 

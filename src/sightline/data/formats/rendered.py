@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sightline.data.content import Conversation, Message
 from sightline.data.defects import RowError
+from sightline.data.formats.content import Conversation, Message
 from sightline.data.formats.names import picture_column
 from sightline.data.formats.parsed import Parsed
-from sightline.data.media import Media
+from sightline.data.media.find import Media
 from sightline.types import Response
 
 

@@ -8,13 +8,13 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sightline.data.content import Conversation, Message
 from sightline.data.defects import RowError
+from sightline.data.formats.content import Conversation, Message
 from sightline.data.formats.conversational import split_demonstration
 from sightline.data.formats.kto import labelled
 from sightline.data.formats.names import picture_column
 from sightline.data.formats.parsed import Parsed
-from sightline.data.media import Media
+from sightline.data.media.find import Media
 from sightline.types import Response
 
 ROLES = {

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.data.media import Media, picture
-from sightline.data.pictures import LazyPicture
+from sightline.data.media.find import Media, picture
+from sightline.data.media.images import LazyPicture
 from sightline.errors import DataError
 from sightline.evaluation.task import Task
 

@@ -10,7 +10,7 @@ from sightline.evaluation.judge import Judge
 from sightline.evaluation.task import Item, Metric, Task
 from sightline.evaluation.tasks.files import field, find, picture_in, read_json
 from sightline.evaluation.tasks.short_answers import WORDS, chosen_right, one_of, scorer, truth_text
-from sightline.rewards.matching import final_answer
+from sightline.scoring.matching import final_answer
 from sightline.scoring.text_answers import normal, same_number
 
 BARE_NUMBER = re.compile(r"\s*-?[\d,]*\.?\d+\s*")

@@ -11,7 +11,7 @@ from typing import Any
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Metric, Scorer, Task
 from sightline.evaluation.tasks.files import field, find, picture_in, read_rows
-from sightline.rewards.matching import chosen_letter, final_answer, relaxed
+from sightline.scoring.matching import chosen_letter, final_answer, relaxed
 from sightline.scoring.ratio import amount, rate
 from sightline.scoring.text_answers import anls, normal, vqa_accuracy
 

@@ -1,0 +1,63 @@
+"""What tells each row's pictures from others, for cutting and joining rows by picture.
+
+Reading every picture's bytes takes a minute for tens of gigabytes, so the result is kept in the user's cache folder
+for rows that come from unchanged files.
+"""
+
+import os
+from hashlib import sha1
+from typing import NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sightline.data.defects import RowError
+from sightline.data.rows import Entry, Rows
+from sightline.data.sources.download import cache_folder
+
+KEPT_FROM = 2000
+"""Rows from which the result is kept on disk; fewer are read in a second or two."""
+
+
+class PictureKeys(NamedTuple):
+    """Of each row: the keys of its pictures, None for a row that cannot be parsed; and its opening.
+
+    openings: equal for rows that read the same up to their last picture; None without a picture.
+    """
+
+    keys: list[list[str] | None]
+    openings: list[str | None]
+
+
+def picture_keys(rows: Rows) -> PictureKeys:
+    """Read them, or take what was kept."""
+    fingerprint = rows.fingerprint if len(rows) >= KEPT_FROM else None
+    path = cache_folder() / "pictures" / f"keys-{fingerprint}.parquet"
+    if fingerprint is not None and path.is_file():
+        table = pq.read_table(path)
+        return PictureKeys(table["keys"].to_pylist(), table["opening"].to_pylist())
+    found = [_of(entry) for entry in rows.entries()]
+    result = PictureKeys([keys for keys, _ in found], [opening for _, opening in found])
+    if fingerprint is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        columns = {
+            "keys": pa.array(result.keys, pa.list_(pa.string())),
+            "opening": pa.array(result.openings, pa.string()),
+        }
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
+        pq.write_table(pa.table(columns), unfinished)
+        os.replace(unfinished, path)
+    return result
+
+
+def _of(entry: Entry) -> tuple[list[str] | None, str | None]:
+    try:
+        example = entry.example()
+    except RowError:
+        return None, None
+    keys = [picture.key for picture in example.images]
+    parts = [(m["role"], p.get("text")) for m in example.prompt for p in m["content"]]
+    last = max((i for i, (_, text) in enumerate(parts) if text is None), default=None)
+    if last is None:
+        return keys, None
+    return keys, sha1(repr((parts[: last + 1], keys)).encode(), usedforsecurity=False).hexdigest()

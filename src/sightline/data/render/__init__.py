@@ -1,0 +1,4 @@
+"""From an example to a group of token ids: chat template, processor, token cache.
+
+Start at `render.py`.
+"""

@@ -1,0 +1,179 @@
+"""Conversations → strings, by the model's own chat template, cut where the responses begin and end.
+
+A template is usable when the rendered prompt is a string prefix of prompt + response, so that the model answers in
+training to what it answers to in generation. A turn ends with the first control token that the template writes after
+an assistant's text; what follows that token (a line break) is not part of the response.
+"""
+
+import re
+from typing import NamedTuple
+
+from jinja2.exceptions import TemplateError
+from transformers import ProcessorMixin
+
+from sightline.data.defects import RowError
+from sightline.data.formats.content import IMAGE_PART, Message, assistant, user
+from sightline.errors import ModelError
+
+PROBE = "probe"
+
+
+class Piece(NamedTuple):
+    """A stretch of a response's text, and how much its tokens weigh as targets."""
+
+    text: str
+    weight: float
+
+
+class ChatTemplate:
+    """The chat template of a processor.
+
+    markup: matches any added token of the tokenizer. after_response: what the template writes after an assistant's
+    text. end_of_turn: its head up to the control token that makes the model stop; the tokenizer's eos_token where the
+    template has none. picture_mark: the token that stands for a picture, once each.
+    """
+
+    def __init__(self, processor: ProcessorMixin) -> None:
+        self.processor = processor
+        tokenizer = processor.tokenizer
+        self.markup = _any_of({str(token) for token in tokenizer.added_tokens_decoder.values()})
+        question, answer = user(PROBE, "the probe"), assistant(PROBE, "the probe")
+        try:
+            full = self._apply((question, answer), False)
+            plain = self._apply((question,), True)
+            shown = self._apply(({**question, "content": [dict(IMAGE_PART), *question["content"]]},), True)
+        except TemplateError as error:
+            raise ModelError(
+                f"The chat template refuses a question with an answer: {error}. Mend the template."
+            ) from error
+        self.after_response = full[full.rindex(PROBE) + len(PROBE) :]
+        end = self.markup.search(self.after_response)
+        self.template_ends_turns = end is not None
+        self.end_of_turn = self.after_response[: end.end()] if end else tokenizer.eos_token
+        if not self.end_of_turn:
+            raise ModelError(
+                "The chat template ends no turn with a control token and the tokenizer has no eos_token, so the model "
+                "could never learn to stop. Set eos_token in the processor's tokenizer_config.json."
+            )
+        self.picture_mark = self._find_picture_mark(plain, shown)
+
+    def prompt(self, messages: tuple[Message, ...], where: str) -> str:
+        """The text that the model answers to. Raises `RowError`."""
+        return self._render(messages, True, where)
+
+    def response(
+        self, prompt: str, messages: tuple[Message, ...], answer: tuple[Message, ...], where: str
+    ) -> list[Piece]:
+        """What follows `prompt`, the rendered `messages`: assistant turns weigh 1, what stands between them 0.
+
+        Raises `RowError` where the template rewrites what it wrote before.
+        """
+        pieces: list[Piece] = []
+        written = prompt
+        for i, message in enumerate(answer):
+            so_far = (*messages, *answer[: i + 1])
+            is_last = i + 1 == len(answer)
+            if message["role"] == "assistant":
+                spoken = self._spoken(written, so_far, where)
+                piece = Piece(spoken + (self.end_of_turn if is_last or self.template_ends_turns else ""), 1.0)
+            else:
+                answered = not is_last and answer[i + 1]["role"] == "assistant"
+                piece = Piece(_continuation(written, self._render(so_far, answered, where), where), 0.0)
+            pieces.append(piece)
+            written += piece.text
+        return pieces
+
+    def _spoken(self, written: str, messages: tuple[Message, ...], where: str) -> str:
+        """The last assistant turn without what the template writes after it."""
+        spoken = _continuation(written, self._render(messages, False, where), where)
+        if not spoken.endswith(self.after_response):
+            what = f"the chat template ends a turn with {spoken[-30:]!r} instead of {self.after_response!r}"
+            raise RowError("template changes the text", where, what)
+        return spoken[: len(spoken) - len(self.after_response)]
+
+    def _render(self, messages: tuple[Message, ...], add_generation_prompt: bool, where: str) -> str:
+        try:
+            return self._apply(messages, add_generation_prompt)
+        except TemplateError as error:
+            raise RowError("template refuses the conversation", where, f"the chat template says: {error}") from error
+
+    def _apply(self, messages: tuple[Message, ...], add_generation_prompt: bool) -> str:
+        return self.processor.apply_chat_template(
+            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
+        )
+
+    def _find_picture_mark(self, plain: str, shown: str) -> str:
+        """The first token that a picture adds to a prompt."""
+        before, after = self.markup.findall(plain), self.markup.findall(shown)
+        added = [token for token in dict.fromkeys(after) if after.count(token) > before.count(token)]
+        if not added:
+            raise ModelError(
+                "The chat template leaves pictures out: a prompt reads the same with and without one. "
+                "Use the chat template of a vision-language model."
+            )
+        return added[0]
+
+
+class PlainTemplate:
+    """For processors without a chat template that write the prompt themselves (base PaliGemma).
+
+    Pictures, then the question. Takes a single user turn and a single answer.
+    """
+
+    def __init__(self, processor: ProcessorMixin) -> None:
+        tokenizer = processor.tokenizer
+        self.markup = _any_of({str(token) for token in tokenizer.added_tokens_decoder.values()})
+        self.end_of_turn = tokenizer.eos_token
+        self.picture_mark = processor.image_token
+
+    def prompt(self, messages: tuple[Message, ...], where: str) -> str:
+        """Picture tokens and the question; the processor adds the rest. Raises `RowError` for a longer conversation."""
+        if [m["role"] for m in messages] != ["user"]:
+            what = f"without a chat template one user turn is read, got {', '.join(m['role'] for m in messages)}"
+            raise RowError("template refuses the conversation", where, what)
+        parts = messages[0]["content"]
+        num_pictures = sum(p["type"] == "image" for p in parts)
+        return self.picture_mark * num_pictures + "".join(p["text"] for p in parts if p["type"] == "text")
+
+    def response(
+        self, prompt: str, messages: tuple[Message, ...], answer: tuple[Message, ...], where: str
+    ) -> list[Piece]:
+        """The answer and the end-of-sequence token. Raises `RowError` for more than one turn."""
+        if len(answer) != 1:
+            raise RowError("template refuses the conversation", where, f"one answer is read, got {len(answer)} turns")
+        return [Piece("".join(p["text"] for p in answer[0]["content"]) + self.end_of_turn, 1.0)]
+
+
+def template_of(processor: ProcessorMixin) -> ChatTemplate | PlainTemplate:
+    """How a processor's prompts are written. Raises `ModelError` where there is no chat template, save PaliGemma's."""
+    if processor.chat_template is not None or processor.tokenizer.chat_template is not None:
+        return ChatTemplate(processor)
+    if type(processor).__name__ == "PaliGemmaProcessor":
+        return PlainTemplate(processor)
+    raise ModelError(
+        f"The processor ({type(processor).__name__}) has no chat template, so how to ask the model is unknown. "
+        "Put a chat_template.jinja next to the model's files, for instance that of its instruction-tuned sibling."
+    )
+
+
+def control_tokens(processor: ProcessorMixin) -> re.Pattern[str]:
+    """Matches what may never come from a row's own text: special tokens and the processor's picture placeholders."""
+    special = {str(token) for token in processor.tokenizer.added_tokens_decoder.values() if token.special}
+    placeholders = {v for k, v in vars(processor).items() if k.endswith("_token") and isinstance(v, str)}
+    return _any_of(special | placeholders)
+
+
+def _any_of(tokens: set[str]) -> re.Pattern[str]:
+    """Longest first, so that a token is not taken for its own beginning."""
+    return re.compile("|".join(re.escape(t) for t in sorted(tokens, key=len, reverse=True) if t) or r"(?!)")
+
+
+def _continuation(written: str, text: str, where: str) -> str:
+    if text.startswith(written):
+        return text[len(written) :]
+    at = next((i for i, (a, b) in enumerate(zip(written, text, strict=False)) if a != b), min(len(written), len(text)))
+    what = (
+        f"the chat template rewrites the prompt once it is answered: {written[at : at + 30]!r} becomes "
+        f"{text[at : at + 30]!r}; the prompt must be a prefix of prompt + response"
+    )
+    raise RowError("template changes the text", where, what)

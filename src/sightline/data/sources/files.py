@@ -1,0 +1,140 @@
+"""Data files, folders of them and `save_to_disk` folders → parts. Nothing is unpickled."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import datasets
+import pyarrow as pa
+
+from sightline.data.rows import Part
+from sightline.data.sources.delimited import Delimited
+from sightline.data.sources.internvl import is_meta, read_meta
+from sightline.data.sources.jsonl import JsonLines, read_json
+from sightline.data.sources.tables import Parquet, Undecoded
+from sightline.data.sources.tar import Tar
+from sightline.errors import DataError
+
+SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".arrow", ".tar")
+PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy")
+SPLIT_WORDS = {
+    "train": "train", "training": "train",
+    "validation": "validation", "valid": "validation", "val": "validation", "dev": "validation",
+    "test": "test", "testing": "test", "eval": "test",
+}  # fmt: skip
+"""The words by which file and folder names say a split."""
+
+
+def read_path(path: Path, split: str) -> list[Part]:
+    """The parts of a file or folder that belong to `split`; a single file belongs to any. Raises `DataError`."""
+    return _read_folder(path, split) if path.is_dir() else read_file(path)
+
+
+def read_file(path: Path) -> list[Part]:
+    """One data file; pictures are looked for next to it. An InternVL meta file is many. Raises `DataError`."""
+    if path.suffix == ".json":
+        content = read_json(path)
+        return read_meta(path, content) if is_meta(content) else [_part(path, _row_list(path, content))]
+    return [_part(path, _read_table(path))]
+
+
+def _part(path: Path, table: Any) -> Part:
+    status = path.stat()
+    stamp = f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+    return Part(table=table, source=path.name, media_dir=path.parent, stamp=stamp)
+
+
+def _read_table(path: Path) -> Any:
+    try:
+        match path.suffix:
+            case ".parquet":
+                return Parquet(path)
+            case ".jsonl":
+                return JsonLines(path)
+            case ".csv" | ".tsv":
+                return Delimited(path)
+            case ".arrow":
+                return Undecoded(datasets.Dataset.from_file(str(path)))
+            case ".tar":
+                return Tar(path)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(
+            f"{path}: not a readable {path.suffix[1:]} file ({error}). Write or download it again."
+        ) from error
+    if path.suffix in PICKLES:
+        raise DataError(f"{path}: pickles are not read: loading one runs the code in it. Save the rows as parquet.")
+    kind = path.suffix or "(none)"
+    raise DataError(f"{path}: files of kind {kind} are not read. Expected one of {', '.join(SUFFIXES)}.")
+
+
+def _row_list(path: Path, content: Any) -> Any:
+    """The rows of a JSON file: a list, or the one list that an object holds."""
+    if isinstance(content, dict):
+        lists = [v for v in content.values() if isinstance(v, list)]
+        content = lists[0] if len(lists) == 1 else content
+    if isinstance(content, dict | str | int | float | None):
+        raise DataError(
+            f"{path}: expected a list of rows, got one {type(content).__name__}. Write a JSON list of rows."
+        )
+    return content
+
+
+def _read_folder(folder: Path, split: str) -> list[Part]:
+    """A `save_to_disk` folder, or the data files in it that belong to `split`; all of them where none names a split."""
+    if (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file():
+        return [_read_saved(folder, split)]
+    files = _data_files(folder)
+    if not files:
+        expected = ", ".join(SUFFIXES)
+        raise DataError(
+            f"data.source: the folder {str(folder)!r} holds no data file. Expected one of {expected} in it."
+        )
+    named = {file: split_of(file.relative_to(folder)) for file in files}
+    chosen = files if set(named.values()) == {None} else [f for f, name in named.items() if name == split]
+    if not chosen:
+        found = ", ".join(sorted({n for n in named.values() if n}))
+        raise DataError(f"data.split: {str(folder)!r} has no split {split!r}. It has {found}.")
+    return [replace(part, media_dir=folder) for file in chosen for part in read_file(file)]
+
+
+def _read_saved(folder: Path, split: str) -> Part:
+    """A folder written by `save_to_disk`: a data set, or a dictionary of splits."""
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
+        raise DataError(f"{folder}: the data set cannot be read ({error}). Save it again with save_to_disk.") from error
+    if isinstance(saved, datasets.DatasetDict):
+        if split not in saved:
+            raise DataError(f"data.split: {str(folder)!r} has no split {split!r}. It has {', '.join(map(str, saved))}.")
+        saved = saved[split]
+    return Part(table=Undecoded(saved), source=folder.name, media_dir=folder, stamp=saved._fingerprint)
+
+
+def splits_in(path: Path) -> list[str]:
+    """The splits of a file or folder; one unnamed split is `train`."""
+    if (path / "dataset_dict.json").is_file():
+        return list(json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"])
+    if not path.is_dir() or (path / "state.json").is_file():
+        return ["train"]
+    names = {split_of(file.relative_to(path)) for file in _data_files(path)}
+    order = list(dict.fromkeys(SPLIT_WORDS.values()))
+    return sorted((n for n in names if n), key=order.index) or ["train"]
+
+
+def split_of(path: Path) -> str | None:
+    """The split that a file's name or folders say (`data/train-00000-of-00002.parquet`), nearest name first."""
+    for part in (path.stem, *(p.name for p in path.parents)):
+        for word in re.split(r"[^a-z]+", part.lower()):
+            if word in SPLIT_WORDS:
+                return SPLIT_WORDS[word]
+    return None
+
+
+def _data_files(folder: Path) -> list[Path]:
+    return sorted(f for f in folder.rglob("*") if f.suffix in SUFFIXES and f.is_file() and not _is_hidden(f, folder))
+
+
+def _is_hidden(file: Path, folder: Path) -> bool:
+    return any(part.startswith((".", "_")) for part in file.relative_to(folder).parts)

@@ -1,0 +1,292 @@
+"""What a model needs to be run on a grid of tokens, and what is the same for most: positions, masks, picture inputs.
+
+`Family` is the ordinary case: a vision tower, a projector, and a causal language model that finds its pictures by
+placeholder tokens (LLaVA, LLaVA-NeXT, Idefics2, Idefics3, SmolVLM, InternVL). Others override what differs.
+Model-specific names (`pixel_values` and the like) appear here, in the other family files and in `data` only.
+"""
+
+import inspect
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Int
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.modeling_outputs import BaseModelOutputWithPooling
+
+from sightline.attention import attention, flex
+from sightline.errors import ModelError
+from sightline.layout import visible
+from sightline.layout.grid import stack_rows
+from sightline.types import Batch, Group
+
+Pieces = dict[str, Tensor]
+"""What the tower made of one group's pictures: tensors by name, tokens or pictures along the first axis."""
+
+
+class Family:
+    """A model and how it wants its inputs. Made by `families.family_of`."""
+
+    layout: Literal["prefix", "padded"] = "prefix"
+    prompt_is_causal: bool = True
+    features_as_list: bool = True
+    """Whether the model takes features as a list of tensors or as one; seen from what its tower returns."""
+    along_tokens: ClassVar[dict[str, int]] = {"mm_token_type_ids": 0, "token_type_ids": 0}
+    """Inputs [1, P] that run along the prompt, and what continues them behind a response."""
+    along_pictures: tuple[str, ...] = ("image_grid_thw",)
+    """Inputs that the language model reads besides the features, to count positions (grids of pictures)."""
+    continues: ClassVar[tuple[str, ...]] = ()
+    """Inputs [1, P, …] whose last entry goes for all text behind the prompt."""
+    projector_names: tuple[str, ...] = ()
+    """Parts of the vision tower that count as projector."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+        self.config = model.config
+        self.text_config = model.config.get_text_config()
+
+    @property
+    def name(self) -> str:
+        """The model's type, as its config.json names it."""
+        return self.config.model_type
+
+    @property
+    def image_token_ids(self) -> tuple[int, ...]:
+        """Ids that stand for pictures (and videos): banned in generation, never embedded inside a response."""
+        names = ("image_token_id", "image_token_index", "video_token_id")
+        ids = {getattr(self.config, name) for name in names if getattr(self.config, name, None) is not None}
+        return tuple(sorted(ids))
+
+    @property
+    def softcap(self) -> float | None:
+        """Cap that the model's own forward applies behind its head."""
+        return None
+
+    @property
+    def router_coefficient(self) -> float:
+        """What the load-balancing loss of a mixture of experts is multiplied by; 0 for a model without."""
+        if not hasattr(self.text_config, "output_router_logits"):
+            return 0.0
+        return getattr(self.text_config, "router_aux_loss_coef", 0.0)
+
+    # the parts of the model
+
+    @cached_property
+    def language_name(self) -> str:
+        return _name_of(self.model, self.model.get_decoder())
+
+    @cached_property
+    def vision_name(self) -> str:
+        return _name_of(self.model, self.model.get_encoder("image"))
+
+    @cached_property
+    def head_name(self) -> str:
+        head = self.model.get_output_embeddings()
+        assert head is not None
+        return _name_of(self.model, head)
+
+    def part_of(self, parameter_name: str) -> Literal["language", "vision", "projector", "head"]:
+        """Which part of the model a parameter belongs to, from its name in the bare model."""
+        if parameter_name.startswith(self.language_name + "."):
+            return "language"
+        if parameter_name.startswith(self.vision_name + "."):
+            return "projector" if any(f".{name}." in parameter_name for name in self.projector_names) else "vision"
+        return "head" if parameter_name.startswith(self.head_name + ".") else "projector"
+
+    # groups
+
+    def place(self, group: Group) -> Group:
+        """Give the prompt its positions, the position where responses start, and its two-way blocks."""
+        length = len(group.prompt_ids)
+        return replace(
+            group,
+            positions=torch.arange(length),
+            next_position=length,
+            block=torch.full((length,), -1),
+        )
+
+    def num_placeholders(self, group: Group) -> int:
+        """Tokens of the prompt that stand for pictures."""
+        return int(torch.isin(group.prompt_ids, torch.tensor(self.image_token_ids)).sum())
+
+    def has_pictures(self, group: Group) -> bool:
+        return "pixel_values" in group.model_inputs
+
+    # pictures
+
+    @property
+    def tower_inputs(self) -> tuple[str, ...]:
+        """Names of what the vision tower reads."""
+        return tuple(inspect.signature(self.model.model.get_image_features).parameters)
+
+    @property
+    def can_share_features(self) -> bool:
+        """Whether the model takes features that were computed before."""
+        return "mm_encoder_outputs" in inspect.signature(self.model.forward).parameters
+
+    def concatenate(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        """The picture inputs of several prompts, one behind another along the first axis.
+
+        Where the other axes differ (pictures a prompt, tiles a picture, height, width) the smaller is filled with
+        zeros, which is how every processor here marks what is not there.
+        """
+        names = {name: None for one in inputs for name in one if name not in self.along_tokens}
+        return {name: _concatenate([one[name] for one in inputs if name in one]) for name in names}
+
+    def encode(self, groups: list[Group]) -> list[Pieces]:
+        """One pass of tower and projector over groups that have pictures; what it made, by group."""
+        device = self.model.device
+        inputs = self.concatenate([group.model_inputs for group in groups])
+        read = {name: inputs[name].to(device) for name in self.tower_inputs if name in inputs}
+        return self.split(self.model.model.get_image_features(**read, return_dict=True), groups)
+
+    def split(self, output: Any, groups: list[Group]) -> list[Pieces]:
+        """The tower's output by group: as many feature tokens as the prompt has placeholders."""
+        flat = flatten(output.pooler_output)
+        self.features_as_list = not isinstance(output.pooler_output, Tensor)
+        counts = [self.num_placeholders(group) for group in groups]
+        if sum(counts) != len(flat):
+            raise ModelError(
+                f"The vision tower made {len(flat)} feature tokens for prompts that hold {sum(counts)} picture "
+                f"placeholders ({', '.join(group.id for group in groups[:3])}…). Processor and model do not match: "
+                "load the processor from the model's own folder, or correct `model.processor`."
+            )
+        return [{"pooled": piece} for piece in flat.split(counts)]
+
+    def join(self, pieces: list[Pieces | None], batch: Batch | None) -> dict[str, Any]:
+        """The model's keyword arguments for the features of the prompts in a grid, in the order of `layout.order`.
+
+        batch: the grid; None where every prompt has a row of its own.
+        """
+        present = [piece["pooled"] for piece in pieces if piece is not None]
+        if not present:
+            return {}
+        # [tokens, 1, hidden]: where a tensor is wanted it has three axes, and Idefics3 before 5.20 reads all of them
+        pooled: Any = present if self.features_as_list else torch.cat(present)[:, None]
+        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
+
+    def generating(self, pieces: list[Pieces | None]) -> AbstractContextManager[dict[str, Any]]:
+        """The arguments of `model.generate` for the features of its prompts; the context must last while it runs."""
+        return nullcontext(self.join(pieces, None))
+
+    def pixels(self, groups: list[Group], batch: Batch) -> dict[str, Any]:
+        """The model's keyword arguments for the pixels of the prompts in a grid, in the order of `layout.order`."""
+        present = [group.model_inputs for group in groups if self.has_pictures(group)]
+        inputs = self.concatenate(present) if present else {}
+        return {name: v.to(self.model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
+
+    def calling(self, batch: Batch, groups: list[Group]) -> AbstractContextManager:
+        """What must be in force while the model is called on the prompts in a grid; nothing, for most."""
+        return nullcontext()
+
+    # grids
+
+    def embedded_ids(self, batch: Batch) -> Int[Tensor, "rows length"]:
+        """Ids to embed: a placeholder inside a response is an ordinary token, not a place for features."""
+        stray = torch.isin(batch.input_ids, torch.tensor(self.image_token_ids, device=batch.input_ids.device))
+        return batch.input_ids.masked_fill(stray & (batch.segment != 0), self._plain_id)
+
+    @property
+    def _plain_id(self) -> int:
+        candidates = (self.text_config.pad_token_id, self.text_config.eos_token_id, 0)
+        return next(c for c in candidates if isinstance(c, int) and c not in self.image_token_ids and c >= 0)
+
+    def grid_inputs(self, batch: Batch, groups: list[Group]) -> dict[str, Any]:
+        """Everything but ids and pictures: for the prefix layout our mask and positions, for the padded one a
+        two-dimensional mask and the processor's inputs along tokens, continued behind each response.
+
+        groups: of the prompts in the grid, in the order of `layout.order`.
+        """
+        if batch.position_ids is not None:
+            if self.layout == "padded":
+                raise ModelError(
+                    f"Models of type {self.name!r} are not exact in the prefix layout (layers that know no mask, or "
+                    "positions not known here). Set `layout: auto` or `layout: padded`."
+                )
+            return {"attention_mask": self.masks(batch), "position_ids": batch.position_ids}
+        inputs = [group.model_inputs for group in groups]
+        read = {"attention_mask": (batch.segment >= 0).long()}
+        for name, fill in self.along_tokens.items():
+            if any(name in one for one in inputs):
+                read[name] = _continue(inputs, name, batch, fill)
+        for name in self.along_pictures:
+            present = [one[name] for one in inputs if name in one]
+            if present:
+                read[name] = torch.cat(present).to(batch.input_ids.device)
+        return read
+
+    def masks(self, batch: Batch) -> Any:
+        """The visibility of a grid in the form that the model's attention takes.
+
+        One tensor [rows, 1, length, length], or one for each kind of layer where only some have a sliding window.
+        """
+        spans = self._spans(batch)
+        if spans is not None:
+            return attention.mask_with(spans)
+        window = getattr(self.text_config, "sliding_window", None)
+        kinds = set(getattr(self.text_config, "layer_types", None) or ())
+        if window is None or (kinds and "sliding_attention" not in kinds):
+            return self._mask(batch, None)
+        if not kinds:
+            return self._mask(batch, window)
+        return {kind: self._mask(batch, window if kind == "sliding_attention" else None) for kind in kinds}
+
+    def _spans(self, batch: Batch) -> attention.Spans | None:
+        """Where prompts and responses stand, if the model's attention can do without a mask on this grid."""
+        on_cpu = batch.input_ids.device.type == "cpu"
+        if self.text_config._attn_implementation != attention.NAME or not on_cpu:
+            return None
+        window = getattr(self.text_config, "sliding_window", None)
+        in_reach = window is None or int(batch.rank.max()) < window
+        drops = self.model.training and getattr(self.text_config, "attention_dropout", 0.0) > 0
+        last_layer = self.text_config.num_hidden_layers - 1
+        return attention.spans_of(batch, last_layer) if in_reach and not drops else None
+
+    def _mask(self, batch: Batch, window: int | None) -> Any:
+        if self.text_config._attn_implementation == flex.NAME:
+            return flex.block_mask(batch, window)
+        return self.mask_of(visible(batch, window)[:, None])
+
+    def mask_of(self, seen: Tensor) -> Tensor:
+        """What may be seen, [rows, 1, queries, keys], in the form that the attention implementation takes."""
+        if self.text_config._attn_implementation in ("sdpa", attention.NAME):
+            return seen
+        # eager adds the mask to the scores: a mask of booleans is silently wrong there
+        dtype = next(self.model.get_decoder().parameters()).dtype
+        return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+
+
+def _name_of(model: nn.Module, part: nn.Module) -> str:
+    return next(name for name, module in model.named_modules() if module is part)
+
+
+def flatten(features: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
+    """Features of several pictures, each [..., hidden], as [tokens, hidden]."""
+    return torch.cat([piece.flatten(0, -2) for piece in features])
+
+
+def _concatenate(values: list[Any]) -> Any:
+    if not isinstance(values[0], Tensor):
+        return [item for value in values for item in value]
+    widest = [max(sizes) for sizes in zip(*(value.shape[1:] for value in values), strict=True)]
+    return torch.cat([_fill(value, widest) for value in values])
+
+
+def _fill(value: Tensor, sizes: list[int]) -> Tensor:
+    """Zeros at the end of every axis but the first, up to `sizes`."""
+    missing = [size - have for size, have in zip(sizes, value.shape[1:], strict=True)]
+    if not any(missing):
+        return value
+    return nn.functional.pad(value, [amount for m in reversed(missing) for amount in (0, m)])
+
+
+def _continue(inputs: list[dict[str, Any]], name: str, batch: Batch, fill: int) -> Int[Tensor, "rows length"]:
+    rows = []
+    for r, one in enumerate(inputs):
+        prompt_length = int((batch.segment[r] == 0).sum())
+        value = one.get(name, torch.zeros(1, prompt_length, dtype=torch.long))[0]
+        rows.append(torch.cat([value, value.new_full((batch.input_ids.shape[1] - prompt_length,), fill)]))
+    return stack_rows(rows, fill).to(batch.input_ids.device)

@@ -1,0 +1,47 @@
+"""Which family a model belongs to."""
+
+from torch import nn
+
+from sightline.models.families.family import Family
+from sightline.models.families.gemma import Gemma3Family, PaliGemmaFamily
+from sightline.models.families.mllama import MllamaFamily
+from sightline.models.families.qwen import DeepstackFamily, ExpertsFamily, HybridFamily, QwenFamily
+from sightline.models.unwrap import unwrap
+
+FAMILIES: dict[str, type[Family]] = {
+    "gemma3": Gemma3Family,
+    "idefics2": Family,
+    "idefics3": Family,
+    "internvl": Family,
+    "llava": Family,
+    "llava_next": Family,
+    "mllama": MllamaFamily,
+    "paligemma": PaliGemmaFamily,
+    "qwen2_5_vl": QwenFamily,
+    "qwen2_vl": QwenFamily,
+    "qwen3_5": HybridFamily,
+    "qwen3_vl": DeepstackFamily,
+    "qwen3_vl_moe": ExpertsFamily,
+    "smolvlm": Family,
+}
+"""By the `model_type` of config.json."""
+
+KNOWN_LAYERS = {"full_attention", "sliding_attention"}
+"""Kinds of layer that take a mask; linear attention and chunked attention do not, or not ours."""
+
+
+def family_of(model: nn.Module) -> Family:
+    """The family of a model, wrapped (DDP, peft, compile) or bare.
+
+    A model that is not in the table, or whose language model has layers that know no mask, gets the padded layout.
+    """
+    bare = unwrap(model)
+    family = FAMILIES.get(bare.config.model_type, Family)(bare)
+    kinds = set(getattr(family.text_config, "layer_types", None) or ())
+    stateful = getattr(bare.get_decoder(), "_is_stateful", False)
+    if bare.config.model_type not in FAMILIES or stateful or not kinds <= KNOWN_LAYERS:
+        family.layout = "padded"
+    return family
+
+
+__all__ = ["FAMILIES", "Family", "family_of"]

@@ -1,0 +1,61 @@
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: positions on three axes (time, height, width), from the pictures' grids."""
+
+from dataclasses import replace
+from typing import Any
+
+from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+
+from sightline.models.families.family import Family, Pieces, flatten
+from sightline.types import Batch, Group
+
+
+class QwenFamily(Family):
+    """Every response starts behind the largest position of the prompt, on all three axes."""
+
+    projector_names = ("merger", "deepstack_merger_list")
+
+    def place(self, group: Group) -> Group:
+        placed = super().place(group)
+        assert placed.positions is not None
+        if not self.has_pictures(group):
+            return replace(placed, positions=placed.positions.expand(3, -1))
+        positions, _ = self.model.model.get_rope_index(
+            group.prompt_ids[None],
+            mm_token_type_ids=group.model_inputs["mm_token_type_ids"],
+            image_grid_thw=group.model_inputs["image_grid_thw"],
+        )
+        return replace(placed, positions=positions[:, 0], next_position=int(positions.max()) + 1)
+
+
+class DeepstackFamily(QwenFamily):
+    """Qwen3-VL: features of several layers of the tower, added to as many layers of the language model."""
+
+    def split(self, output: Any, groups: list[Group]) -> list[Pieces]:
+        pieces = super().split(output, groups)
+        lengths = [len(piece["pooled"]) for piece in pieces]
+        for layer, features in enumerate(output.deepstack_features):
+            for piece, part in zip(pieces, flatten(features).split(lengths), strict=True):
+                piece[f"deepstack {layer}"] = part
+        return pieces
+
+    def join(self, pieces: list[Pieces | None], batch: Batch | None) -> dict[str, Any]:
+        present = [piece for piece in pieces if piece is not None]
+        if not present:
+            return {}
+        layers = [name for name in present[0] if name != "pooled"]
+        pooled: Any = [piece["pooled"] for piece in present]
+        deep: Any = [[piece[layer] for piece in present] for layer in layers]
+        output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
+        return {"mm_encoder_outputs": {"image": output}}
+
+
+class ExpertsFamily(DeepstackFamily):
+    """Qwen3-VL with a mixture of experts: its router loss averages over the tokens of ordinary rows."""
+
+    layout = "padded"
+
+
+class HybridFamily(QwenFamily):
+    """Qwen3.5: layers of linear attention know no mask, so that responses would leak into each other (error 2.4)."""
+
+    layout = "padded"

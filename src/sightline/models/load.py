@@ -1,0 +1,196 @@
+"""Models and processors, loaded as transformers loads them and checked before anything is trained."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForImageTextToText, PretrainedConfig, PreTrainedModel, ProcessorMixin
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
+
+from sightline.attention.attention import NAME as SHARED_PREFIX
+from sightline.attention.flex import NAME as FLEX
+from sightline.config import ModelConfig
+from sightline.errors import ModelError
+from sightline.models.families.find import family_of
+from sightline.models.processor import from_pretrained, refuse_foreign_code, set_options
+from sightline.models.quantize import number_of, quantization, steady
+
+EMBEDDED = Path(__file__).parent.parent / "scenes" / "model"
+"""Folder of the small model inside the package, `name: embedded`."""
+
+
+def load_processor(config: ModelConfig) -> ProcessorMixin:
+    """The processor that belongs to the model, with the recipe's options set.
+
+    Raises ModelError where there is none, where it knows no pictures, does not match the model, or has no such option.
+    """
+    model_config = read_config(config)
+    processor = from_pretrained(_folder(config), model_config, config.revision, config.trust_remote_code)
+    if getattr(processor, "image_processor", None) is None or getattr(processor, "tokenizer", None) is None:
+        raise ModelError(
+            f"The processor of {config.name!r} is a {type(processor).__name__}, which has no image processor and "
+            "tokenizer of its own. A vision-language model's folder holds preprocessor_config.json or "
+            "processor_config.json next to the tokenizer's files: copy them from the model's source."
+        )
+    _check_match(processor, model_config, config.name)
+    set_options(processor, config.processor)
+    return processor
+
+
+def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTrainedModel:
+    """The model on `device`, in evaluation mode, every weight frozen and in the precision of the recipe.
+
+    `lora.add_lora` or `load.unfreeze` then makes it trainable. Raises ModelError where it is not a vision-language
+    model, or files or weights are missing.
+    """
+    architecture = read_config(config)
+    # a tower has no use for a mask of blocks
+    language_only = config.attn_implementation in ("auto", FLEX)
+    attention = None if language_only else config.attn_implementation
+    if config.random_weights:
+        model: Any = AutoModelForImageTextToText.from_config(architecture, attn_implementation=attention)
+    else:
+        model = _pretrained(config, architecture, torch.device(device), attention)
+    model.requires_grad_(False)
+    decoder = model.get_decoder()
+    shares = config.attn_implementation == "auto" and decoder.config._attn_implementation == "sdpa"
+    if shares and torch.device(device).type == "cpu" and family_of(model).layout == "prefix":
+        decoder.set_attn_implementation(SHARED_PREFIX)
+    if config.attn_implementation == FLEX:
+        _take_flex_attention(decoder, config.name)
+    if config.quantize == "none":
+        return model.to(device).eval()
+    # quantised weights are made where they stay
+    steady(model.eval())
+    return model
+
+
+def _take_flex_attention(decoder: Any, name: str) -> None:
+    try:
+        decoder.set_attn_implementation(FLEX)
+    except ValueError as error:
+        raise ModelError(
+            f"`model.attn_implementation` is {FLEX!r}, which transformers does not have for the language model of "
+            f"{name!r} ({type(decoder).__name__}). Leave it out for `auto`, or take `sdpa`."
+        ) from error
+
+
+def _pretrained(
+    config: ModelConfig, architecture: PretrainedConfig, device: torch.device, attention: str | None
+) -> PreTrainedModel:
+    quantised = {}
+    if config.quantize != "none":
+        quantised = {"quantization_config": quantization(config, architecture), "device_map": {"": str(device)}}
+    try:
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            _folder(config),
+            revision=config.revision or "main",
+            dtype=dtype_of(config, device),
+            attn_implementation=attention,
+            trust_remote_code=config.trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+            **quantised,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(
+            f"The model {config.name!r} cannot be loaded: {_first_line(error)} Expected a folder or hub id with "
+            "config.json and weights as safetensors."
+        ) from error
+    model, found = loaded
+    if found["missing_keys"]:
+        missing = sorted(found["missing_keys"])
+        raise ModelError(
+            f"The weights of {config.name!r} lack {len(missing)} tensors that its config.json asks for, such as "
+            f"{missing[0]!r}; they would start at random. Take weights and config.json from the same model."
+        )
+    return model
+
+
+def unfreeze(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
+    """Make all weights trainable but those that the recipe freezes; trainable weights become float32, in place.
+
+    In bfloat16 an update of a thousandth of a weight is lost to rounding, so that small learning rates do nothing.
+    """
+    family = family_of(model)
+    frozen = {"vision": config.freeze_vision, "projector": config.freeze_projector}
+    for name, parameter in model.named_parameters():
+        if not frozen.get(family.part_of(name), False):
+            parameter.data = parameter.data.float()
+            parameter.requires_grad_(True)
+    return model
+
+
+def trainable_summary(model: nn.Module) -> tuple[int, int, dict[str, int]]:
+    """(trained weights, all weights, trained weights by part: language, vision, projector, head)."""
+    family = family_of(model)
+    total, by_part = 0, {}
+    for name, parameter in family.model.named_parameters():
+        total += number_of(parameter)
+        if parameter.requires_grad:
+            part = family.part_of(name)
+            by_part[part] = by_part.get(part, 0) + parameter.numel()
+    return sum(by_part.values()), total, by_part
+
+
+def _folder(config: ModelConfig) -> str:
+    if not config.name:
+        raise ModelError("No model is named. Give `model.name`: a hub id, a folder, or `embedded`.")
+    return str(EMBEDDED) if config.name == "embedded" else config.name
+
+
+def read_config(config: ModelConfig) -> PretrainedConfig:
+    """config.json of the model. Raises ModelError where there is none, or none of a vision-language model."""
+    folder = _folder(config)
+    looks_local = folder.startswith((".", "/", "~")) or Path(folder).exists()
+    if looks_local and not (Path(folder) / "config.json").is_file():
+        raise ModelError(
+            f"The model folder {folder!r} {'has no config.json' if Path(folder).is_dir() else 'does not exist'}. "
+            "Give `model.name` the folder that `save_pretrained` wrote, or a hub id."
+        )
+    try:
+        found = AutoConfig.from_pretrained(
+            folder, revision=config.revision or "main", trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError) as error:
+        refuse_foreign_code(error, config.name)
+        raise ModelError(f"The model {config.name!r} cannot be found or read: {_first_line(error)}") from error
+    if type(found) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not config.trust_remote_code:
+        raise ModelError(
+            f"The model {config.name!r} is of type {found.model_type!r}, which is not a vision-language model that "
+            "transformers can load for image-text-to-text. Name a VLM such as LLaVA, Idefics3, SmolVLM or Qwen2-VL."
+        )
+    return found
+
+
+def dtype_of(config: ModelConfig, device: torch.device) -> torch.dtype:
+    """Precision of a model's frozen weights on this device."""
+    if config.dtype != "auto":
+        return getattr(torch, config.dtype)
+    if config.quantize != "none":
+        return torch.bfloat16
+    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+
+
+def _check_match(processor: ProcessorMixin, config: PretrainedConfig, name: str) -> None:
+    tokenizer = processor.tokenizer
+    rows = config.get_text_config().vocab_size
+    highest = max(tokenizer.get_vocab().values())
+    # Mllama keeps 8 embeddings beyond its vocabulary, for the picture token
+    if highest >= rows + 8:
+        raise ModelError(
+            f"The processor of {name!r} does not match the model: its tokenizer has the id {highest}, the model has "
+            f"{rows} embeddings. Load both from the same source."
+        )
+    expected = getattr(config, "image_token_id", None)
+    found = [i for i in getattr(processor, "image_token_ids", []) if i is not None]
+    if expected is not None and found and expected not in found:
+        raise ModelError(
+            f"The processor of {name!r} does not match the model: it marks pictures with token {found[0]}, the model "
+            f"expects {expected}. Load both from the same source."
+        )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

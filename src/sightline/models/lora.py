@@ -1,0 +1,104 @@
+"""Low-rank adapters (arXiv:2106.09685) through peft, on the language model's linear layers unless told otherwise."""
+
+import re
+from typing import Any
+
+from peft import LoraConfig as PeftLoraConfig
+from peft import PeftModel, get_peft_model
+from torch import nn
+from transformers import PreTrainedModel
+
+from sightline.config import LoraConfig
+from sightline.errors import ModelError
+from sightline.models.adapter import changes_base, read_adapter_config, require_adapter
+from sightline.models.families.family import Family
+from sightline.models.families.find import family_of
+from sightline.models.load import trainable_summary
+from sightline.models.lora_linear import fuse
+
+__all__ = ["add_lora", "language_targets", "part_targets", "trainable_summary"]
+
+PARTS = ("language", "projector", "vision")
+INITS: dict[str, Any] = {"default": True, "gaussian": "gaussian", "pissa": "pissa"}
+
+
+def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
+    """Freeze the model and add adapters to it; adapter weights are float32. The result is an ordinary peft model.
+
+    `config.adapter` names an adapter to train further, a folder or hub id; its own rank and targets then hold.
+    Raises ModelError where there is no such adapter or it fits no quantised base, or the targets name no layer, or the
+    output embedding.
+    """
+    family = family_of(model)
+    if config.adapter is not None:
+        folder = require_adapter(config.adapter)
+        if getattr(model, "is_quantized", False) and changes_base(read_adapter_config(folder)):
+            raise ModelError(
+                f"The adapter {config.adapter!r} (`lora.adapter`) took its start out of the base's weights (PiSSA), "
+                "which `model.quantize` leaves too coarse for it. Do not quantise, or `sightline export` that run "
+                "and train on with its model."
+            )
+        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+    else:
+        # peft takes any number, whatever its annotation says
+        alpha: Any = 2 * config.r if config.alpha is None else config.alpha
+        peft_config = PeftLoraConfig(
+            r=config.r,
+            lora_alpha=alpha,
+            lora_dropout=config.dropout,
+            target_modules=targets_of(family, config.target_modules),
+            use_rslora=config.use_rslora,
+            use_dora=config.use_dora,
+            init_lora_weights=INITS[config.init],
+            task_type="CAUSAL_LM",
+        )
+        try:
+            adapted = get_peft_model(model, peft_config)
+        except ValueError as error:
+            raise ModelError(
+                f"`lora.target_modules` fits no layer of this {family.name} model: {error} "
+                "Use `language`, `projector`, `vision`, `all-linear`, or names such as `q_proj`."
+            ) from error
+    if type(model.get_output_embeddings()) is not nn.Linear:
+        raise ModelError(
+            "`lora.target_modules` adapts the output embedding (`lm_head`), whose weight log-probs are computed from. "
+            "Leave it out; `language` adapts all linear layers below it."
+        )
+    fuse(adapted)
+    return adapted
+
+
+def targets_of(family: Family, targets: str | list[str]) -> str | list[str]:
+    """What peft is to adapt: names of parts become a regular expression of their layers, all else stays."""
+    named = [targets] if isinstance(targets, str) else targets
+    parts = [one for one in named if one in PARTS]
+    if not parts:
+        return targets
+    if len(parts) < len(named):
+        raise ModelError(
+            f"`lora.target_modules: {named}` mixes parts of the model ({', '.join(parts)}) with names of layers. Give "
+            "parts alone, or names alone."
+        )
+    return part_targets(family, parts)
+
+
+def part_targets(family: Family, parts: list[str]) -> str:
+    """A regular expression, as peft matches it, of all linear layers of these parts and nothing else."""
+    layers = [
+        name
+        for name, module in family.model.named_modules()
+        if isinstance(module, nn.Linear) and family.part_of(f"{name}.weight") in parts
+    ]
+    if not layers:
+        raise ModelError(
+            f"`lora.target_modules: {', '.join(parts)}` fits no layer: this {family.name} model has none "
+            "that is linear there."
+        )
+    # layers that differ in their number alone are one pattern
+    patterns = dict.fromkeys(re.sub(r"(?<=\\\.)\d+(?=\\\.)", lambda _: r"\d+", re.escape(name)) for name in layers)
+    return f"({'|'.join(patterns)})"
+
+
+def language_targets(family: Family) -> str:
+    """The default: all linear layers of the language model."""
+    return part_targets(family, ["language"])

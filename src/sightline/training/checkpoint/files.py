@@ -1,0 +1,199 @@
+"""Checkpoints on disk: safetensors without pickle, written aside, sealed by a manifest, then renamed into place.
+
+A killed run leaves whole checkpoints only; a damaged one is found by its manifest and named.
+"""
+
+import json
+import os
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import TrainerCallback
+
+from sightline.errors import UserError
+
+PLAIN = (bool, int, float, str, type(None))
+
+
+def save_state(tree: Any, path: Path) -> None:
+    """Write a tree of dictionaries, lists, tuples, plain values, arrays and tensors. Raises `TypeError` for others."""
+    tensors: dict[str, Tensor] = {}
+    described = _described(tree, tensors)
+    save_file(tensors, path, metadata={"tree": json.dumps(described)})
+
+
+def load_state(path: Path) -> Any:
+    """The tree that `save_state` wrote, its tensors on the CPU."""
+    with safe_open(path, framework="pt", device="cpu") as file:
+        described = json.loads(file.metadata()["tree"])
+        return _restored(described, file)
+
+
+def _described(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist(), "dtype": str(value.dtype)}
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        # a clone: two views of one storage cannot stand in a file
+        tensors[name] = value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"dict": [[_described(key, tensors), _described(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_described(item, tensors) for item in value]}
+    raise TypeError(f"A {type(value).__name__} cannot be part of a saved state.")
+
+
+def _restored(described: Any, file: Any) -> Any:
+    if not isinstance(described, dict):
+        return described
+    match described:
+        case {"tensor": name}:
+            return file.get_tensor(name)
+        case {"array": values, "dtype": dtype}:
+            return np.array(values, dtype=dtype)
+        case {"dict": items}:
+            return {_restored(key, file): _restored(value, file) for key, value in items}
+        case {"list": items}:
+            return [_restored(item, file) for item in items]
+        case {"tuple": items}:
+            return tuple(_restored(item, file) for item in items)
+    raise ValueError(f"Not a saved state: {sorted(described)}")
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's or folder's content is on the disk, so that a power cut cannot undo it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+MANIFEST = "checkpoint.json"
+ASIDE = ".checkpoint.part"
+TRASH = ".checkpoint.old"
+CHUNK = 2**22
+
+
+class InCheckpoint(TrainerCallback):
+    """A callback that adds files of its own to every checkpoint, on the main process."""
+
+    def save_into(self, checkpoint: Path) -> None:
+        """Write them."""
+        raise NotImplementedError
+
+
+def seal(folder: Path) -> None:
+    """List the folder's files in its manifest, and wait until all of them are on the disk."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            to_disk(path)
+            files[str(path.relative_to(folder))] = [path.stat().st_size, checksum(path)]
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps({"files": files}, indent=1) + "\n", encoding="utf-8")
+    to_disk(manifest)
+    to_disk(folder)
+
+
+def publish(aside: Path, final: Path, *, keep: int | None) -> None:
+    """Give a sealed checkpoint its name, and remove the oldest ones beyond `keep`."""
+    trash = final.parent / TRASH
+    shutil.rmtree(trash, ignore_errors=True)
+    trash.mkdir()
+    if final.exists():
+        os.rename(final, trash / final.name)
+    os.rename(aside, final)
+    to_disk(final.parent)
+    if keep is not None:
+        for old in checkpoints(final.parent)[:-keep]:
+            # renamed first: a kill in the middle leaves no half of a checkpoint under its name
+            os.rename(old, trash / old.name)
+    shutil.rmtree(trash, ignore_errors=True)
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """All checkpoints of a run by step, whole or not."""
+    numbers = {path: path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*") if path.is_dir()}
+    return sorted((path for path, number in numbers.items() if number.isdigit()), key=lambda path: int(numbers[path]))
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, as half a sentence; None where it is whole."""
+    manifest = folder / MANIFEST
+    if not manifest.is_file():
+        return f"it has no {MANIFEST}, which is written last"
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+    except (ValueError, KeyError):
+        return f"its {MANIFEST} cannot be read"
+    for name, (size, expected) in files.items():
+        path = folder / name
+        if not path.is_file():
+            return f"its {name} is missing"
+        if path.stat().st_size != size:
+            return f"its {name} has {path.stat().st_size:,} bytes where {size:,} were written"
+        if checksum(path) != expected:
+            return f"its {name} does not hold what was written (checksum)"
+    return None
+
+
+def checksum(path: Path) -> int:
+    """CRC-32 of a file."""
+    value = 0
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            value = zlib.crc32(chunk, value)
+    return value
+
+
+def way_on(folder: Path) -> str:
+    """How a run that stopped goes on, by what is in its folder: the last sentence of what is said of the stop."""
+    written = checkpoints(folder)
+    if not written:
+        return "No checkpoint was written yet: start again with --overwrite-output-dir."
+    return f"Then go on from {written[-1].name} with --resume."
+
+
+def named_checkpoint(path: Path) -> Path:
+    """The checkpoint that a recipe names. Raises `UserError` where it is none, or damaged."""
+    if not path.is_dir() or not (path / "trainer_state.json").is_file():
+        raise UserError(f"`resume: {path}` is not a checkpoint folder (no trainer_state.json in it).")
+    wrong = damage(path)
+    if wrong is not None:
+        raise UserError(
+            f"The checkpoint {path} is damaged: {wrong}. Resume from another one, or with `--resume` alone from the "
+            "newest that is whole."
+        )
+    return path
+
+
+def last_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint (None before the first), and a sentence for each newer one that is damaged.
+
+    Raises `UserError` where there are checkpoints but none is whole: starting over would throw away what they hold.
+    """
+    said = []
+    for path in reversed(checkpoints(folder)):
+        wrong = damage(path)
+        if wrong is None:
+            return path, said
+        said.append(f"{path} is damaged and left out: {wrong}.")
+    if said:
+        raise UserError(
+            f"No checkpoint in {folder} is whole. {said[0]} Put back a copy of one, or move the checkpoint-* folders "
+            "away to start at step 0."
+        )
+    return None, []

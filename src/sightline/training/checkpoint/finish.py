@@ -1,0 +1,123 @@
+"""The end of a run: model, curves, report and the card that says what was run."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sightline import __version__
+from sightline.config import Recipe
+from sightline.recipe import dump_recipe
+from sightline.report.contents import Report
+from sightline.report.curves import draw_curves
+from sightline.report.html import write_report
+from sightline.training.checkpoint.run_folder import METRICS, RUN_CARD, write_folder_into, write_text
+from sightline.training.distributed.engine import check_engine
+from sightline.training.online.tables import sampled_rounds
+from sightline.training.trainer import AlignmentTrainer
+from sightline.training.watch.scores import BEST, Watch, stop_rules
+
+REPORT = "report.html"
+PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
+
+
+def finish(
+    trainer: AlignmentTrainer, folder: Path, recipe: Recipe, seconds: float, watch: Watch | None = None
+) -> dict[str, float]:
+    """Save the model, draw curves and report, write the run card last; returns the last figure of each name."""
+    if not trainer.is_world_process_zero():
+        trainer.save_model(str(folder))  # nothing is written here; engines that shard weights gather them from all
+        trainer.accelerator.wait_for_everyone()
+        return {}
+    write_folder_into(folder, lambda aside: trainer.save_model(str(aside)))
+    trainer.accelerator.wait_for_everyone()
+    figures = {
+        name: float(value)
+        for line in trainer.state.log_history
+        for name, value in line.items()
+        if isinstance(value, int | float)
+    }
+    curves = draw_curves(folder / METRICS, folder / "curves")
+    report = Report(
+        title=f"{recipe.objective.type.upper()} of {Path(recipe.model.name).name or 'a model'}",
+        headline=headline(
+            trainer.state.global_step, seconds, figures, early=watch is not None and watch.stopped is not None
+        ),
+        curves=tuple(curves),
+        rounds=sampled_rounds(folder),
+        recipe=dump_recipe(recipe),
+        timings={"training": seconds},
+        versions=versions(),
+        notes=(*watched(watch), *row_notes(trainer, recipe)),
+    )
+    write_report(folder / REPORT, report)
+    card = {
+        "sightline": __version__,
+        "versions": versions(),
+        "python": platform.python_version(),
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() and not recipe.use_cpu else "cpu",
+        "processes": trainer.accelerator.num_processes,
+        "engine": check_engine(trainer.accelerator, recipe),
+        "base_model": recipe.model.name,
+        "steps": trainer.state.global_step,
+        "seconds": round(seconds, 2),
+        "rows_skipped": len(trainer.bad_rows),
+        "rows_truncated": len(trainer.truncated.known),
+        "metrics": figures,
+        **({} if watch is None else watch_card(watch, recipe)),
+    }
+    write_text(folder / RUN_CARD, json.dumps(card, indent=2) + "\n")
+    return figures
+
+
+def watch_card(watch: Watch, recipe: Recipe) -> dict[str, Any]:
+    """What the card says of an early stop, with the rules that it followed from, and of the best weights."""
+    rules = stop_rules(recipe.evaluation)
+    return {"stopped": watch.stopped, "stop_rules": rules, "best": watch.best, "best_step": watch.best_step}
+
+
+def row_notes(trainer: AlignmentTrainer, recipe: Recipe) -> tuple[str, ...]:
+    """Sentences on rows that were left out, and one on those that were trimmed."""
+    trimmed = trainer.truncated.sentence(recipe.data.max_length)
+    left_out = tuple(f"Left out: {message}" for message in trainer.bad_rows.values())
+    return (*left_out, f"{trimmed}.") if trimmed else left_out
+
+
+def watched(watch: Watch | None) -> tuple[str, ...]:
+    """Sentences on an early stop and on the best weights."""
+    said = []
+    if watch is not None and watch.stopped is not None:
+        said.append(f"Stopped early: {watch.stopped}.")
+    if watch is not None and watch.best_step is not None:
+        said.append(f"The weights of step {watch.best_step} are the best ({watch.best:.4g}); they are in {BEST}/.")
+    return tuple(said)
+
+
+def headline(steps: int, seconds: float, figures: dict[str, float], *, early: bool = False) -> str:
+    """One sentence with the run's last figures."""
+    said = f"{'Stopped early after ' if early else ''}{steps:,} steps in {seconds:,.0f} s"
+    held_out = {
+        "eval_loss": "held-out loss",
+        "eval_rewards/accuracies": "held-out reward accuracy",
+        "eval_reward": "held-out reward",
+    }
+    for name, label in held_out.items():
+        if name in figures:
+            said += f", {label} {figures[name]:.3f}"
+    if not held_out.keys() & figures.keys() and "loss" in figures:
+        said += f", last training loss {figures['loss']:.3f}; no rows were held out"
+    return said + "."
+
+
+def versions() -> dict[str, str]:
+    """Versions of what the figures depend on."""
+    return {"sightline": __version__, **{name: version(name) for name in PACKAGES}}
+
+
+def read_card(folder: Path) -> dict[str, Any] | None:
+    """The card of a finished run; None where the run did not end."""
+    path = folder / RUN_CARD
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None

@@ -1,0 +1,292 @@
+"""The rows of a run: where they come from, which are held out, and which of them this process reads for each step.
+
+A step's rows are the same however many processes there are, each in exactly one of them; the last step of a pass may
+have fewer, and then a process may have none. The library's own sharding repeats rows so that all have as many.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sightline.config import DataConfig, Recipe
+from sightline.data.holdout import split_by_picture
+from sightline.data.render.corrupt import WithCorruptedPictures
+from sightline.data.render.dataset import LEFT_OUT, BadRow, GroupDataset, Kind
+from sightline.data.render.render import TRUNCATED, Renderer
+from sightline.data.rows import Rows
+from sightline.data.sources.load import load_rows, rows_of, streams_in_python, streams_of
+from sightline.data.stream.loader_workers import OutlivesTermination
+from sightline.data.stream.passes import Passes
+from sightline.data.stream.stream import GroupStream
+from sightline.errors import DataError, RecipeError
+from sightline.objectives.objective import Objective
+from sightline.objectives.roles import CORRUPTED
+from sightline.rollouts.prompts import PromptDataset
+from sightline.types import Group
+
+KINDS: dict[int, Kind] = {0: "prompts", 1: "demonstrations", 2: "pairs"}
+"""What a row is to an objective, by how many responses it needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRows:
+    """Data sets of groups to train on and to evaluate on, and a line that says what they are."""
+
+    train: Dataset
+    eval: Dataset | None
+    summary: str
+
+
+def training_rows(
+    recipe: Recipe,
+    objective: Objective,
+    processor: Any,
+    model: nn.Module,
+    *,
+    data: Sequence[dict[str, Any]] | None = None,
+    eval_data: Sequence[dict[str, Any]] | None = None,
+) -> TrainingRows:
+    """Read the recipe's rows, or take the given ones. Raises `DataError` when there are none."""
+    config = recipe.data
+    if data is None and not config.is_given:
+        raise RecipeError(
+            "The recipe names no data. Give `data.source` (a file, folder, hub id or `scenes`), `data.registry` with "
+            "`names`, or `data.mixture`."
+        )
+    if config.streaming:
+        return streamed_rows(recipe, objective, processor, data=data, eval_data=eval_data)
+    rows = rows_of(data).with_system(config.system) if data is not None else _all_rows(recipe, processor, model)
+    if len(rows) == 0:
+        raise DataError(f"{name_of(config)} has no rows.")
+    renderer = Renderer(processor, max_length=config.max_length, on_overlong=config.on_overlong)
+    kind = kind_of(objective, rows)
+
+    def dataset(rows: Rows) -> Dataset:
+        if kind == "prompts":
+            return PromptDataset(rows, config, renderer)
+        groups = GroupDataset(rows, config, renderer, kind)
+        return WithCorruptedPictures(groups) if CORRUPTED in objective.roles else groups
+
+    trained, held_out = rows, None
+    if eval_data is not None or config.eval_source is not None:
+        held_out = (
+            load_rows(config, split="eval") if eval_data is None else rows_of(eval_data).with_system(config.system)
+        )
+    elif config.val_size > 0:
+        train_indices, eval_indices = split_by_picture(rows, config.val_size, config.seed)
+        trained, held_out = rows.select(train_indices), rows.select(eval_indices)
+    summary = f"{len(rows):,} rows from {name_of(config)} as {kind}"
+    if held_out is not None:
+        summary += f"; {len(held_out):,} held out for evaluation"
+    return TrainingRows(train=dataset(trained), eval=None if held_out is None else dataset(held_out), summary=summary)
+
+
+def _all_rows(recipe: Recipe, processor: Any, model: nn.Module) -> Rows:
+    """The rows that the recipe names, scenes drawn."""
+    if recipe.data.source != "scenes":
+        return load_rows(recipe.data)
+    from sightline.scenes.rows import for_recipe
+
+    return rows_of(for_recipe(recipe.data, recipe.objective.type, model=model, processor=processor), source="scenes")
+
+
+def name_of(config: DataConfig) -> str:
+    """What the rows are from, as it is said to the user."""
+    return config.source or ", ".join(config.names) or ", ".join(s.source for s in config.mixture) or "memory"
+
+
+def streamed_rows(
+    recipe: Recipe, objective: Objective, processor: Any, *, data: Any = None, eval_data: Any = None
+) -> TrainingRows:
+    """The recipe's rows, read from front to back; held-out rows have a source of their own. Raises `RecipeError`."""
+    config = recipe.data
+    if config.source == "scenes" and data is None:
+        raise RecipeError("data.streaming: scenes are drawn, not read. Leave data.streaming out.")
+    if recipe.max_steps <= 0:
+        raise RecipeError(
+            "data.streaming reads rows without counting them, so the schedule needs `max_steps`. Give the number of "
+            "optimizer steps."
+        )
+    streams = streams_of(config) if data is None else streams_in_python(data, config.system)
+    first = Passes(streams, seed=None).next()
+    assert first is not None, "the first pass begins with a row, or raises"
+    kind: Kind = "pairs" if objective.num_responses is None else KINDS[objective.num_responses]
+    if objective.num_responses is None and len(first.example().responses) < 2:
+        kind = "demonstrations"
+    renderer = Renderer(processor, max_length=config.max_length, on_overlong=config.on_overlong)
+    train = GroupStream(
+        streams,
+        config,
+        renderer,
+        kind,
+        seed=recipe.seed,
+        shuffle=recipe.shuffle,
+        corrupt=CORRUPTED in objective.roles,
+    )
+    summary = f"Rows streamed from {'memory' if data is not None else name_of(config)} as {kind}"
+    if eval_data is None and config.eval_source is None:
+        return TrainingRows(train=train, eval=None, summary=summary)
+    held_out = rows_of(eval_data).with_system(config.system) if eval_data is not None else load_rows(config, "eval")
+    groups = GroupDataset(held_out, config, renderer, kind)
+    return TrainingRows(
+        train=train,
+        eval=WithCorruptedPictures(groups) if CORRUPTED in objective.roles else groups,
+        summary=f"{summary}; {len(held_out):,} held out for evaluation",
+    )
+
+
+def kind_of(objective: Objective, rows: Rows) -> Kind:
+    """What a row is to the objective: prompt, demonstration or pair; for unpaired preferences what the first one is."""
+    if objective.num_responses is not None:
+        return KINDS[objective.num_responses]
+    first = rows.example(0)
+    return "pairs" if len(first.responses) > 1 else "demonstrations"
+
+
+Costs = Sequence[float | int]
+"""Tokens of each row."""
+
+
+class StepBatches(Sampler[list[int]]):
+    """A batch sampler: the row numbers of this process, a list a step.
+
+    rows_a_step: of all `world` processes. seed: of the order; None keeps the rows' own. costs: tokens of each row, by
+    which the rows of a step are shared out; without them each process takes as many rows as the next, in their order.
+    """
+
+    def __init__(
+        self,
+        num_rows: int,
+        rows_a_step: int,
+        *,
+        seed: int | None,
+        rank: int = 0,
+        world: int = 1,
+        costs: Costs | None = None,
+    ) -> None:
+        self.num_rows, self.rows_a_step, self.seed = num_rows, rows_a_step, seed
+        self.rank, self.world, self.costs = rank, world, costs
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return -(-self.num_rows // self.rows_a_step)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = self.order()
+        for start in range(0, self.num_rows, self.rows_a_step):
+            rows = order[start : start + self.rows_a_step]
+            costs = None if self.costs is None else [self.costs[row] for row in rows]
+            yield [rows[i] for i in shares(len(rows), self.world, costs)[self.rank]]
+
+    def order(self) -> list[int]:
+        """The order of the present pass over the data."""
+        if self.seed is None:
+            return list(range(self.num_rows))
+        return torch.randperm(self.num_rows, generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Another pass; the Trainer calls it."""
+        self.epoch = epoch
+
+
+def shares(num_rows: int, world: int, costs: Costs | None) -> list[list[int]]:
+    """Row numbers for each process. With costs: the longest first, each to the process with the least so far.
+
+    (Graham's longest-processing-time rule: at most 4/3 of the best possible; near it when rows are many.)
+    """
+    if costs is None:
+        size = -(-num_rows // world)
+        return [list(range(num_rows))[r * size : (r + 1) * size] for r in range(world)]
+    taken: list[list[int]] = [[] for _ in range(world)]
+    load = [0.0] * world
+    for row in sorted(range(num_rows), key=lambda row: -costs[row]):
+        least = min(range(world), key=load.__getitem__)
+        taken[least].append(row)
+        load[least] += costs[row]
+    return [sorted(rows) for rows in taken]
+
+
+class StepLoader(DataLoader):
+    """Reads the rows of `StepBatches`; draws nothing from the global random state."""
+
+    def __init__(self, dataset: Dataset, batches: StepBatches, *, collate_fn: Callable, **options: Any) -> None:
+        super().__init__(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collate_fn,
+            generator=torch.Generator().manual_seed(batches.seed or 0),
+            worker_init_fn=OutlivesTermination(),
+            **options,
+        )
+        self.batches = batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Another pass; the Trainer calls it."""
+        self.batches.set_epoch(epoch)
+
+
+def collate(items: list[Group | BadRow]) -> dict[str, list]:
+    """A Trainer batch must be a dict; nothing is padded before the step is cut."""
+    groups = [item for item in items if isinstance(item, Group)]
+    return {
+        "groups": groups,
+        "bad_rows": [row for item in items for row in bad_rows(item)],
+        "truncated": [(name, number) for group in groups for name, number in truncated_rows(group).items()],
+    }
+
+
+def bad_rows(item: Group | BadRow) -> tuple[BadRow, ...]:
+    """The bad rows that an item is, or that were left out of it."""
+    return (item,) if isinstance(item, BadRow) else item.extra.get(LEFT_OUT, ())
+
+
+def truncated_rows(group: Group) -> dict[str, int]:
+    """Names of the rows in a group that `data.max_length` trimmed → how many of their responses."""
+    parts = (*group.companions, group)
+    return {name: number for part in parts for name, number in part.extra.get(TRUNCATED, {}).items()}
+
+
+def row_costs(dataset: Any) -> Costs | None:
+    """Tokens of each item, where they are known before it is read: `data.cache_tokens`."""
+    groups = getattr(dataset, "dataset", dataset)
+    if not isinstance(groups, GroupDataset) or groups.cache is None:
+        return None
+    lengths = groups.cache.lengths.tolist()
+    return lengths if groups.items is None else [sum(lengths[row] for row in rows) for rows in groups.items]
+
+
+class TruncatedRows:
+    """known: names of rows of all processes → how many of their responses were trimmed, as of the last `gather`."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+        self._fresh: dict[str, int] = {}
+
+    def see(self, rows: Iterable[tuple[str, int]]) -> None:
+        """Names of trimmed rows that this process read, and how many of their responses were trimmed."""
+        self._fresh.update((name, number) for name, number in rows if name not in self.known)
+
+    def gather(self, gather: Callable[[Any], list[Any]]) -> None:
+        """All processes together: tell one another of rows that are new since the last time."""
+        for fresh in gather(self._fresh):
+            self.known |= fresh
+        self._fresh = {}
+
+    def state(self) -> dict[str, int]:
+        """What `load_state` takes."""
+        return {**self.known, **self._fresh}
+
+    def load_state(self, rows: dict[str, int]) -> None:
+        """Go on from a checkpoint; the next `gather` tells the others."""
+        self.known, self._fresh = {}, dict(rows)
+
+    def sentence(self, max_length: int | None) -> str:
+        """What the user is told at the end; empty where nothing was trimmed."""
+        if not self.known:
+            return ""
+        rows = f"{len(self.known):,} rows were" if len(self.known) > 1 else "1 row was"
+        return f"{rows} trimmed to `data.max_length` ({max_length:,} tokens); the first: {next(iter(self.known))}"

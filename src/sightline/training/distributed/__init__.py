@@ -1,0 +1,4 @@
+"""Several processes: launching, joining, DDP, FSDP2, ZeRO.
+
+Start at `engine.py`.
+"""

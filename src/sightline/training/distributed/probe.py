@@ -1,0 +1,246 @@
+"""The longest step of a run, tried before the first: does it fit, and was the estimate of its memory right?"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from rich.console import Console
+from torch.utils.data import DataLoader, Dataset, Subset
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from sightline.config import Recipe
+from sightline.data.stream.loader_workers import OutlivesTermination
+from sightline.data.stream.stream import GroupStream
+from sightline.errors import OutOfMemory
+from sightline.memory.estimate import STATES
+from sightline.memory.table import size
+from sightline.objectives.roles import MISMATCHED
+from sightline.training.checkpoint.trainer import random_states, set_random_states
+from sightline.training.datasets import Costs, StepBatches, row_costs, shares
+from sightline.training.online.trainer import OnlineTrainer
+from sightline.training.step.memory import bins, tokens_in_grid
+from sightline.training.step.metrics import MetricsFile
+from sightline.training.step.micro_batch import cut_step
+from sightline.training.trainer import AlignmentTrainer
+from sightline.training.watch.memory import advise
+from sightline.types import Group
+
+NUM_READ = 1024
+"""Rows that all processes together read at most where lengths are not known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LongestStep:
+    """groups: this process's. num_rows: of all processes. num_known, total: rows whose length is known, and all that
+    are looked at."""
+
+    groups: list[Group]
+    num_rows: int
+    num_known: int
+    total: int
+
+
+def longest_step(trainer: AlignmentTrainer) -> LongestStep:
+    """Every process calls it; all look at the same steps. Bad rows are left out, to be told of when they come."""
+    rows, settings = rows_of(trainer), trainer.settings
+    online = isinstance(trainer, OnlineTrainer)
+    world, at_once = settings.num_processes, trainer.args.per_device_train_batch_size * settings.num_processes
+    costs = None if online else row_costs(rows)
+    known = dict(enumerate(costs)) if costs is not None else read_lengths(trainer, rows)
+    average = sum(known.values()) / max(len(known), 1)
+    lengths = [round(known.get(row, average)) for row in range(len(rows))]
+    if online or trainer.group_stream is not None:
+        longest = sorted(range(len(rows)), key=lambda row: -lengths[row])[:at_once]
+        step = [[longest[i] for i in share] for share in shares(len(longest), world, None)]
+    else:
+        batches = StepBatches(len(rows), at_once, seed=trainer.args.seed if trainer.shuffle else None)
+        sharing = None if MISMATCHED in trainer.objective.roles else costs
+        steps = all_steps(batches, trainer.state.max_steps, world, sharing)
+        step = fullest(steps, lengths, settings.groups_per_forward)
+    items = [rows[row] for row in step[settings.process_index]]
+    groups = [item for item in items if isinstance(item, Group)]
+    if isinstance(trainer, OnlineTrainer):
+        groups = [with_longest_answers(group, trainer) for group in groups]
+    return LongestStep(groups=groups, num_rows=sum(map(len, step)), num_known=len(known), total=len(rows))
+
+
+def fullest(steps: Iterable[list[list[int]]], lengths: Costs, groups_per_forward: int) -> list[list[int]]:
+    """The step with the most tokens in a micro-batch of any process. steps: the rows of each process in each step."""
+    best, most = [], -1.0
+    for step in steps:
+        for share in step:
+            sizes = [int(lengths[row]) for row in share]
+            # a micro-batch holds no more than this
+            if groups_per_forward * max(sizes, default=0) <= most:
+                continue
+            full = max(
+                (sum(sizes[i] for i in one) for one in bins(sizes, groups_per_forward=groups_per_forward)), default=0
+            )
+            if full > most:
+                best, most = step, full
+    return best
+
+
+def all_steps(batches: StepBatches, num_steps: int, world: int, costs: Costs | None) -> Iterator[list[list[int]]]:
+    """The rows of each process in every step of a run, pass after pass."""
+    left = num_steps
+    while left > 0:
+        order = batches.order()
+        for start in range(0, len(order), batches.rows_a_step)[:left]:
+            rows = order[start : start + batches.rows_a_step]
+            weights = None if costs is None else [costs[row] for row in rows]
+            yield [[rows[i] for i in share] for share in shares(len(rows), world, weights)]
+        left -= len(batches)
+        batches.set_epoch(batches.epoch + 1)
+
+
+def read_lengths(trainer: AlignmentTrainer, rows: Any) -> dict[int, int]:
+    """Tokens of rows spread over the data, each read by one of the processes."""
+    settings = trainer.settings
+    chosen = range(0, len(rows), -(-len(rows) // NUM_READ))
+    mine = list(chosen)[settings.process_index :: settings.num_processes]
+    loader = DataLoader(
+        Subset(Lengths(rows), mine),
+        batch_size=None,
+        num_workers=trainer.args.dataloader_num_workers,
+        worker_init_fn=OutlivesTermination(),
+        generator=torch.Generator(),
+    )
+    here = dict(zip(mine, map(int, loader), strict=True))
+    return {row: length for part in settings.gather(here) for row, length in part.items()}
+
+
+def with_longest_answers(prompt: Group, trainer: OnlineTrainer) -> Group:
+    """The prompt with as many and as long answers as may be sampled, out of its own words."""
+    sampling, pictures = trainer.sampling, torch.tensor(trainer.settings.family.image_token_ids)
+    words = prompt.prompt_ids[~torch.isin(prompt.prompt_ids, pictures)]
+    length, number = sampling.max_completion_length, sampling.num_generations
+    answer = words.repeat(-(-length // len(words)))[:length]
+    return replace(
+        prompt,
+        responses=(answer,) * number,
+        weights=(torch.ones(length),) * number,
+        extra={"advantage": torch.zeros(number)},
+    )
+
+
+def rows_of(trainer: AlignmentTrainer) -> Any:
+    """What rows are read from, by number."""
+    if isinstance(trainer, OnlineTrainer):
+        return trainer.prompts
+    return trainer.train_dataset if trainer.group_stream is None else FirstRows(trainer.group_stream)
+
+
+class FirstRows(Dataset):
+    """The first rows of a stream, which itself stays where it is."""
+
+    def __init__(self, stream: GroupStream) -> None:
+        self.stream, self.entries = stream, list(islice(stream.entries(), NUM_READ))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.stream[self.entries[index]]
+
+
+class Lengths(Dataset):
+    """Tokens of each row; 0 for a bad one."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> int:
+        item = self.rows[index]
+        return tokens_in_grid(item, shared_prefix=True) if isinstance(item, Group) else 0
+
+
+WHICH = "The longest step of this run, tried before the first one,"
+
+
+def can_run_out(device: torch.device) -> bool:
+    """Whether a process is told when memory runs out; on a CPU the system ends it instead."""
+    return device.type == "cuda"
+
+
+def try_longest_first(trainer: AlignmentTrainer, recipe: Recipe, metrics: MetricsFile, console: Console) -> None:
+    """Have the trainer do so when its model is ready. Raises `OutOfMemory` with advice then, in every process."""
+    if trainer.settings.memory.sharded and can_run_out(trainer.settings.device):
+        trainer.add_callback(_Probe(lambda: probe(trainer, recipe, metrics, console)))
+
+
+class _Probe(TrainerCallback):
+    """Before the first step, or the first after a checkpoint."""
+
+    def __init__(self, work: Callable[[], None]) -> None:
+        self.work = work
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: object
+    ) -> None:
+        self.work()
+
+
+def probe(trainer: AlignmentTrainer, recipe: Recipe, metrics: MetricsFile, console: Console) -> None:
+    """Forward and backward of the longest step, and a line that says what it took. Raises `OutOfMemory`."""
+    random, spare = random_states(), trainer.spare.group
+    step = longest_step(trainer)
+    settings = trainer.settings
+    memory = replace(settings.memory, advise=partial(advise, trainer, recipe, which=WHICH))
+    try:
+        states = torch.empty(states_to_come(trainer, recipe), dtype=torch.uint8, device=settings.device)
+    except torch.OutOfMemoryError:
+        longest = max(step.groups, key=lambda group: group.num_tokens, default=None) or trainer.spare()
+        raise OutOfMemory(memory.advise(longest)) from None
+    trainer.try_step(step.groups, replace(settings, memory=memory))
+    del states
+    trainer.spare.group = spare
+    set_random_states(random)
+    report(trainer, step, metrics, console)
+
+
+def states_to_come(trainer: AlignmentTrainer, recipe: Recipe) -> int:
+    """Bytes of this process's part of the optimizer's states; a resumed run has them already."""
+    assert trainer.model is not None
+    if trainer.state.global_step > 0:
+        return 0
+    trained = [weight for weight in trainer.model.parameters() if weight.requires_grad]
+    # DeepSpeed leaves nothing of a weight that it spreads but its number
+    number = sum(int(weight.ds_numel) if hasattr(weight, "ds_id") else weight.numel() for weight in trained)
+    return round(number * STATES[recipe.optim] / trainer.settings.num_processes)
+
+
+def report(trainer: AlignmentTrainer, step: LongestStep, metrics: MetricsFile, console: Console) -> None:
+    """Say that the longest step fits, and what it took on the fullest GPU."""
+    settings = trainer.settings
+    here = torch.cuda.max_memory_allocated(settings.device) if settings.device.type == "cuda" else 0
+    took = max(settings.gather(here))
+    tokens = max(settings.gather(fullest_forward(step.groups, trainer)))
+    if not trainer.is_world_process_zero():
+        return
+    metrics.write({"event": "longest step", "rows": step.num_rows, "tokens": tokens, "bytes": took})
+    learnt = ""
+    if step.num_known < step.total:
+        learnt = (
+            f". It was looked for among {step.num_known:,} of {step.total:,} rows; with `data.cache_tokens` all "
+            "lengths are known"
+        )
+    console.print(
+        f"The longest step fits: {step.num_rows} rows, up to {tokens:,} tokens a forward"
+        + (f", {size(took)} on the fullest GPU" if took else "")
+        + learnt,
+        highlight=False,
+    )
+
+
+def fullest_forward(groups: list[Group], trainer: AlignmentTrainer) -> int:
+    """Tokens of this process's largest micro-batch of these groups."""
+    shared = trainer.settings.layout == "prefix"
+    pieces = cut_step(groups, trainer.settings)
+    return max((sum(tokens_in_grid(group, shared_prefix=shared) for group in piece) for piece in pieces), default=0)

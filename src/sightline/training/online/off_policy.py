@@ -1,0 +1,47 @@
+"""A sampler that is not quite the policy: how far off its log-probs are, how that is corrected, and when to stop."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from sightline.config.online import SamplingConfig, VLLMSamplerConfig
+from sightline.errors import SamplerError
+from sightline.objectives.online.importance import importance_weights
+from sightline.training.online.rewards import sampling_metrics
+from sightline.training.online.rollouts import Judged
+from sightline.types import LogProbs
+
+
+def sampler_logp(judged: Judged) -> Float[Tensor, " tokens"]:
+    """What the sampler says of its answers' tokens, one answer behind the other."""
+    return torch.cat([one.log_probs for one in judged.sampled if one.log_probs is not None])
+
+
+def stale(judged: list[Judged], old: list[LogProbs], sampling: SamplingConfig) -> SamplerError | None:
+    """What to say of a sampler whose log-probs are far from the trainer's (`old`): it has other weights."""
+    if not isinstance(sampling, VLLMSamplerConfig) or not judged:
+        return None
+    pairs = zip(judged, old, strict=True)
+    difference = float(torch.cat([(one.logp - sampler_logp(each)).abs() for each, one in pairs]).mean())
+    if difference <= sampling.max_logp_difference:
+        return None
+    return SamplerError(
+        f"vLLM's log-probs are {difference:.3f} nats a token away from the trainer's, more than "
+        f"`sampler.max_logp_difference: {sampling.max_logp_difference:g}`: it samples from other weights than those "
+        "that are trained. Start the server anew with this recipe, or raise the limit if both compute in very "
+        "different precision."
+    )
+
+
+def correction(
+    judged: Judged, old: LogProbs, sampling: SamplingConfig
+) -> tuple[dict[str, Float[Tensor, " tokens"]], dict[str, float]]:
+    """Importance weights as a group's column, and metrics; both empty for a sampler that is the policy."""
+    if not isinstance(sampling, VLLMSamplerConfig):
+        return {}, {}
+    said = sampler_logp(judged)
+    mode = sampling.importance_sampling
+    if mode == "none":
+        return {}, sampling_metrics(old.logp, said, torch.ones_like(said))
+    weight = importance_weights(old, said, mode=mode, cap=sampling.importance_sampling_cap)
+    return {"importance_weight": weight}, sampling_metrics(old.logp, said, weight)

@@ -1,0 +1,121 @@
+"""What a round's rewards give: their statistics over all processes, advantages, and logged metrics."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from sightline.objectives.objective import Objective
+from sightline.objectives.online.advantages import group_std, without_variance
+from sightline.training.online.rollouts import Judged
+from sightline.training.step.micro_batch import StepSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """The figures of some answers; adds up over processes. group: which prompt each answer belongs to, from 0."""
+
+    values: Float[Tensor, "responses rewards"]
+    total: Float[Tensor, " responses"]
+    group: Int[Tensor, " responses"]
+    length: Float[Tensor, " responses"]
+    finished: Bool[Tensor, " responses"]
+
+    @classmethod
+    def of(cls, judged: list[Judged], num_rewards: int) -> "Tally":
+        """The figures of these prompts' answers."""
+        sampled = [one for each in judged for one in each.sampled]
+        sizes = torch.tensor([len(each.sampled) for each in judged], dtype=torch.long)
+        return cls(
+            values=torch.cat([*(each.values for each in judged), torch.zeros(0, num_rewards)]),
+            total=torch.cat([*(each.total for each in judged), torch.zeros(0)]),
+            group=torch.repeat_interleave(torch.arange(len(judged)), sizes),
+            length=torch.tensor([float(len(one.ids)) for one in sampled]),
+            finished=torch.tensor([one.finished for one in sampled], dtype=torch.bool),
+        )
+
+    @classmethod
+    def join(cls, parts: list["Tally"]) -> "Tally":
+        """Those of several processes, in their order."""
+        groups, first = [], 0
+        for part in parts:
+            groups.append(part.group + first)
+            first += int(part.group.max()) + 1 if len(part.group) else 0
+        return cls(
+            values=torch.cat([part.values for part in parts]),
+            total=torch.cat([part.total for part in parts]),
+            group=torch.cat(groups),
+            length=torch.cat([part.length for part in parts]),
+            finished=torch.cat([part.finished for part in parts]),
+        )
+
+    @property
+    def flat(self) -> Bool[Tensor, " groups"]:
+        """Prompts whose answers all have the same reward."""
+        return without_variance(self.total, self.group)
+
+
+def round_metrics(tally: Tally, reward_names: list[str]) -> dict[str, float]:
+    """Rewards, spread within prompts, and lengths. A figure that nothing counts towards is left out."""
+    figures = {
+        "reward": tally.total.nanmean(),
+        "reward_std": group_std(tally.total, tally.group).nanmean(),
+        "frac_reward_zero_std": tally.flat.float().mean(),
+    }
+    for name, values in zip(reward_names, tally.values.unbind(-1), strict=True):
+        applied = values[~values.isnan()]
+        figures[f"rewards/{name}/mean"] = applied.mean()
+        figures[f"rewards/{name}/std"] = applied.std()
+    figures |= _lengths("length", tally.length) | _lengths("terminated_length", tally.length[tally.finished])
+    figures["completions/clipped_ratio"] = (~tally.finished).float().mean()
+    return {name: float(value) for name, value in figures.items() if not math.isnan(float(value))}
+
+
+def sampling_metrics(
+    old_logp: Float[Tensor, " tokens"], sampler_logp: Float[Tensor, " tokens"], weight: Float[Tensor, " tokens"]
+) -> dict[str, float]:
+    """How far the sampler's log-probs are from the trainer's, in nats, and what the correction makes of it."""
+    difference = (old_logp - sampler_logp).abs()
+    return {
+        "sampling/sampling_logp_difference/mean": float(difference.mean()),
+        "sampling/sampling_logp_difference/max": float(difference.max()),
+        "sampling/importance_sampling_ratio/min": float(weight.min()),
+        "sampling/importance_sampling_ratio/mean": float(weight.mean()),
+        "sampling/importance_sampling_ratio/max": float(weight.max()),
+    }
+
+
+def _lengths(name: str, length: Float[Tensor, " responses"]) -> dict[str, Tensor]:
+    if not len(length):
+        return {}
+    return {
+        f"completions/mean_{name}": length.mean(),
+        f"completions/min_{name}": length.min(),
+        f"completions/max_{name}": length.max(),
+    }
+
+
+def advantages_of(
+    tally: Tally, log_ratios: list[Tensor | None], objective: Objective, settings: StepSettings
+) -> list[Tensor]:
+    """The advantages of each group's answers.
+
+    tally: of this process's answers. log_ratios: log π/π_ref of each group's answers, where the objective's KL is part
+    of the reward.
+    """
+    assert objective.advantages is not None
+    ratios = [ratio for ratio in log_ratios if ratio is not None]
+    parts: list[tuple[Tally, Tensor | None]] = settings.gather((tally, torch.cat(ratios) if ratios else None))
+    whole = Tally.join([part for part, _ in parts])
+    with_ratio = [ratio for _, ratio in parts if ratio is not None]
+    advantages = objective.advantages(
+        whole.total,
+        whole.group,
+        whole.length,
+        log_ratio_to_reference=torch.cat(with_ratio) if with_ratio else None,
+    )
+    first = sum(len(part.total) for part, _ in parts[: settings.process_index])
+    mine = advantages[first : first + len(tally.total)]
+    return list(mine.split(torch.bincount(tally.group, minlength=len(log_ratios)).tolist()))

@@ -1,0 +1,174 @@
+"""From prompts to completions with rewards, and how many optimizer steps one round of sampling serves."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sightline.generation.sampling import Sampled, SamplingSettings
+from sightline.rewards.answers import Answers
+from sightline.rewards.images import Pictures
+from sightline.rewards.panel import Panel
+from sightline.rollouts.sampler import Sampler
+from sightline.types import Group
+
+NOT_COLUMNS = ("prompt", "messages", "turns", "text", "images", "index", "place")
+"""What `PromptDataset` adds to a row's columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judged:
+    """A prompt, its sampled answers, and what the rewards made of them.
+
+    values: NaN where a reward does not apply. total: the weighted sum; NaN where no reward applies.
+    logged: what rewards logged by `log_extra`, one entry an answer.
+    """
+
+    prompt: Group
+    sampled: list[Sampled]
+    texts: list[str]
+    values: Float[Tensor, "responses rewards"]
+    total: Float[Tensor, " responses"]
+    logged: dict[str, list[Any]] = field(default_factory=dict)
+
+    def as_group(self, **columns: Tensor) -> Group:
+        """The group to train on; `columns` are what its objective reads."""
+        return replace(
+            self.prompt,
+            responses=tuple(one.ids for one in self.sampled),
+            weights=tuple(torch.ones(len(one.ids)) for one in self.sampled),
+            extra=dict(columns),
+        )
+
+
+@dataclass
+class Seconds:
+    """Where the time of an online step went: waiting for prompts, weights to the sampler, answers, rewards, update."""
+
+    wait: float = 0.0
+    sync: float = 0.0
+    generate: float = 0.0
+    reward: float = 0.0
+    update: float = 0.0
+
+    def spent(self, name: str, started: float) -> None:
+        """Add the time since `started` (of `time.perf_counter`)."""
+        setattr(self, name, getattr(self, name) + time.perf_counter() - started)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asker:
+    """Samples answers to prompts and has them judged."""
+
+    sampler: Sampler
+    panel: Panel
+    tokenizer: Any
+
+    def ask(
+        self,
+        prompts: Sequence[Group],
+        num_responses: int,
+        settings: SamplingSettings,
+        *,
+        seed: int,
+        seconds: Seconds,
+        trainer_state: Any = None,
+    ) -> tuple[list[Judged], dict[str, float]]:
+        """Each prompt with `num_responses` judged answers, and the metrics that rewards logged.
+
+        Raises `RewardError` and `SamplerError`.
+        """
+        if not prompts:
+            return [], {}
+        started = time.perf_counter()
+        sampled = self.sampler.sample(prompts, num_responses, settings, seed)
+        seconds.spent("generate", started)
+        started = time.perf_counter()
+        texts = [[self.tokenizer.decode(one.ids, skip_special_tokens=True) for one in answers] for answers in sampled]
+        scores = self.panel.score(as_answers(prompts, sampled, texts), trainer_state)
+        seconds.spent("reward", started)
+        judged = []
+        for i, (prompt, answers) in enumerate(zip(prompts, sampled, strict=True)):
+            mine = slice(i * num_responses, (i + 1) * num_responses)
+            judged.append(
+                Judged(
+                    prompt=prompt,
+                    sampled=answers,
+                    texts=texts[i],
+                    values=scores.values[mine],
+                    total=scores.total[mine],
+                    logged={name: list(values[mine]) for name, values in scores.columns.items()},
+                )
+            )
+        return judged, scores.metrics
+
+
+def as_answers(prompts: Sequence[Group], sampled: list[list[Sampled]], texts: list[list[str]]) -> Answers:
+    """All answers in one list, each with its row's columns, as rewards want them."""
+    owners = [prompt for prompt, answers in zip(prompts, sampled, strict=True) for _ in answers]
+    names = dict.fromkeys(name for prompt in prompts for name in prompt.extra if name not in NOT_COLUMNS)
+    columns = {name: [prompt.extra.get(name) for prompt in owners] for name in names}
+    return Answers(
+        rows=[prompt.id for prompt in owners],
+        prompts=[prompt.extra["prompt"] for prompt in owners],
+        texts=[text for answers in texts for text in answers],
+        conversational=[prompt.extra["messages"] for prompt in owners],
+        token_ids=[one.ids.tolist() for answers in sampled for one in answers],
+        columns={**columns, "images": [Pictures(prompt.extra["images"]) for prompt in owners]},
+    )
+
+
+@dataclass
+class Reuse:
+    """Groups of a round of sampling: split over `steps_per_generation` steps, and gone through `num_iterations` times.
+
+    indices: of the groups' rows in the data set, to read their prompts again. next_step: how many steps used them.
+    """
+
+    steps_per_generation: int
+    num_iterations: int
+    groups: list[Group] = field(default_factory=list)
+    indices: list[int] = field(default_factory=list)
+    next_step: int = 0
+
+    @property
+    def num_steps(self) -> int:
+        """Steps that one round of sampling serves."""
+        return self.steps_per_generation * self.num_iterations
+
+    @property
+    def is_used_up(self) -> bool:
+        return not self.groups or self.next_step == self.num_steps
+
+    def fill(self, groups: list[Group], indices: list[int]) -> None:
+        """Start anew with these groups, a multiple of `steps_per_generation`."""
+        assert len(groups) == len(indices) and len(groups) % self.steps_per_generation == 0
+        self.groups, self.indices, self.next_step = groups, indices, 0
+
+    def take(self) -> list[Group]:
+        """The groups of the next step."""
+        assert not self.is_used_up
+        size = len(self.groups) // self.steps_per_generation
+        start = self.next_step % self.steps_per_generation * size
+        self.next_step += 1
+        return self.groups[start : start + size]
+
+    def state(self) -> dict[str, Any]:
+        """Everything but the prompts, to go on from."""
+        answers = [{"responses": group.responses, "extra": group.extra} for group in self.groups]
+        return {"indices": self.indices, "next_step": self.next_step, "answers": answers}
+
+    def load_state(self, state: dict[str, Any], prompts: Dataset[Group]) -> None:
+        """Put back what `state` gave, with the prompts from the data set."""
+        self.indices, self.next_step = state["indices"], state["next_step"]
+        self.groups = []
+        for index, answer in zip(self.indices, state["answers"], strict=True):
+            prompt = prompts[index]
+            assert isinstance(prompt, Group)
+            weights = tuple(torch.ones(len(response)) for response in answer["responses"])
+            self.groups.append(replace(prompt, responses=answer["responses"], weights=weights, extra=answer["extra"]))

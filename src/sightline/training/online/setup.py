@@ -1,0 +1,134 @@
+"""From a recipe to an online trainer: rewards, sampler, and where answers are kept."""
+
+from collections.abc import Callable, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from torch import nn
+from torch.utils.data import Dataset
+from transformers import ProcessorMixin
+
+from sightline.config import Recipe
+from sightline.config.online import SamplingConfig, TransformersSamplerConfig, VLLMSamplerConfig
+from sightline.errors import RecipeError, SamplerError
+from sightline.rewards.find import build_panel
+from sightline.rewards.panel import Panel
+from sightline.rollouts.prompts import PromptDataset
+from sightline.rollouts.sampler import Sampler
+from sightline.rollouts.transformers_sampler import TransformersSampler
+from sightline.rollouts.vllm_server import VLLMServerSampler, wait_for
+from sightline.rollouts.vllm_weights import (
+    AdapterFiles,
+    Endpoint,
+    NCCLWeights,
+    ServerWeights,
+    WeightFiles,
+    address_towards,
+    free_port,
+)
+from sightline.training.online.rollouts import Asker
+from sightline.training.online.trainer import OnlineTrainer
+
+NUM_LOOKED_AT = 64
+"""Rows in which a column that a reward needs is looked for before the run."""
+
+
+def sampling_of(recipe: Recipe) -> SamplingConfig:
+    """The recipe's sampler, or the default."""
+    return recipe.sampler or TransformersSamplerConfig()  # pyright: ignore[reportCallIssue]
+
+
+def panel_of(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> Panel:
+    """The recipe's rewards and those given in Python. Raises `RecipeError` when there are none, or one is not there."""
+    if not recipe.rewards and not functions:
+        raise RecipeError(
+            f"`objective.type: {recipe.objective.type}` needs `rewards` to judge the answers that it samples, for "
+            "example `rewards: {accuracy: 1.0}`; docs/online.md lists them."
+        )
+    return build_panel(recipe.rewards, functions)
+
+
+def check_sampler(recipe: Recipe, say: Callable[[str], None]) -> None:
+    """Before anything is loaded: wait for a server that is to sample. Raises `SamplerError` where none can."""
+    config = recipe.sampler
+    if not isinstance(config, VLLMSamplerConfig):
+        return
+    if config.mode == "colocate":
+        from sightline.rollouts.vllm_colocate import refuse_where_it_cannot_run
+
+        refuse_where_it_cannot_run()
+    elif PartialState().is_main_process:
+        wait_for(Endpoint(config.url, config.server_timeout, say))
+
+
+def prepare_rewards(panel: Panel, prompts: PromptDataset) -> None:
+    """Before anything is sampled: raises `UserError` for a reward that lacks a column, a file, a model or a server."""
+    columns = prompts.columns(NUM_LOOKED_AT)
+    if columns is not None:
+        panel.prepare(columns)
+
+
+def online_trainer(
+    recipe: Recipe,
+    *,
+    panel: Panel,
+    model: nn.Module,
+    processor: ProcessorMixin,
+    train_dataset: Dataset,
+    say: Callable[[str], None],
+    **options: Any,
+) -> OnlineTrainer:
+    """The trainer of an objective over sampled answers."""
+    assert isinstance(train_dataset, PromptDataset)
+    prepare_rewards(panel, train_dataset)
+    sampling = sampling_of(recipe)
+    asker = Asker(
+        sampler=build_sampler(sampling, recipe, model, processor, say),
+        panel=panel,
+        tokenizer=processor.tokenizer,
+    )
+    return OnlineTrainer(
+        asker=asker,
+        sampling=sampling,
+        prompts=train_dataset,
+        folder=Path(recipe.output_dir),
+        model=model,
+        processor=processor,
+        say=say,
+        **options,
+    )
+
+
+def build_sampler(
+    config: SamplingConfig, recipe: Recipe, model: nn.Module, processor: ProcessorMixin, say: Callable[[str], None]
+) -> Sampler:
+    """The sampler that a recipe asks for. say: shows the user what it waits for."""
+    if isinstance(config, TransformersSamplerConfig):
+        return TransformersSampler(model, processor, batch_size=config.batch_size)
+    assert isinstance(config, VLLMSamplerConfig)
+    lora_rank = recipe.lora.r if recipe.lora is not None else None
+    if config.mode == "colocate":
+        from sightline.rollouts.vllm_colocate import VLLMColocateSampler
+
+        return VLLMColocateSampler(model, processor, config, recipe.model, lora_rank)
+    server = Endpoint(config.url, config.server_timeout, say)
+    return VLLMServerSampler(model, processor, server, server_weights(config, recipe, server))
+
+
+def server_weights(config: VLLMSamplerConfig, recipe: Recipe, server: Endpoint) -> ServerWeights:
+    """How this run's weights get to its server."""
+    folder = Path(recipe.output_dir) / "rollout-weights"
+    if recipe.lora is not None:
+        return AdapterFiles(server, folder)
+    possible = torch.cuda.is_available() and not recipe.use_cpu and find_spec("vllm") is not None
+    if config.weights == "nccl" and not possible:
+        raise SamplerError(
+            "`sampler.weights: nccl` needs a GPU here and vLLM in this environment, beside the server's own. Install "
+            "vLLM, or use `weights: files` with an output folder that the server reads, too."
+        )
+    if config.weights == "nccl" or (config.weights == "auto" and possible):
+        return NCCLWeights(server, address_towards(config.url), free_port())
+    return WeightFiles(server, folder)

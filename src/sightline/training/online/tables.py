@@ -1,0 +1,95 @@
+"""Tables of sampled answers: `OUTPUT/completions/completions_00010.parquet`, one row an answer, as TRL names them."""
+
+import io
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL.Image import Image
+
+from sightline.report.contents import Answer, Round, Sample
+from sightline.rewards.answers import question_of
+from sightline.training.online.rollouts import Judged
+
+THUMBNAIL = 256
+"""Longest edge of the picture in a table, in pixels."""
+
+
+def completions_path(folder: Path, step: int) -> Path:
+    """Where the table of a step goes."""
+    return folder / "completions" / f"completions_{step:05d}.parquet"
+
+
+def completion_rows(
+    judged: list[Judged], advantages: list[list[float]], reward_names: list[str], step: int
+) -> list[dict[str, Any]]:
+    """One row an answer: step, row, question, answer, rewards, their sum, advantage, what rewards logged, picture."""
+    rows = []
+    for each, mine in zip(judged, advantages, strict=True):
+        images = each.prompt.extra["images"]
+        picture = {"bytes": _thumbnail(images[0].open()), "path": None} if images else None
+        for k, text in enumerate(each.texts):
+            values = {f"rewards/{name}": float(each.values[k, i]) for i, name in enumerate(reward_names)}
+            rows.append(
+                {
+                    "step": step,
+                    "row": each.prompt.id,
+                    "prompt": question_of(each.prompt.extra["prompt"]),
+                    "completion": text,
+                    **values,
+                    "reward": float(each.total[k]),
+                    "advantage": mine[k],
+                    **{name: str(values[k]) for name, values in each.logged.items()},
+                    "image": picture,
+                }
+            )
+    return rows
+
+
+def write_completions(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write the table whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    pq.write_table(pa.Table.from_pylist(rows), aside)
+    os.replace(aside, path)
+
+
+def sampled_rounds(folder: Path, num_prompts: int = 6) -> tuple[Round, ...]:
+    """The first and the last table of a run for its report, `num_prompts` prompts of each, best answers first."""
+    written = sorted((folder / "completions").glob("completions_*.parquet"))
+    return tuple(_round(path, num_prompts) for path in dict.fromkeys([*written[:1], *written[-1:]]))
+
+
+def _round(path: Path, num_prompts: int) -> Round:
+    # a prompt can come up twice in a round: answers to the same one stand together all the same
+    by_prompt: dict[str, list[dict[str, Any]]] = {}
+    for row in pq.read_table(path).to_pylist():
+        by_prompt.setdefault(row["row"], []).append(row)
+    chosen = list(by_prompt.values())[:num_prompts]
+    return Round(step=chosen[0][0]["step"], samples=tuple(_sample(rows) for rows in chosen))
+
+
+def _sample(rows: list[dict[str, Any]]) -> Sample:
+    """One prompt; answers that were given several times stand once, with their number."""
+    times = Counter((row["reward"], row["completion"]) for row in rows)
+    picture = rows[0]["image"]
+    return Sample(
+        picture=picture["bytes"] if picture else None,
+        question=rows[0]["prompt"],
+        truth="",
+        answers=tuple(
+            Answer(model=f"{reward:.2f}" + (f" × {count}" if count > 1 else ""), text=text)
+            for (reward, text), count in sorted(times.items(), key=lambda one: -one[0][0])
+        ),
+    )
+
+
+def _thumbnail(picture: Image) -> bytes:
+    small = picture.copy()
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    small.save(buffer, "PNG")
+    return buffer.getvalue()

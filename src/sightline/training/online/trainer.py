@@ -1,0 +1,291 @@
+"""The online trainer: prompts in, answers sampled inside the step, judged, and from there the offline step.
+
+The library's loader only counts steps here; prompts come from `PromptStream`, because one round of sampling may serve
+several steps, and one step may need several rounds. What is sampled depends on seed, prompt and weights alone, so that
+a resumed run goes on as the stopped one would have, and any number of processes samples the same answers.
+"""
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from sightline.config.online import SamplingConfig
+from sightline.data.stream.loader_workers import OutlivesTermination
+from sightline.errors import UserError
+from sightline.generation.sampling import SamplingSettings
+from sightline.rollouts.prompts import PromptDataset, PromptStream
+from sightline.training.checkpoint.files import way_on
+from sightline.training.datasets import collate
+from sightline.training.online.off_policy import correction, stale
+from sightline.training.online.rewards import Tally, advantages_of, round_metrics
+from sightline.training.online.rollouts import Asker, Judged, Reuse, Seconds
+from sightline.training.online.tables import completion_rows, completions_path, write_completions
+from sightline.training.step.scoring import Scored, score_before_update
+from sightline.training.step.step import train_step
+from sightline.training.trainer import AlignmentTrainer
+from sightline.types import Group
+
+
+class Steps(Dataset):
+    """As many items as prompts to be trained on: the library's loop counts steps and epochs by them."""
+
+    def __init__(self, num_prompts: int, num_iterations: int) -> None:
+        self.length = num_prompts * num_iterations
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> None:
+        return None
+
+
+class OnlineTrainer(AlignmentTrainer):
+    """Trains a policy on its own answers.
+
+    asker: sampler and rewards. sampling: the recipe's sampler. prompts: the rows to answer. folder: of the run.
+    """
+
+    def __init__(
+        self, *, asker: Asker, sampling: SamplingConfig, prompts: PromptDataset, folder: Path, **options: Any
+    ) -> None:
+        super().__init__(train_dataset=Steps(len(prompts), sampling.num_iterations), **options)
+        self.asker, self.sampling, self.folder = asker, sampling, folder
+        self.settings = replace(self.settings, temperature=sampling.temperature)
+        self.sampling_settings = SamplingSettings.of(sampling)
+        self.prompts = prompts
+        self.stream = PromptStream(
+            prompts,
+            seed=self.args.seed,
+            shuffle=self.shuffle,
+            num_workers=self.args.dataloader_num_workers,
+            rank=self.settings.process_index,
+            world=self.settings.num_processes,
+        )
+        self.bad_rows = self.stream.bad_rows
+        self.reuse = Reuse(sampling.steps_per_generation, sampling.num_iterations)
+        self.position = 0
+        self.is_evaluation_due = False
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Counts steps; nothing is read."""
+        assert isinstance(self.train_dataset, Steps)
+        loader = DataLoader(self.train_dataset, batch_size=self.args.per_device_train_batch_size, collate_fn=_nothing)
+        return self.accelerator.prepare(loader)
+
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, list], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """One optimizer step's gradient, with a round of sampling before it where the last one is used up.
+
+        Raises `RewardError` and `SamplerError`, after a checkpoint of the steps done so far.
+        """
+        if self.is_evaluation_due:  # behind the step before, where the run stopped in it
+            with self.all_weights():
+                self.evaluate()
+        seconds = Seconds()
+        if self.reuse.is_used_up:
+            with self.all_weights():
+                self._new_round(model, seconds)
+        model.train()
+        groups = self.reuse.take()
+        self.num_tokens += sum(group.num_tokens for group in groups)
+        self.begin_step(groups)
+        if self._is_sharded:
+            self.spare.see(groups)
+        started = time.perf_counter()
+        loss = train_step(
+            model,
+            groups,
+            self.objective,
+            self.reference,
+            self.settings,
+            state=self.objective_state,
+            backward=self._backward,
+            means=self.means,
+        )
+        if loss.is_cuda:
+            torch.cuda.synchronize()  # or the update's time would be booked to the next round of sampling
+        seconds.spent("update", started)
+        self.means.add({f"seconds/{name}": (value, 1.0) for name, value in vars(seconds).items()})
+        return loss
+
+    def _new_round(self, model: nn.Module, seconds: Seconds) -> None:
+        """Sample, judge, form advantages, and put the groups where the next steps take them."""
+        self.position = self.stream.position
+        problem, judged, tried, logged = None, [], [], {}
+        try:
+            started = time.perf_counter()
+            self.asker.sampler.sync(model)
+            seconds.spent("sync", started)
+            judged, tried, logged = self._ask(seconds)
+        except UserError as error:
+            problem = error
+        self._stop_if_any(problem)
+        groups = [each.as_group() for each in judged]
+        scored = self._score(model, groups)
+        self._stop_if_any(stale(judged, [one.old for one in scored if one.old is not None], self.sampling))
+        ratios = [one.log_ratio_to_reference for one in scored]
+        tally = Tally.of(judged, len(self.asker.panel.names))
+        advantages = advantages_of(tally, ratios, self.objective, self.settings)
+        for i, (advantage, one) in enumerate(zip(advantages, scored, strict=True)):
+            columns = {"advantage": advantage}
+            if one.old is not None:
+                columns["old_logp"] = one.old.logp
+                weights, figures = correction(judged[i], one.old, self.sampling)
+                columns |= weights
+                self.means.add({name: (value, 1.0) for name, value in figures.items()})
+            groups[i] = judged[i].as_group(**columns)
+        self.reuse.fill(groups, [each.prompt.extra["index"] for each in judged])
+        self._log_round(tried, logged)
+        self._write_completions(judged, advantages)
+        self.position = self.stream.position
+
+    def _ask(self, seconds: Seconds) -> tuple[list[Judged], list[Judged], dict[str, float]]:
+        """A round's prompts with judged answers, everything that was tried for it, and what rewards logged.
+
+        With dynamic sampling, prompts whose answers all have the same reward make room for others, as often as the
+        recipe allows; then they are taken after all, so that every step has its size.
+        """
+        wanted = self.args.per_device_train_batch_size * self.sampling.steps_per_generation
+        kept: list[Judged] = []
+        flat: list[Judged] = []
+        logged: dict[str, float] = {}
+        rounds = self.sampling.dynamic_sampling_rounds
+        for _ in range(1 + rounds):
+            started = time.perf_counter()
+            prompts = self.stream.take(wanted - len(kept))
+            seconds.spent("wait", started)
+            answered, said = self.asker.ask(
+                prompts,
+                self.sampling.num_generations,
+                self.sampling_settings,
+                seed=self.args.seed,
+                seconds=seconds,
+                trainer_state=self.state,
+            )
+            logged |= said
+            same = Tally.of(answered, len(self.asker.panel.names)).flat.tolist() if rounds else [False] * len(answered)
+            kept += [each for each, is_flat in zip(answered, same, strict=True) if not is_flat]
+            flat += [each for each, is_flat in zip(answered, same, strict=True) if is_flat]
+            if len(kept) == wanted:
+                break
+        return [*kept, *flat][:wanted], [*kept, *flat], logged
+
+    def _score(self, model: nn.Module, groups: list[Group]) -> list[Scored]:
+        """Log-probs that only can be had before the update, where something needs them."""
+        kl_in_reward = self.objective.kl_in_reward > 0
+        needed = self.reuse.num_steps > 1 or not self.asker.sampler.exact or kl_in_reward
+        if not needed:
+            return [Scored() for _ in groups]
+        return score_before_update(model, groups, self.settings, self.reference if kl_in_reward else None)
+
+    def _log_round(self, tried: list[Judged], logged: dict[str, float]) -> None:
+        names = self.asker.panel.names
+        tally = Tally.join(self.settings.gather(Tally.of(tried, len(names))))
+        if self.is_world_process_zero():
+            figures = round_metrics(tally, names) | logged
+            self.means.add({name: (value, 1.0) for name, value in figures.items()})
+
+    def _write_completions(self, judged: list[Judged], advantages: list[Tensor]) -> None:
+        step, every = self.state.global_step + 1, self.sampling.completions_steps
+        last_step = self.state.global_step + self.reuse.num_steps
+        if every is None or last_step // every == self.state.global_step // every:
+            return
+        rows = completion_rows(judged, [one.tolist() for one in advantages], self.asker.panel.names, step)
+        everywhere = self.settings.gather(rows)
+        if self.is_world_process_zero():
+            write_completions(completions_path(self.folder, step), [row for part in everywhere for row in part])
+
+    def _stop_if_any(self, problem: UserError | None) -> None:
+        """Stop all processes when one has a problem, with a checkpoint of what is done."""
+        problems = [one for one in self.settings.gather(str(problem) if problem else None) if one]
+        if not problems:
+            return
+        if self.state.global_step > 0 and self.model is not None:
+            self.save_checkpoint()
+        stop = problem or UserError(f"Another process stopped: {problems[0]}")
+        # behind the paragraph comes where in a reward's function it happened
+        paragraph, line_break, stack = str(stop).partition("\n")
+        raise type(stop)(f"{paragraph} {way_on(self.folder)}{line_break}{stack}") from problem
+
+    def evaluate(
+        self,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> dict[str, float]:
+        """Rewards of one greedy answer to each held-out prompt."""
+        dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
+        assert isinstance(dataset, PromptDataset) and self.model_wrapped is not None
+        started, problem, judged = time.time(), None, []
+        self.is_evaluation_due = True  # says a checkpoint that is written because it failed
+        try:
+            self.asker.sampler.sync(self.model_wrapped)
+            judged = self._greedy_answers(dataset)
+        except UserError as error:
+            problem = error
+        self._stop_if_any(problem)
+        self.is_evaluation_due = False
+        names = self.asker.panel.names
+        figures = round_metrics(Tally.join(self.settings.gather(Tally.of(judged, len(names)))), names)
+        # of one answer a prompt there is no spread
+        figures = {name: value for name, value in figures.items() if not name.endswith(("_std", "/std"))}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        metrics[f"{metric_key_prefix}_runtime"] = time.time() - started
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _greedy_answers(self, dataset: PromptDataset) -> list[Judged]:
+        """One judged answer to each of this process's prompts."""
+        judged = []
+        mine = range(self.settings.process_index, len(dataset), self.settings.num_processes)
+        loader = DataLoader(
+            Subset(dataset, mine),
+            batch_size=self.args.per_device_eval_batch_size * self.sampling.num_generations,
+            collate_fn=collate,
+            num_workers=self.args.dataloader_num_workers,
+            worker_init_fn=OutlivesTermination(),
+        )
+        greedy = replace(self.sampling_settings, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
+        for inputs in loader:
+            self._take_bad_rows(inputs["bad_rows"])
+            answered, _ = self.asker.ask(
+                inputs["groups"], 1, greedy, seed=0, seconds=Seconds(), trainer_state=self.state
+            )
+            judged += answered
+        return judged
+
+    def rows_trained_on(self) -> PromptDataset:
+        """The prompts; the library's own data set only counts steps."""
+        return self.prompts
+
+    def close(self) -> None:
+        """End the workers that read prompts, and the sampler."""
+        self.stream.close()
+        self.asker.sampler.close()
+
+    def process_state(self) -> dict[str, Any]:
+        """With the place among the prompts, answers that steps to come will use, and an evaluation that is missing."""
+        answers = None if self.reuse.is_used_up else self.reuse.state()
+        own = {"position": self.position, "answers": answers, "is_evaluation_due": self.is_evaluation_due}
+        return super().process_state() | own
+
+    def load_process_state(self, state: dict[str, Any]) -> None:
+        """Put back what `process_state` gave."""
+        super().load_process_state(state)
+        self.position = state["position"]
+        self.stream.seek(self.position)
+        self.is_evaluation_due = state["is_evaluation_due"]
+        if state["answers"] is not None:
+            self.reuse.load_state(state["answers"], self.prompts)
+
+
+def _nothing(items: list[None]) -> dict[str, list]:
+    """A batch of the loader that only counts."""
+    return {}

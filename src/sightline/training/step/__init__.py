@@ -1,0 +1,4 @@
+"""One optimizer step: cut into micro-batches, forward, objective, backward.
+
+Start at `step.py`.
+"""

@@ -1,0 +1,103 @@
+"""Loss and metrics of held-out rows as sums and counts, divided once at the end.
+
+An objective over batch statistics (sorted log-ratios, KTO's KL estimate) has those of all held-out rows of all
+processes at once, so that no batch size or number of processes changes its figures.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from sightline.errors import DataError
+from sightline.forward.reference import AnyReference
+from sightline.objectives.objective import Objective, State
+from sightline.training.step.metrics import Means, averages
+from sightline.training.step.micro_batch import (
+    Counts,
+    StepSettings,
+    concatenate,
+    concatenate_references,
+    extras,
+    micro_batch,
+    policy_log_probs,
+    reference_log_probs,
+    scored_alone,
+)
+from sightline.training.step.step import counts_of, everywhere, everywhere_extras, part_means
+from sightline.types import Group, LogProbs
+
+
+class Scored(NamedTuple):
+    """A micro-batch's log-probs, columns, and what each part of the objective is divided by."""
+
+    policy: LogProbs
+    reference: LogProbs | None
+    columns: dict[str, Tensor]
+    counts: Counts
+
+
+class HeldOut:
+    """Scores groups as they come. state: the objective's, read and not changed."""
+
+    def __init__(self, objective: Objective, settings: StepSettings, state: State) -> None:
+        self.objective, self.settings, self.state = objective, settings, state
+        self.means = Means()
+        self.num_groups = 0
+        self.scored: list[Scored] = []
+
+    @torch.no_grad()
+    def add(self, model: nn.Module, groups: list[Group], reference: AnyReference | None) -> None:
+        """Score a batch of groups with their auxiliary responses; nothing is trained."""
+        self.num_groups += len(groups)
+        for one in scored_alone(self.settings, groups, lambda pieces: self._score(model, pieces, reference)):
+            if self.objective.whole_step:
+                self.scored.append(one)
+            else:
+                losses = self.objective(one.policy, one.reference, one.columns, self.state)
+                self.means.add(part_means(losses, one.counts))
+
+    @torch.no_grad()
+    def figures(self) -> dict[str, float]:
+        """Averages over all processes by name, `loss` among them. Every process has to call.
+
+        Raises `DataError` where not one held-out row could be scored.
+        """
+        if not sum(self.settings.gather(self.num_groups)):
+            raise DataError("All held-out rows are bad: nothing can be evaluated. Run `sightline data check` on them.")
+        totals = [self._judge_all()] if self.objective.whole_step else self.settings.gather(self.means.totals())
+        figures = averages(totals)
+        weights = self.objective.weights
+        figures["loss"] = sum(weights[name] * figures[f"loss/{name}"] for name in weights)
+        if len(weights) == 1:
+            figures = {name: value for name, value in figures.items() if not name.startswith("loss/")}
+        return figures
+
+    def _score(self, model: nn.Module, pieces: list[list[Group]], reference: AnyReference | None) -> list[Scored]:
+        found = []
+        for piece in pieces:
+            micro = micro_batch(model, piece, self.settings)
+            found.append(
+                Scored(
+                    policy=policy_log_probs(model, micro, self.settings),
+                    reference=reference_log_probs(reference, micro, self.settings),
+                    columns=extras(micro.groups, self.settings.device),
+                    counts=counts_of(self.objective, piece),
+                )
+            )
+        return found
+
+    def _judge_all(self) -> dict[str, tuple[float, float]]:
+        """Sums and counts over the rows of all processes, the same in each."""
+        settings, names = self.settings, self.objective.weights
+        counts = settings.sum_over_processes({name: sum(one.counts[name] for one in self.scored) for name in names})
+        first = self.scored[0].columns if self.scored else {}  # a process may have no held-out row
+        columns = {name: torch.cat([one.columns[name] for one in self.scored]) for name in first}
+        policy = everywhere(concatenate([one.policy for one in self.scored]) if self.scored else None, settings)
+        reference_here = concatenate_references([one.reference for one in self.scored])
+        has_reference = any(settings.gather(reference_here is not None))
+        reference = everywhere(reference_here, settings) if has_reference else None
+        losses = self.objective(policy, reference, everywhere_extras(columns, settings), self.state)
+        means = Means()
+        means.add(part_means(losses, counts))
+        return means.totals()

@@ -1,0 +1,180 @@
+"""Cut a step into micro-batches that fit: memory and speed change, the curve does not.
+
+A step that runs out of memory is cut finer and done again: half the tokens a micro-batch, twice the micro-batches; the
+new limit holds for the rest of the run and is saved in its checkpoints. With several processes no collective happens
+inside what may run out: gradients stay where they are (`no_sync`), a flag says whether any process ran out, and only
+then are gradients averaged. Engines that shard weights communicate in every forward, so that one process cannot step
+back alone: there running out ends the run with advice (`training.distributed.world`), and the longest step is tried
+first (`training.distributed.probe`).
+
+Left out: cutting a single group (its responses) further.
+"""
+
+import gc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+from accelerate.utils.memory import should_reduce_batch_size
+from torch import Tensor
+
+from sightline.errors import OutOfMemory
+from sightline.layout.packing import first_fit_decreasing
+from sightline.types import Group
+
+
+def cut(
+    groups: list[Group], *, groups_per_forward: int, shared_prefix: bool = True, limit: int | None = None
+) -> list[list[Group]]:
+    """Micro-batches of at most as many tokens as `groups_per_forward` groups of the step's longest have.
+
+    Several short groups thus share a forward that a long one fills alone. Every group is in exactly one micro-batch.
+    limit: tokens that none of several groups exceeds; a longer group is alone.
+    """
+    sizes = [tokens_in_grid(group, shared_prefix=shared_prefix) for group in groups]
+    return [[groups[i] for i in bin_] for bin_ in bins(sizes, groups_per_forward=groups_per_forward, limit=limit)]
+
+
+def bins(sizes: list[int], *, groups_per_forward: int, limit: int | None = None) -> list[list[int]]:
+    """The same for groups of so many tokens each: which of them are together."""
+    if not sizes:
+        return []  # this process has none of the step's rows
+    budget = groups_per_forward * max(sizes)
+    if limit is not None:
+        budget = min(budget, limit)
+    return first_fit_decreasing(sizes, budget)
+
+
+def tokens_in_grid(group: Group, *, shared_prefix: bool) -> int:
+    """Tokens that a forward computes for this group: P + ΣC with a shared prefix, Σ(P + C) without."""
+    companions = sum(tokens_in_grid(companion, shared_prefix=shared_prefix) for companion in group.companions)
+    if shared_prefix:
+        return companions + group.num_tokens
+    return companions + sum(len(group.prompt_ids) + len(response) for response in group.responses)
+
+
+T = TypeVar("T")
+
+
+class RanOut(Exception):
+    """Some process ran out of memory. here: this one."""
+
+    def __init__(self, here: bool) -> None:
+        super().__init__("out of memory")
+        self.here = here
+
+
+@dataclass(kw_only=True)
+class Memory:
+    """What is known of the memory of a run, kept in `StepSettings`.
+
+    limit: tokens a micro-batch may hold; None until a step has run out.
+    sharded: the engine communicates inside a forward, so that a step cannot be done again.
+    any_process: whether a flag is set on any process. gather: lists an object of every process.
+    told: called with the new limit. advise: what to do when this single group does not fit.
+    """
+
+    limit: int | None = None
+    sharded: bool = False
+    any_process: Callable[[bool], bool] = lambda flag: flag
+    gather: Callable[[Any], list[Any]] = lambda thing: [thing]
+    told: Callable[[int], None] = lambda limit: None
+    advise: Callable[[Group], str] = lambda group: ""
+
+
+def together(memory: Memory, work: Callable[[], T]) -> T:
+    """The result of work without collectives. Raises `RanOut` in every process when any of them ran out."""
+    result, ran_out = _tried(work)
+    if memory.sharded and ran_out:
+        raise RanOut(True)
+    if not memory.sharded and memory.any_process(ran_out):
+        del result
+        raise RanOut(ran_out)
+    return result  # type: ignore[return-value]
+
+
+def until_it_fits(
+    memory: Memory,
+    cut: Callable[[int | None], list[list[Group]]],
+    attempt: Callable[[list[list[Group]]], T],
+    *,
+    undo: Callable[[], None] = lambda: None,
+    shared_prefix: bool,
+) -> T:
+    """What an attempt at a step gives, cut finer until no process runs out.
+
+    cut: the step's groups as micro-batches of at most so many tokens. attempt: raises `RanOut`. undo: takes back what a
+    failed attempt left. Raises `OutOfMemory` with advice when single groups do not fit.
+    """
+    while True:
+        pieces = cut(memory.limit)
+        random = random_state()
+        try:
+            return attempt(pieces)
+        except RanOut as error:
+            here = error.here
+        if not memory.sharded:  # there the run ends
+            undo()
+        restore_random_state(random)
+        gc.collect()
+        torch.cuda.empty_cache()
+        _cut_finer(memory, pieces, here=here, shared_prefix=shared_prefix)
+
+
+def alone_until_it_fits(
+    memory: Memory,
+    cut: Callable[[int | None], list[list[Group]]],
+    attempt: Callable[[list[list[Group]]], T],
+    *,
+    shared_prefix: bool,
+) -> T:
+    """The same for work that every process does by itself, such as scoring without gradient."""
+    mine = Memory(limit=memory.limit, sharded=memory.sharded, told=memory.told, advise=memory.advise)
+    result = until_it_fits(
+        mine, cut, lambda pieces: together(mine, lambda: attempt(pieces)), shared_prefix=shared_prefix
+    )
+    memory.limit = mine.limit
+    return result
+
+
+def finer_limit(pieces: list[list[Group]], *, shared_prefix: bool) -> int | None:
+    """Half the tokens of the largest micro-batch of several groups; None where every group is alone already."""
+    sizes = [
+        sum(tokens_in_grid(group, shared_prefix=shared_prefix) for group in piece) for piece in pieces if len(piece) > 1
+    ]
+    return max(sizes) // 2 if sizes else None
+
+
+def _cut_finer(memory: Memory, pieces: list[list[Group]], *, here: bool, shared_prefix: bool) -> None:
+    finer = None if memory.sharded else finer_limit(pieces, shared_prefix=shared_prefix)
+    limits = [finer] if memory.sharded else [limit for ran_out, limit in memory.gather((here, finer)) if ran_out]
+    known = [limit for limit in limits if limit is not None]
+    if len(known) < len(limits):
+        every = [group for piece in pieces for group in piece]
+        longest = max(every, key=lambda group: tokens_in_grid(group, shared_prefix=shared_prefix))
+        raise OutOfMemory(memory.advise(longest))
+    memory.limit = limit = min(known)
+    memory.told(limit)
+
+
+def _tried(work: Callable[[], T]) -> tuple[T | None, bool]:
+    """(result, False), or (None, True) when it ran out. Nothing of the failed work is kept alive by its traceback."""
+    try:
+        return work(), False
+    except RuntimeError as error:
+        if not (isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)):
+            raise
+    return None, True
+
+
+def random_state() -> tuple[Tensor, list[Tensor]]:
+    """State of the random numbers of CPU and GPUs."""
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def restore_random_state(state: tuple[Tensor, list[Tensor]]) -> None:
+    """Draw the same random numbers again."""
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])

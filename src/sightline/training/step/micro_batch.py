@@ -1,0 +1,194 @@
+"""A step's groups as micro-batches, what policy and reference say of one, and several of them joined again.
+
+Where every forward needs all processes (sharded weights), a process with fewer micro-batches than the others runs dummy
+ones: they score some group again and add zero times its log-probs.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from sightline.forward.features import Features, encode
+from sightline.forward.forward import log_probs
+from sightline.forward.reference import AnyReference
+from sightline.layout import padded, prefix
+from sightline.models.families.find import Family
+from sightline.training.step.memory import Memory, alone_until_it_fits, cut
+from sightline.types import Batch, Group, LogProbs
+
+
+def concatenate(parts: list[LogProbs]) -> LogProbs:
+    """The log-probs of several forwards as if they had been one."""
+    responses = groups = 0
+    moved = []
+    for part in parts:
+        moved.append(replace(part, response=part.response + responses, response_group=part.response_group + groups))
+        responses += part.num_responses
+        groups += part.num_groups
+    optional = {
+        name: torch.cat([getattr(part, name) for part in moved])
+        for name in ("entropy", "top1", "mean_logit", "log_sum_sq")
+        if getattr(parts[0], name) is not None
+    }
+    needed = {
+        name: torch.cat([getattr(p, name) for p in moved]) for name in ("logp", "weight", "response", "response_group")
+    }
+    return LogProbs(num_groups=groups, **needed, **optional)
+
+
+def concatenate_references(references: list[LogProbs | None]) -> LogProbs | None:
+    """The same of a reference; None where there is none."""
+    present = [part for part in references if part is not None]
+    return concatenate(present) if present else None
+
+
+@dataclass
+class Spare:
+    """Keeps the smallest group seen so far, with a picture if there was one. first: gives one before any was seen."""
+
+    first: Callable[[], Group]
+    group: Group | None = field(default=None)
+
+    def see(self, groups: list[Group]) -> None:
+        """Take in a step's groups."""
+        known = [self.group] if self.group is not None else []
+        self.group = min([*known, *groups], key=_rank, default=None)
+
+    def __call__(self) -> Group:
+        if self.group is None:
+            self.group = self.first()
+        return self.group
+
+
+def _rank(group: Group) -> tuple[bool, int]:
+    return "pixel_values" not in group.model_inputs, group.num_tokens
+
+
+def num_idle(num_pieces: int, gather: Callable[[Any], list[Any]]) -> int:
+    """How many turns this process has to sit through."""
+    return max(gather(num_pieces)) - num_pieces
+
+
+T = TypeVar("T")
+Counts = dict[str, float]
+"""What each part of an objective is divided by, over the whole step and all processes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """How a step is computed; none of it changes what is computed.
+
+    autocast: context of every forward; reference_autocast: of the reference's besides.
+    no_sync: context of every backward without communication.
+    average_gradients: where no backward communicates (DDP), what does so at the end; None where the last one does.
+    memory: how finely a step must be cut, and what happens when it runs out.
+    sum_over_processes: sums counts over ranks. gather: lists an object of every rank.
+    temperature: of the distribution that log-probs are taken from (that of sampling, where answers are sampled).
+    """
+
+    family: Family
+    layout: str
+    groups_per_forward: int
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager] = nullcontext
+    reference_autocast: Callable[[], AbstractContextManager] = nullcontext
+    no_sync: Callable[[], AbstractContextManager] = nullcontext
+    average_gradients: Callable[[nn.Module], None] | None = None
+    memory: Memory = field(default_factory=Memory)
+    sum_over_processes: Callable[[Counts], Counts] = lambda counts: counts
+    gather: Callable[[Any], list[Any]] = lambda thing: [thing]
+    num_processes: int = 1
+    process_index: int = 0
+    temperature: float = 1.0
+    spare: Callable[[], Group] | None = None
+    """Gives a group to sit out turns with, where every forward needs all processes (weights spread over them)."""
+
+    def alone(self) -> "StepSettings":
+        """The same for a single process."""
+        return StepSettings(
+            family=self.family,
+            layout=self.layout,
+            groups_per_forward=self.groups_per_forward,
+            device=self.device,
+            autocast=self.autocast,
+            temperature=self.temperature,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """Some groups of a step, then their companions, laid out, with what the frozen tower makes of their pictures."""
+
+    groups: list[Group]
+    batch: Batch
+    features: Features | None
+
+
+def cut_step(groups: list[Group], settings: StepSettings, limit: int | None = None) -> list[list[Group]]:
+    """The step's groups as micro-batches, of at most `limit` tokens."""
+    shared_prefix = settings.layout == "prefix"
+    return cut(groups, groups_per_forward=settings.groups_per_forward, shared_prefix=shared_prefix, limit=limit)
+
+
+def scored_alone(settings: StepSettings, groups: list[Group], score: Callable[[list[list[Group]]], T]) -> T:
+    """What `score` makes of the groups as micro-batches, cut finer when it runs out of memory; no collectives."""
+    return alone_until_it_fits(
+        settings.memory,
+        lambda limit: cut_step(groups, settings, limit),
+        score,
+        shared_prefix=settings.layout == "prefix",
+    )
+
+
+def micro_batch(model: nn.Module, groups: list[Group], settings: StepSettings) -> MicroBatch:
+    """These groups as one batch on the device."""
+    placed = [settings.family.place(group) for group in with_companions(groups)]
+    lay_out = prefix.lay_out if settings.layout == "prefix" else padded.lay_out
+    with settings.autocast():
+        features = encode(model, placed)
+    return MicroBatch(groups=placed, batch=lay_out(placed).to(settings.device), features=features)
+
+
+def with_companions(groups: list[Group]) -> list[Group]:
+    """The groups, and behind them all their companions in the same order."""
+    return [*groups, *(companion for group in groups for companion in group.companions)]
+
+
+def extras(groups: list[Group], device: torch.device) -> dict[str, Tensor]:
+    """Columns with an entry for each response, such as `label` and `role`, that all of the groups have."""
+    if not groups:
+        return {}
+    names = [
+        name
+        for name, value in groups[0].extra.items()
+        if isinstance(value, Tensor) and all(isinstance(group.extra.get(name), Tensor) for group in groups)
+    ]
+    return {name: torch.cat([group.extra[name] for group in groups]).to(device) for name in names}
+
+
+def policy_log_probs(model: nn.Module, piece: MicroBatch, settings: StepSettings) -> LogProbs:
+    """What the model says of a micro-batch, with the statistics that metrics read."""
+    with settings.autocast():
+        return log_probs(
+            model,
+            piece.batch,
+            groups=piece.groups,
+            features=piece.features,
+            statistics=True,
+            temperature=settings.temperature,
+        )
+
+
+def reference_log_probs(reference: AnyReference | None, piece: MicroBatch, settings: StepSettings) -> LogProbs | None:
+    """What the reference says of a micro-batch, without gradient; None without a reference."""
+    if reference is None:
+        return None
+    # a frozen copy is no prepared model, whose own forward brings the autocast with it
+    with torch.no_grad(), settings.autocast(), settings.reference_autocast():
+        return reference.log_probs(
+            piece.batch, groups=piece.groups, features=piece.features, temperature=settings.temperature
+        )

@@ -1,0 +1,98 @@
+"""Log-probs of sampled answers by the weights that sampled them, before an update moves those."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from sightline.forward.forward import log_probs
+from sightline.forward.reference import AnyReference
+from sightline.generation.generate import evaluating
+from sightline.training.step.micro_batch import MicroBatch, StepSettings, micro_batch, scored_alone
+from sightline.types import Group, LogProbs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """What the trainer's own models say of a group's answers: log π_old, and log π/π_ref of each answer."""
+
+    old: LogProbs | None = None
+    log_ratio_to_reference: Tensor | None = None
+
+
+def score_before_update(
+    model: nn.Module, groups: list[Group], settings: StepSettings, reference: AnyReference | None
+) -> list[Scored]:
+    """Both of them; without a reference log π_old alone."""
+    old = score_by_policy(model, groups, settings)
+    if reference is None:
+        return [Scored(old=one) for one in old]
+    compared = score_by_reference(model, groups, settings, reference)
+    ratios = [answer_log_ratio(*pair) for pair in zip(old, compared, strict=True)]
+    return [Scored(old=one, log_ratio_to_reference=ratio) for one, ratio in zip(old, ratios, strict=True)]
+
+
+def score_by_policy(model: nn.Module, groups: list[Group], settings: StepSettings) -> list[LogProbs]:
+    """log π_old of each group's answers, in evaluation mode as when they were sampled."""
+
+    def score(micro: MicroBatch) -> LogProbs:
+        with evaluating(model):
+            return log_probs(
+                model, micro.batch, groups=micro.groups, features=micro.features, temperature=settings.temperature
+            )
+
+    return _score(model, groups, settings, score)
+
+
+def score_by_reference(
+    model: nn.Module, groups: list[Group], settings: StepSettings, reference: AnyReference
+) -> list[LogProbs]:
+    """log π_ref of each group's answers."""
+
+    def score(micro: MicroBatch) -> LogProbs:
+        return reference.log_probs(
+            micro.batch, groups=micro.groups, features=micro.features, temperature=settings.temperature
+        )
+
+    return _score(model, groups, settings, score)
+
+
+@torch.no_grad()
+def _score(
+    model: nn.Module, groups: list[Group], settings: StepSettings, score: Callable[[MicroBatch], LogProbs]
+) -> list[LogProbs]:
+    def score_all(pieces: list[list[Group]]) -> list[LogProbs]:
+        found: dict[int, LogProbs] = {}
+        for piece in pieces:
+            with settings.autocast():
+                scored = score(micro_batch(model, piece, settings))
+            for group, part in zip(piece, _by_group(scored), strict=True):
+                found[id(group)] = part
+        return [found[id(group)] for group in groups]
+
+    return scored_alone(settings, groups, score_all)
+
+
+def _by_group(scored: LogProbs) -> list[LogProbs]:
+    """The log-probs of a batch, one a group; on the CPU."""
+    group_of_target = scored.response_group[scored.response]
+    parts = []
+    for g in range(scored.num_groups):
+        mine, responses = group_of_target == g, (scored.response_group == g).nonzero()[:, 0]
+        parts.append(
+            LogProbs(
+                logp=scored.logp[mine].cpu(),
+                weight=scored.weight[mine].cpu(),
+                response=(scored.response[mine] - responses[0]).cpu(),
+                response_group=torch.zeros(len(responses), dtype=torch.long),
+                num_groups=1,
+            )
+        )
+    return parts
+
+
+def answer_log_ratio(policy: LogProbs, reference: LogProbs) -> Float[Tensor, " responses"]:
+    """log π(y|x) / π_ref(y|x) of each answer, summed over its tokens."""
+    return policy.sum() - reference.sum()

@@ -1,0 +1,59 @@
+"""A mixture of experts: its router loss is the model's own, and its gradient reaches the routers."""
+
+from collections.abc import Callable
+
+import torch
+
+from sightline.forward.features import encode
+from sightline.forward.forward import log_probs
+from sightline.layout import padded
+from sightline.models.families.find import family_of
+from sightline.models.load import unfreeze
+from tests.forward import plain
+from tests.loaded import Loaded
+from tests.training.runs import curve, pairs, run
+
+Load = Callable[..., Loaded]
+COEFFICIENT = 0.001
+"""Of transformers' config of Qwen3-VL with experts."""
+
+
+def test_router_losses_arrive_unchanged(loaded: Load) -> None:
+    experts = loaded("qwen3_vl_moe")
+    model = unfreeze(experts.model, experts.config)
+    group = experts.group(lengths=(7,))
+    inputs = {
+        **group.model_inputs,
+        "mm_token_type_ids": torch.nn.functional.pad(group.model_inputs["mm_token_type_ids"], (0, 7)),
+    }
+    ids = torch.cat([group.prompt_ids, group.responses[0]])[None]
+    output = model(
+        input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False, output_router_logits=True, **inputs
+    )
+    found = log_probs(model, padded.lay_out([group]), groups=[group], features=encode(model, [group]))
+    assert found.router_loss is not None
+    torch.testing.assert_close(found.router_loss, COEFFICIENT * output.aux_loss)
+    routers = [p for name, p in model.named_parameters() if name.endswith("mlp.gate.weight")]
+    expected = torch.autograd.grad(COEFFICIENT * output.aux_loss, routers)
+    for mine, theirs in zip(torch.autograd.grad(found.router_loss, routers), expected, strict=True):
+        assert theirs.any()
+        torch.testing.assert_close(mine, theirs)
+
+
+def test_log_probs_are_those_of_plain_forwards_with_several_rows_and_none_without_gradient(loaded: Load) -> None:
+    experts = loaded("qwen3_vl_moe")
+    assert family_of(experts.model).layout == "padded"
+    groups = [experts.group(), experts.group(seed=1, sizes=((30, 40), (50, 20)))]
+    with torch.no_grad():
+        found = log_probs(experts.model, padded.lay_out(groups), groups=groups, features=encode(experts.model, groups))
+        expected = torch.cat([logp for g in groups for logp in plain.log_probs(experts.model, g, "qwen3_vl_moe")])
+    assert found.router_loss is None
+    assert (found.logp - expected).abs().max() <= 1e-5
+
+
+def test_training_logs_the_router_loss_and_moves_the_routers(tiny_model, tmp_path) -> None:
+    options = {"lora": None, "layout": "auto", "max_steps": 2, "reference": {"type": "frozen-copy"}}
+    run(tmp_path / "dpo", tiny_model("qwen3_vl_moe"), pairs(4), **options)
+    logged = curve(tmp_path / "dpo", "aux_loss")
+    # with balanced routers the loss is the number of experts that a token takes
+    assert len(logged) == 2 and all(value > COEFFICIENT for value in logged)
