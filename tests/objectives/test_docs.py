@@ -64,7 +64,7 @@ def test_equations_and_papers_stand_in_the_source(row):
 
 def test_moving_references_load_and_their_equation_stands_in_the_source(tmp_path):
     lines = [line for line in PAGE.splitlines() if line.startswith("| `reference:")]
-    source = Path(sightline.objectives.__file__).parents[1] / "policy" / "moving_reference.py"
+    source = Path(sightline.objectives.__file__).parents[1] / "forward" / "moving_reference.py"
     assert len(lines) == 2
     for line in lines:
         recipe, equation = (cell.strip().strip("`") for cell in line.split("|")[1:3])

@@ -77,7 +77,8 @@ def shown(entry: Entry, renderer: Any = None) -> Shown:
 
 def write_page(path: Path, rows: list[Shown], title: str) -> None:
     """The rows as one HTML file; it appears whole or not at all."""
-    environment = Environment(loader=PackageLoader("sightline.data", "."), autoescape=True, undefined=StrictUndefined)
+    loader = PackageLoader("sightline.data.checks", ".")
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
     text = environment.get_template("show.html.j2").render(rows=rows, title=title)
     unfinished = path.with_name(path.name + ".unfinished")
     unfinished.write_text(text, encoding="utf-8")
