@@ -25,9 +25,8 @@ from benchmarks.step.shapes import build
 from benchmarks.step.smolvlm import SMOLVLM_36M
 from sightline.forward import forward
 from sightline.training import trainer
-from sightline.training.online.trainer import trainer as online
-from sightline.training.step.step import micro_batch
-from sightline.training.step.step import step as accumulate
+from sightline.training.online import trainer as online
+from sightline.training.step import micro_batch, step
 
 PARTS = ("data loading", "vision tower", "layout", "reference forward", "policy forward", "head", "objective",
          "backward", ELSEWHERE)  # fmt: skip
@@ -60,10 +59,10 @@ def book_parts(clock: OperatorClock) -> None:
     """Put the clock around the functions that a step calls."""
     micro_batch.encode = clock.booked("vision tower", micro_batch.encode)
     micro_batch.prefix.lay_out = clock.booked("layout", micro_batch.prefix.lay_out)
-    accumulate.reference_log_probs = clock.booked("reference forward", accumulate.reference_log_probs)
-    accumulate.policy_log_probs = clock.booked("policy forward", accumulate.policy_log_probs)
+    step.reference_log_probs = clock.booked("reference forward", step.reference_log_probs)
+    step.policy_log_probs = clock.booked("policy forward", step.policy_log_probs)
     forward.token_log_probs = clock.booked("head", forward.token_log_probs)
-    accumulate.part_means = clock.booked("objective", accumulate.part_means)
+    step.part_means = clock.booked("objective", step.part_means)
     iterator = dataloader._BaseDataLoaderIter
     iterator.__next__ = clock.booked("data loading", iterator.__next__)
     original = trainer.train_step

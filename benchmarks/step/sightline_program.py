@@ -17,7 +17,7 @@ from sightline.config import DataConfig, DPOConfig, LoraConfig, ModelConfig, Rec
 from sightline.config.online import TransformersSamplerConfig
 from sightline.config.online_objectives import GRPOConfig
 from sightline.models.load import load_model, load_processor
-from sightline.training.online.trainer import setup as online_setup
+from sightline.training.online import setup as online_setup
 from sightline.training.run import RunResult
 from sightline.training.run import train as train_recipe
 

@@ -18,7 +18,7 @@ from benchmarks.step.rows import write_rows
 from benchmarks.step.shapes import build, read_processor
 from transformers import TrainerCallback
 
-from sightline.training.online.trainer import setup as online_setup
+from sightline.training.online import setup as online_setup
 
 Gradients = dict[str, torch.Tensor]
 BETA = 2.0

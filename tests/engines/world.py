@@ -18,7 +18,7 @@ from sightline.models.families.find import family_of
 from sightline.recipe import normalise, structure
 from sightline.training import run, trainer
 from sightline.training.checkpoint import finish
-from sightline.training.online.trainer import trainer as online
+from sightline.training.online import trainer as online
 from tests.training.runs import pairs
 from tests.training.test_online import prompts, shortness
 

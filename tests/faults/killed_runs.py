@@ -25,17 +25,14 @@ from sightline.training.checkpoint import files as checkpoints
 from sightline.training.checkpoint import run_folder
 from sightline.training.checkpoint import trainer as checkpointing
 from sightline.training.online.rollouts import Asker
-from sightline.training.step.step import metrics
-from sightline.training.step.step import step as accumulate
-from sightline.training.step.step import step as whole_step
+from sightline.training.step import metrics, step
 from sightline.training.trainer import AlignmentTrainer
 from tests.training.runs import pairs
 from tests.training.test_online import prompts, shortness
 
 PHASES = {
     "training": [
-        (accumulate, "micro_batch"),
-        (whole_step, "micro_batch"),
+        (step, "micro_batch"),
         (torch.Tensor, "backward"),
         (torch.optim.AdamW, "step"),
     ],

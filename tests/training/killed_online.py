@@ -20,16 +20,16 @@ from sightline.rewards.panel import Panel
 from sightline.rollouts.prompts import PromptStream
 from sightline.rollouts.transformers_sampler import TransformersSampler
 from sightline.training.checkpoint.trainer import CheckpointingTrainer
-from sightline.training.online.trainer import trainer as online
+from sightline.training.online import trainer as online
 from sightline.training.run import train
-from sightline.training.step.step import scoring as old_log_probs
+from sightline.training.step import scoring
 from tests.training.test_online import prompts, shortness
 
 PHASES: dict[str, tuple[Any, str]] = {
     "wait": (PromptStream, "take"),
     "generate": (TransformersSampler, "sample"),
     "reward": (Panel, "score"),
-    "score": (old_log_probs, "score_by_policy"),
+    "score": (scoring, "score_by_policy"),
     "update": (online, "train_step"),
     "optimizer": (torch.optim.AdamW, "step"),
     "table": (online, "write_completions"),
