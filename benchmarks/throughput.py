@@ -123,7 +123,7 @@ def online_step(
 
 
 def main() -> None:
-    """Print the tables of docs/scale.md."""
+    """Print the tables of docs/multi-gpu.md."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="Qwen/Qwen2.5-VL-7B-Instruct")
     parser.add_argument("--mfu", type=float, default=0.40, help="share of the GPU's peak that products reach [0.40]")

@@ -94,7 +94,7 @@ def test_the_api_has_every_public_name_and_every_group_of_a_recipe(site):
 
 
 def test_pictures_and_docstrings_are_there(site):
-    idea = (site / "the-one-idea.html").read_text()
+    idea = (site / "how-it-works.html").read_text()
     assert "images/layout.svg" in idea and (site / "images" / "layout.svg").stat().st_size > 10_000
     assert "strength of the pull towards the reference" in (site / "api" / "objectives.html").read_text()
     assert "\\|" not in re.sub(r"<pre.*?</pre>", "", (site / "objectives.html").read_text(), flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""The commands of docs/fit.md run, in the order in which they stand there."""
+"""The commands of docs/memory-planner.md run, in the order in which they stand there."""
 
 import re
 import shlex
@@ -10,7 +10,7 @@ from sightline.cli.main import main
 from sightline.config import LoraConfig, ModelConfig
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "fit.md").read_text(encoding="utf-8")
+PAGE = (ROOT / "docs" / "memory-planner.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^    (sightline .*?)(?:   .*)?$", PAGE, re.MULTILINE)
 
 

@@ -62,7 +62,7 @@ def find_fit(planned: Planned, recipe: Recipe, *, capacity: int, gpus: int = 1) 
 
 
 def can_be_spread(recipe: Recipe) -> bool:
-    """Whether its engine trains it: FSDP2 and ZeRO take no quantised weights, no 8-bit states (docs/scale.md)."""
+    """Whether its engine trains it: FSDP2 and ZeRO take no quantised weights, no 8-bit states (docs/multi-gpu.md)."""
     optim = re.fullmatch("adamw_torch(_fused)?|sgd", recipe.optim) is not None
     plain = recipe.model.quantize == "none" and recipe.reference.update_every is None and optim
     return recipe.engine in ("auto", "ddp") or (plain and not recipe.evaluation.tasks)
