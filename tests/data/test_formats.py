@@ -144,6 +144,7 @@ def test_accepted_answers_stay_for_rewards():
     [
         {"prompt": [{"role": "user", "content": "What?"}]},
         {"question": "What?"},
+        {"problem": "What?"},
         {"messages": [{"role": "user", "content": "What?"}]},
     ],
 )

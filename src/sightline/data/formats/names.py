@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 PICTURE_COLUMNS = ("images", "image", "image_path", "image_paths", "img")
-QUESTION_COLUMNS = ("question", "query", "prompt")
+QUESTION_COLUMNS = ("question", "query", "prompt", "problem")
 ANSWER_COLUMNS = ("answer", "label", "completion", "response", "caption", "output")
 
 
