@@ -5,10 +5,10 @@ there although it is not (companions: the hallucinations of cognition). How word
 business. Ratios are over the whole set, not averaged over captions, as in AMBER's official scorer.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
-from sightline.scoring.ratio import Ratio, Ratios, amount, rate, total
+from sightline.scoring.ratio import Ratio, Ratios, amount, rate
 
 
 class Mentions(NamedTuple):
@@ -25,16 +25,6 @@ class Mentions(NamedTuple):
     covered: int
     companions: int
     expected: int
-
-
-class ChairScores(NamedTuple):
-    """Shares in 0…1. chair: mentions that are not there. cover: objects there that are named.
-    hal: captions with at least one hallucination. cog: companions that are named though absent."""
-
-    chair: float
-    cover: float
-    hal: float
-    cog: float
 
 
 def count_mentions(
@@ -66,9 +56,3 @@ def judge(counts: Mentions) -> Ratios:
         "cog": Ratio(counts.expected, counts.companions),
         "mentions": amount(counts.mentioned),
     }
-
-
-def chair_scores(counts: Collection[Mentions]) -> ChairScores:
-    """CHAIR, Cover, Hal and Cog of a set of captions; a ratio without a denominator is 0."""
-    judged = [judge(c) for c in counts]
-    return ChairScores(*(total(j[name] for j in judged) for name in ChairScores._fields))

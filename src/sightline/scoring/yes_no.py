@@ -6,8 +6,7 @@ nothing else; "Yes." is neither. `tolerant` reads the first word that is a yes o
 """
 
 import re
-from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from sightline.scoring.ratio import Ratio, Ratios, amount, rate
 
@@ -15,48 +14,6 @@ Answer = Literal["yes", "no"]
 
 _FIRST_WORD = re.compile(r"\b(yes|yeah|yep|no|nope|not)\b|n't\b", re.IGNORECASE)
 _YES = frozenset({"yes", "yeah", "yep"})
-
-
-class YesNo(NamedTuple):
-    """Counts of a yes/no run against one positive class, and the scores that follow. Shares in 0…1.
-
-    unparsed answers are wrong, and they are predictions of neither class.
-    """
-
-    true_positive: int
-    false_positive: int
-    false_negative: int
-    correct: int
-    unparsed: int
-    yes: int
-    total: int
-
-    @property
-    def accuracy(self) -> float:
-        return self.correct / self.total if self.total else 0.0
-
-    @property
-    def precision(self) -> float:
-        predicted = self.true_positive + self.false_positive
-        return self.true_positive / predicted if predicted else 0.0
-
-    @property
-    def recall(self) -> float:
-        actual = self.true_positive + self.false_negative
-        return self.true_positive / actual if actual else 0.0
-
-    @property
-    def f1(self) -> float:
-        either = 2 * self.true_positive + self.false_positive + self.false_negative
-        return 2 * self.true_positive / either if either else 0.0
-
-    @property
-    def yes_rate(self) -> float:
-        return self.yes / self.total if self.total else 0.0
-
-    @property
-    def unparsed_rate(self) -> float:
-        return self.unparsed / self.total if self.total else 0.0
 
 
 def exact(answer: str) -> Answer | None:
@@ -84,25 +41,12 @@ def first_sentence(answer: str) -> Answer:
     return "no" if any(word in ("No", "no", "not") for word in words) else "yes"
 
 
-def count(answers: Sequence[Answer | None], truths: Sequence[Answer], positive: Answer) -> YesNo:
-    """Score parsed answers against the truth, `positive` being the class that precision, recall and F1 are about.
-
-    AMBER's positive class is "no" (the hallucination is the yes), POPE's is "yes".
-    """
-    pairs = list(zip(answers, truths, strict=True))
-    return YesNo(
-        true_positive=sum(a == positive == t for a, t in pairs),
-        false_positive=sum(a == positive != t for a, t in pairs),
-        false_negative=sum(t == positive != a for a, t in pairs),
-        correct=sum(a == t for a, t in pairs),
-        unparsed=sum(a is None for a, _ in pairs),
-        yes=sum(a == "yes" for a, _ in pairs),
-        total=len(pairs),
-    )
-
-
 def judge(answer: Answer | None, truth: Answer, positive: Answer) -> Ratios:
-    """One parsed answer's part in accuracy, precision, recall, F1 and yes_rate; see `count` for the same of a set."""
+    """One parsed answer's part in accuracy, precision, recall, F1 and yes_rate.
+
+    positive: the class that precision, recall and F1 are about. AMBER's is "no" (the hallucination is the yes), POPE's
+    "yes". An unparsed answer is wrong, and a prediction of neither class.
+    """
     said, true = answer == positive, truth == positive
     hit = float(said and true)
     return {
