@@ -3,6 +3,15 @@
 The command line prints the paragraph and exits with 2; from Python it is an ordinary `ValueError`.
 """
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "", *, written: str = "`{}`") -> str:
+    """`Did you mean …?` with the known word nearest to a misspelt one, or `otherwise` where none is near."""
+    close = get_close_matches(word, list(known), n=1)
+    return f"Did you mean {written.format(close[0])}?" if close else otherwise
+
 
 class UserError(ValueError):
     """A mistake in a recipe, a flag, data or a model folder. The message is one paragraph, without traceback."""

@@ -110,7 +110,7 @@ def test_the_cache_is_found_again_and_made_anew_when_rows_processor_or_limits_ch
     others.append(dataset(source, renderer, cache_tokens=True))
     paths = {cache_of(d).path for d in others}
     assert len(paths) == 5 and first not in paths
-    assert not list((source.parent / "cache").glob("*.unfinished"))
+    assert not list((source.parent / "cache").glob(".*.part"))
 
 
 def test_a_picture_file_that_changed_is_rendered_anew(source):

@@ -13,9 +13,9 @@ from sightline.errors import DataError
 from sightline.evaluation.models import Loaded
 from sightline.evaluation.record import read, record
 from sightline.evaluation.run import evaluate
-from sightline.evaluation.statistics import wilson
 from sightline.evaluation.summary import summarise, write_summary
 from sightline.models.load import load_model, load_processor
+from sightline.scoring.interval import wilson
 
 
 @pytest.fixture(scope="module")

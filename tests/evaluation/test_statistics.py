@@ -5,13 +5,12 @@ import pytest
 from scipy import stats
 
 from sightline.evaluation.statistics import (
-    Interval,
     clustered_bootstrap,
     mcnemar_exact,
     paired_bootstrap,
     smallest_detectable_difference,
-    wilson,
 )
+from sightline.scoring.interval import Interval, wilson
 
 
 @pytest.mark.parametrize(("successes", "total"), [(0, 10), (1, 10), (5, 10), (463, 1000), (9425, 14216), (1000, 1000)])

@@ -10,10 +10,12 @@ import pytest
 from jinja2 import UndefinedError
 from PIL import Image
 
-from sightline.evaluation.statistics import Interval, McNemar
+from sightline.evaluation.statistics import McNemar
+from sightline.files import data_uri, page
 from sightline.report.contents import Answer, Change, Column, Comparison, Contrast, ModelRow, Report, Sample
 from sightline.report.curves import Series, curves_of
-from sightline.report.html import data_uri, marked, p_value, page, render, seconds, write_report
+from sightline.report.html import FILTERS, marked, p_value, render, seconds, write_report
+from sightline.scoring.interval import Interval
 
 
 def picture() -> bytes:
@@ -122,7 +124,7 @@ def test_writing_replaces_the_file_and_leaves_nothing_half_written(tmp_path: Pat
 
 def test_an_undefined_name_is_an_error_not_a_hole_in_the_page() -> None:
     with pytest.raises(UndefinedError):
-        page("report.html.j2")
+        page("sightline.report", "report.html.j2", FILTERS)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,13 @@
 """Arguments of the smaller commands: argparse, with complaints in our own form and the nearest valid name."""
 
 import argparse
-import difflib
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 import yaml
 
 from sightline.cli.colour import paint
-from sightline.errors import RecipeError
+from sightline.errors import RecipeError, did_you_mean
 
 
 class Arguments(argparse.ArgumentParser):
@@ -50,8 +49,8 @@ class Arguments(argparse.ArgumentParser):
         """What argparse complains of, as our own error."""
         known = [flag for action in self._actions for flag in action.option_strings]
         words = [word for word in message.replace(":", " ").split() if word.startswith("--") and word not in known]
-        close = difflib.get_close_matches(words[0].partition("=")[0], known, n=1) if words else []
-        hint = f"Did you mean {close[0]}?" if close else f"`{self.prog} --help` shows what there is."
+        wrong = words[0].partition("=")[0] if words else ""
+        hint = did_you_mean(wrong, known, f"`{self.prog} --help` shows what there is.", written="{}")
         raise RecipeError(f"{self.prog}: {message}. {hint}")
 
 

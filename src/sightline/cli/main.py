@@ -3,7 +3,6 @@
 Nothing heavy is imported before the command is known, so that `--help` answers at once.
 """
 
-import difflib
 import importlib
 import os
 import sys
@@ -11,7 +10,7 @@ import traceback
 
 from sightline import __version__
 from sightline.cli.colour import paint
-from sightline.errors import RunFailed, UserError
+from sightline.errors import RunFailed, UserError, did_you_mean
 
 COMMANDS = {
     "quickstart": "the whole journey on the embedded model: pairs, DPO, report",
@@ -74,8 +73,7 @@ def command_named(word: str) -> str:
     """The command's module name. Raises `UserError` with the nearest command."""
     if word in COMMANDS:
         return word
-    close = difflib.get_close_matches(word, COMMANDS, n=1)
-    hint = f"Did you mean `sightline {close[0]}`?" if close else f"Known: {', '.join(COMMANDS)}."
+    hint = did_you_mean(word, COMMANDS, f"Known: {', '.join(COMMANDS)}.", written="`sightline {}`")
     raise UserError(f"There is no command `{word}`. {hint}")
 
 

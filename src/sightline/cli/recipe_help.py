@@ -4,7 +4,6 @@ The page without a topic has every field but those of single objectives, sampler
 `--help objective.dpo` shows one of them, `--help data` a group, `--help all` everything.
 """
 
-import difflib
 import textwrap
 import typing
 from dataclasses import MISSING, fields
@@ -12,7 +11,7 @@ from typing import Any
 
 from sightline.config import Recipe
 from sightline.config.complaint import dataclasses_in
-from sightline.errors import RecipeError
+from sightline.errors import RecipeError, did_you_mean
 
 WIDTH = 80
 INDENT = 6
@@ -45,8 +44,9 @@ def recipe_help(topic: str | None = None) -> str:
     named = [text for name, text in pages.items() if name.rpartition(".")[2] == topic]
     if named:
         return "\n".join(dict.fromkeys(text.strip("\n") for text in named))
-    close = difflib.get_close_matches(topic, [*pages, *(name.rpartition(".")[2] for name in pages)], n=1)
-    hint = f"Did you mean `{close[0]}`?" if close else "`sightline train --help` shows what there is."
+    hint = did_you_mean(
+        topic, [*pages, *(name.rpartition(".")[2] for name in pages)], "`sightline train --help` shows what there is."
+    )
     raise RecipeError(f"`sightline train --help {topic}`: there is no such field, group or type. {hint}")
 
 

@@ -1,11 +1,10 @@
 """`sightline recipe list`, `show NAME` and `copy NAME…`: what comes with the package, accelerate configs too."""
 
 import json
-from difflib import get_close_matches
 from pathlib import Path
 
 from sightline.cli.arguments import Arguments
-from sightline.errors import RecipeError, UserError
+from sightline.errors import RecipeError, UserError, did_you_mean
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
 
@@ -39,8 +38,7 @@ def shipped_recipe(name: str) -> Path:
     """The file of a recipe by its name, folders left out or not. Raises `RecipeError` with the nearest one."""
     wanted, files = Path(name).name.removesuffix(".yaml"), {path.stem: path for path in shipped()}
     if wanted not in files:
-        close = get_close_matches(wanted, files, n=1)
-        hint = f"Did you mean {close[0]}?" if close else "`sightline recipe list` shows what there is."
+        hint = did_you_mean(wanted, files, "`sightline recipe list` shows what there is.", written="{}")
         raise RecipeError(f"No recipe {name!r} comes with Sightline. {hint}")
     return files[wanted]
 

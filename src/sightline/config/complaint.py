@@ -1,11 +1,11 @@
 """What is wrong with a recipe, in a sentence: which file and line or flag, which key, and the nearest that there is."""
 
-import difflib
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from sightline.config import Recipe
+from sightline.errors import did_you_mean
 
 COMMON_NAMES = {"lr": "learning_rate", "batch_size": "per_device_train_batch_size", "epochs": "num_train_epochs"}
 """What people type for what transformers calls otherwise: a hint, not an alias."""
@@ -35,9 +35,8 @@ def complaint(error: Any, path: str | Path | None, lines: dict[tuple[str, ...], 
         case "union_tag_invalid":
             got = error["ctx"]["tag"]
             known = [tag.strip(" '") for tag in error["ctx"]["expected_tags"].split(",")]
-            close = difflib.get_close_matches(str(got), known, n=1)
-            hint = f" Did you mean `{close[0]}`?" if close else ""
-            return f"{where}: `{name}.type: {got}` is not known.{hint} Known: {', '.join(known)}."
+            words = [f"{where}: `{name}.type: {got}` is not known.", did_you_mean(str(got), known)]
+            return " ".join([*filter(None, words), f"Known: {', '.join(known)}."])
         case "union_tag_not_found":
             return f"{where}: `{name}` needs a `type`."
         case "dataclass_type":
@@ -111,9 +110,8 @@ def _nearest(keys: tuple[str, ...], owner: Any) -> str:
     group = "".join(f"{key}." for key in keys[:-1])
     here = [f.name for f in fields(owner)]
     wanted = COMMON_NAMES.get(keys[-1], keys[-1])
-    close = difflib.get_close_matches(wanted, here, n=1, cutoff=0.6)
-    if close:
-        return f"Did you mean `{group}{close[0]}`?"
+    if hint := did_you_mean(wanted, here, written=f"`{group}{{}}`"):
+        return hint
     elsewhere = [n for n in all_names() if n.rpartition(".")[2] == wanted and n != ".".join(keys)]
     if elsewhere:
         return f"Did you mean `{elsewhere[0]}`?"

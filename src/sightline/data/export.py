@@ -5,7 +5,6 @@ the source's other columns, text and numbers as they are and everything else as 
 """
 
 import json
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from sightline.data.defects import RowError
 from sightline.data.media.images import LazyPicture
 from sightline.data.rows import Entry
 from sightline.errors import DataError
+from sightline.files import whole_file
 from sightline.types import Example
 
 GROUP = 64
@@ -58,20 +58,15 @@ def export(entries: Iterable[Entry], again: Iterable[Entry], path: Path, *, skip
     schema = features.arrow_schema.with_metadata(
         {"huggingface": json.dumps({"info": {"features": features.to_dict()}})}
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(path.name + ".unfinished")
     count = 0
     skipped.clear()
-    try:
-        with pq.ParquetWriter(unfinished, schema, compression="snappy") as writer:
+    with whole_file(path) as aside:
+        with pq.ParquetWriter(aside, schema, compression="snappy") as writer:
             for group in _groups(_written(entry_examples(again, skip=skip, skipped=skipped), shape, skip, skipped)):
                 writer.write_table(pa.Table.from_pylist(group, schema=schema))
                 count += len(group)
         if not count:
             raise DataError(f"{path}: no row could be written; the first says: {skipped[0] if skipped else 'none'}")
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
     return Exported(count, skipped)
 
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sightline.errors import UserError
+from sightline.files import data_uri
 from sightline.http import HTTPFailure, post_json
-from sightline.rewards.judge import data_url
 from sightline.types import Picture
 
 
@@ -24,7 +24,7 @@ class Judge:
 
     def reply(self, instruction: str, text: str, pictures: Sequence[Picture] = (), *, max_tokens: int = 8) -> str:
         """What the judge says, greedy. Raises `UserError` when the server cannot be reached or refuses."""
-        shown = [{"type": "image_url", "image_url": {"url": data_url(p.open())}} for p in pictures]
+        shown = [{"type": "image_url", "image_url": {"url": data_uri(p.open())}} for p in pictures]
         body: dict[str, Any] = {
             "model": self.model,
             "temperature": 0,

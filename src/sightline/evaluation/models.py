@@ -18,11 +18,11 @@ from transformers import ProcessorMixin
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
 from sightline.evaluation.quantization import WHOLE, Bits, bits_of, recipe_of
+from sightline.files import RUN_CARD
 from sightline.models.adapter import CONFIG, adapter_folder, changes_base, read_adapter_config, require_adapter
 from sightline.models.load import EMBEDDED, load_model, load_processor, read_config
 from sightline.models.processor import from_pretrained, set_options
 
-RUN_CARD = "sightline.json"
 SETTINGS = (
     "config.json",
     "adapter_config.json",

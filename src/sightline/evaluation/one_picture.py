@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from transformers import DynamicCache, ProcessorMixin
 
 from sightline.data.render.render import Renderer
-from sightline.generation.generate import evaluating, left_padded, token_settings
+from sightline.generation.generate import left_padded, token_settings
 from sightline.models.families.find import Family, family_of
+from sightline.models.unwrap import in_eval_mode
 from sightline.types import Example, Group
 
 
@@ -130,7 +131,7 @@ def answer(
     """Greedy answers to every question of every picture, as `generation.generate` gives them one by one; on the CPU."""
     family = family_of(model)
     settings = token_settings(family.model, processor, family)
-    with evaluating(model):
+    with in_eval_mode(model):
         answers = list(_answers(family, asked, settings, max_new_tokens))
     grouped = iter(answers)
     return [[next(grouped) for _ in one.rests] for one in asked]

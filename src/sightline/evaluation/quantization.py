@@ -5,9 +5,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sightline.config import ModelConfig, Recipe
+from sightline.files import RECIPE
 from sightline.recipe import load_recipe
-
-RECIPE = "recipe.yaml"
 
 
 class Bits(NamedTuple):

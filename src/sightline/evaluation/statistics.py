@@ -13,23 +13,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from sightline.scoring.interval import Z_95, Interval, wilson
+
 Values = Sequence[float | int | bool] | np.ndarray
 
-Z_95 = 1.959963984540054
 Z_80_POWER = 0.8416212335729143
 _COUNTS_AT_ONCE = 2_000_000
-
-
-class Interval(NamedTuple):
-    """An estimate with its 95% interval, as shares in 0…1 (or in percent after `percent()`)."""
-
-    value: float
-    low: float
-    high: float
-
-    def percent(self) -> "Interval":
-        """The same interval times 100."""
-        return Interval(100 * self.value, 100 * self.low, 100 * self.high)
 
 
 class McNemar(NamedTuple):
@@ -47,21 +36,6 @@ class Difference(NamedTuple):
     low: float
     high: float
     p_value: float
-
-
-def wilson(successes: int, total: int) -> Interval:
-    """Wilson's score interval for `successes` out of `total` independent items; (0, 0, 1) for no items."""
-    if total == 0:
-        return Interval(0.0, 0.0, 1.0)
-    return _wilson(successes / total, total)
-
-
-def _wilson(rate: float, total: int) -> Interval:
-    shrink = 1 + Z_95**2 / total
-    centre = (rate + Z_95**2 / (2 * total)) / shrink
-    half = Z_95 * sqrt(rate * (1 - rate) / total + Z_95**2 / (4 * total**2)) / shrink
-    # at 0 and at 1 the bound is the rate itself; rounding would put it a hair inside
-    return Interval(rate, min(rate, max(0.0, centre - half)), max(rate, min(1.0, centre + half)))
 
 
 def clustered_bootstrap(
@@ -86,7 +60,7 @@ def clustered_bootstrap(
         return Interval(0.0, 0.0, 1.0)
     ratio = float(total_numerator / total_denominator)
     if is_share and ratio in (0.0, 1.0):
-        return _wilson(ratio, len(sums))
+        return wilson(ratio * len(sums), len(sums))
     drawn = _resampled_sums(sums, seed, resamples)
     ratios = _ratio(drawn[:, 0], drawn[:, 1])
     low, high = np.quantile(ratios, [0.025, 0.975])

@@ -1,7 +1,6 @@
 """From answers to figures: every metric, overall and by group, each with its 95% interval."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -12,8 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from sightline.evaluation.record import Record, record
-from sightline.evaluation.statistics import Interval, clustered_bootstrap, wilson
+from sightline.evaluation.statistics import clustered_bootstrap
 from sightline.evaluation.task import OVERALL, Item, Metric, Task
+from sightline.files import write_text
+from sightline.scoring.interval import Interval, wilson
 from sightline.scoring.ratio import EMPTY
 
 Figures = dict[str, dict[str, Interval]]
@@ -111,10 +112,8 @@ def interval(metric: Metric, ratios: Float[np.ndarray, "answers 2"], pictures: S
 
 def write_summary(path: Path, task: Task, records: Sequence[Record], origin: dict[str, Any]) -> None:
     """The task's figures with intervals as one JSON file, whole or not at all."""
-    unfinished = path.with_name(path.name + ".unfinished")
     found = {"origin": origin, **summarise(task, records).as_json()}
-    unfinished.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)
+    write_text(path, json.dumps(found, indent=2, ensure_ascii=False) + "\n")
 
 
 def _constant(task: Task, items: Sequence[Item], answer: str) -> Figures:

@@ -5,9 +5,9 @@ from itertools import islice
 
 from rich.table import Table
 
-from sightline.evaluation.statistics import Interval
 from sightline.evaluation.summary import Summary
 from sightline.evaluation.task import OVERALL, Metric
+from sightline.scoring.interval import Interval
 
 NUM_SHOWN = 4
 """Metrics a group."""

@@ -12,8 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 from sightline.evaluation.judge import Judge
 from sightline.evaluation.record import Record
-from sightline.evaluation.statistics import Interval, clustered_bootstrap, wilson
+from sightline.evaluation.statistics import clustered_bootstrap
 from sightline.evaluation.task import Item, Task
+from sightline.scoring.interval import Interval, wilson
 
 Verdict = Literal["first", "second", "tie"]
 Outcome = Literal["a", "b", "tie", "flipped", "equal"]

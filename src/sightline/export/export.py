@@ -19,8 +19,9 @@ from sightline.evaluation.quantization import recipe_of
 from sightline.export.agreement import Agreement, agreement, probe, score
 from sightline.export.card import card
 from sightline.export.merge import load_base, merged
+from sightline.files import RUN_CARD
 from sightline.models.adapter import adapter_folder, require_adapter
-from sightline.training.checkpoint.run_folder import RUN_CARD, explain_disk_errors
+from sightline.training.checkpoint.run_folder import explain_disk_errors
 
 Precision = Literal["bfloat16", "float16", "float32"]
 

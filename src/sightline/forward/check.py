@@ -14,6 +14,7 @@ from sightline.forward.features import Features, encode
 from sightline.forward.forward import log_probs
 from sightline.layout import padded, prefix
 from sightline.models.families.find import family_of
+from sightline.models.unwrap import in_eval_mode
 from sightline.types import Batch, Group
 
 SMALLEST_ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 2e-2, torch.float16: 5e-3}
@@ -38,9 +39,7 @@ def compare_layouts(model: nn.Module, groups: list[Group]) -> Comparison:
     allowed is 4 times what two paddings of the plain forward differ by: all responses in one padded batch, and each
     response alone. Groups should have a picture and at least two responses; others show less.
     """
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
+    with in_eval_mode(model):
         features = encode(model, groups)
         plain = _score(model, padded.lay_out(groups), groups, features)
         shared = _score(model, prefix.lay_out(groups), groups, features)
@@ -51,9 +50,6 @@ def compare_layouts(model: nn.Module, groups: list[Group]) -> Comparison:
                 for one in (group.keep([k]) for k in range(len(group.responses)))
             ]
         )
-    finally:
-        for module in training:
-            module.training = True
     weight = next(family_of(model).model.get_decoder().parameters())
     autocast = torch.is_autocast_enabled(weight.device.type)
     floor = SMALLEST_ALLOWED[torch.get_autocast_dtype(weight.device.type) if autocast else weight.dtype]

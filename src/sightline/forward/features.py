@@ -1,7 +1,5 @@
 """Picture features, computed once a group and shared by policy, reference and every response."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import torch
@@ -9,6 +7,7 @@ from torch import nn
 
 from sightline.models.families.family import Family, Pieces
 from sightline.models.families.find import family_of
+from sightline.models.unwrap import in_eval_mode
 from sightline.types import Group
 
 ELEMENTS_A_CALL = 2**24
@@ -42,7 +41,8 @@ def encode_as_it_is(model: nn.Module, groups: list[Group]) -> Features | None:
     if not family.can_share_features:
         return None
     pieces: list[Pieces | None] = [None] * len(groups)
-    with torch.no_grad(), _in_eval_mode(family.model):
+    # a frozen tower drops nothing out and needs no checkpointing, whatever the mode of the rest
+    with torch.no_grad(), in_eval_mode(family.model):
         for part in _parts(family, groups):
             for g, piece in zip(part, family.encode([groups[g] for g in part]), strict=True):
                 pieces[g] = piece
@@ -69,15 +69,3 @@ def _parts(family: Family, groups: list[Group]) -> list[list[int]]:
         parts[-1].append(g)
         used += size
     return parts
-
-
-@contextmanager
-def _in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """A frozen tower drops nothing out and needs no checkpointing, whatever the mode of the rest."""
-    training = [module for module in model.modules() if module.training]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -13,7 +13,7 @@ from sightline.config import ReferenceConfig
 from sightline.errors import RecipeError
 from sightline.forward import forward
 from sightline.forward.features import Features
-from sightline.models.unwrap import without_engine
+from sightline.models.unwrap import in_eval_mode, without_engine
 from sightline.types import Batch, Group, LogProbs
 
 
@@ -46,19 +46,13 @@ class Reference:
         features: the policy's own may be given: `features.encode` shares them only where tower and projector are
         frozen, and then the reference has the same.
         """
-        training = [module for module in self.model.modules() if module.training]
-        self.model.eval()
         options = {"groups": groups, "features": features, "statistics": statistics, "temperature": temperature}
-        try:
-            with torch.no_grad():
-                if self.mode == "frozen-copy":
-                    return forward.log_probs(self.model, batch, **options)
-                assert isinstance(self.model, PeftModel)
-                with self.model.disable_adapter():
-                    return forward.log_probs(self.model, batch, **options)
-        finally:
-            for module in training:
-                module.training = True
+        with torch.no_grad(), in_eval_mode(self.model):
+            if self.mode == "frozen-copy":
+                return forward.log_probs(self.model, batch, **options)
+            assert isinstance(self.model, PeftModel)
+            with self.model.disable_adapter():
+                return forward.log_probs(self.model, batch, **options)
 
 
 def build_reference(model: nn.Module, config: ReferenceConfig, has_lora: bool, needed: bool) -> Reference | None:

@@ -19,7 +19,7 @@ from sightline.data.render.render import Renderer
 from sightline.forward.features import Features
 from sightline.models.families.family import Family
 from sightline.models.families.find import family_of
-from sightline.models.unwrap import unwrap
+from sightline.models.unwrap import in_eval_mode, unwrap
 from sightline.types import Group
 
 Progress = Callable[[int, int], None]
@@ -64,7 +64,7 @@ def generate(
     batches = _batches(family, groups, max(1, batch_size // num_return))
     done = 0
     answers: list[list[Tensor]] = [[] for _ in groups]
-    with torch.no_grad(), evaluating(model), _seeded(bare.device, seed):
+    with torch.no_grad(), in_eval_mode(model), _seeded(bare.device, seed):
         for chosen in batches:
             encoded = None if features is None else features.select(chosen)
             prompts, config = [groups[i] for i in chosen], GenerationConfig(**settings)
@@ -168,17 +168,6 @@ def token_settings(model: PreTrainedModel, processor: ProcessorMixin, family: Fa
         "repetition_penalty": 1.0,
         "use_cache": True,
     }
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Dropout and gradient checkpointing off for a while."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
 
 
 @contextmanager

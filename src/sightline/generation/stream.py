@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, ProcessorMixin
 
-from sightline.generation.generate import evaluating, generate, token_settings
+from sightline.generation.generate import generate, token_settings
 from sightline.models.families.find import family_of
+from sightline.models.unwrap import in_eval_mode
 from sightline.types import Group
 
 
@@ -33,7 +34,7 @@ def stream(model: nn.Module, processor: ProcessorMixin, group: Group, *, max_new
     length = len(placed.prompt_ids)
     for step in range(max_new_tokens):
         # no `with` around a yield: the mode would stay whatever it is while the caller runs another model
-        with torch.no_grad(), evaluating(model):
+        with torch.no_grad(), in_eval_mode(model):
             output = family.model(
                 input_ids=ids.to(device),
                 attention_mask=torch.ones(1, length + step, dtype=torch.long, device=device),

@@ -5,7 +5,6 @@ is absent the same processor is loaded without its video part; pictures then go 
 """
 
 import json
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processo
 from transformers.models.smolvlm import processing_smolvlm
 from transformers.utils import cached_file, is_torchvision_available
 
-from sightline.errors import ModelError
+from sightline.errors import ModelError, did_you_mean
 
 
 def from_pretrained(
@@ -189,8 +188,7 @@ def _refuse(processor: ProcessorMixin, name: str) -> None:
     images = processor.image_processor
     settings = {key for key, value in vars(images).items() if not key.startswith("_")}
     known = sorted({*settings, *_sizes(images), *_pixel_budgets(images), *_own_options(processor)})
-    close = get_close_matches(name, known, 1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
+    hint = did_you_mean(name, known, written=" '{}'")
     raise ModelError(
         f"`model.processor` has the option {name!r}, which {type(processor).__name__} does not know.{hint} "
         f"It has: {', '.join(known)}."

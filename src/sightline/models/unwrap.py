@@ -1,5 +1,8 @@
 """From what a trainer calls (DDP, torch.compile, peft around a model) to the bare transformers model."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from peft import PeftModel
 from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
@@ -35,3 +38,15 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
     bare = model.get_base_model() if isinstance(model, PeftModel) else model
     assert isinstance(bare, PreTrainedModel), f"not a transformers model: {type(bare).__name__}"
     return bare
+
+
+@contextmanager
+def in_eval_mode(model: nn.Module) -> Iterator[None]:
+    """No dropout and no gradient checkpointing for a while; afterwards every module has the mode that it had."""
+    training = [module for module in model.modules() if module.training]
+    model.eval()
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True

@@ -10,13 +10,13 @@ from PIL import Image
 
 from sightline.evaluation.comparison import compare
 from sightline.evaluation.record import Record
-from sightline.evaluation.statistics import Interval
 from sightline.evaluation.summary import Summary, summarise
 from sightline.evaluation.task import OVERALL, Item, Task
+from sightline.files import METRICS, RECIPE
 from sightline.report.contents import Answer, Change, Column, Comparison, Contrast, ModelRow, Report, Sample
 from sightline.report.curves import CHARTS, curves_of, draw_contrast, read_metrics
+from sightline.scoring.interval import Interval
 from sightline.training.checkpoint.finish import versions
-from sightline.training.checkpoint.run_folder import METRICS, RECIPE
 
 LABELS = {"base": "base", "dpo": "DPO", "control": "SFT on chosen", "too_eager": "DPO, too eager"}
 SHOWN = ("chair", "cover", "hal", "cog", "accuracy", "f1")

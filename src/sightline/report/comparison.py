@@ -17,12 +17,13 @@ from PIL import Image
 
 from sightline.evaluation.comparison import PairedTest, compare
 from sightline.evaluation.record import Record
-from sightline.evaluation.statistics import Interval
 from sightline.evaluation.summary import Summary, summarise
 from sightline.evaluation.task import OVERALL, Item, Task
+from sightline.files import page, write_text
 from sightline.report.contents import Column, Comparison, Judgement, ModelRow
 from sightline.report.curves import CHARTS, Curve, draw_contrast, read_metrics
-from sightline.report.html import page, write_text
+from sightline.report.html import FILTERS
+from sightline.scoring.interval import Interval
 
 COMPARED = ("loss", "reward_accuracy", "reward", "entropy")
 """Charts of `report.curves` that say something when several runs stand in them."""
@@ -126,7 +127,18 @@ def write_comparison(
     path: Path, sections: Sequence[Section], models: Sequence[str], title: str, curves: Sequence[Curve] = ()
 ) -> None:
     """Write the page; it appears whole or not at all. curves: of the models' training, all in one chart each."""
-    write_text(path, page("comparison.html.j2", sections=sections, models=list(models), title=title, curves=curves))
+    write_text(
+        path,
+        page(
+            "sightline.report",
+            "comparison.html.j2",
+            FILTERS,
+            sections=sections,
+            models=list(models),
+            title=title,
+            curves=curves,
+        ),
+    )
 
 
 def training_curves(runs: Mapping[str, Path]) -> list[Curve]:

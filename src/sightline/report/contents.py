@@ -3,9 +3,10 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from sightline.evaluation.statistics import Interval, McNemar
+from sightline.evaluation.statistics import McNemar
 from sightline.evaluation.win_rate import WinRate
 from sightline.report.curves import Curve
+from sightline.scoring.interval import Interval
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,14 +1,12 @@
 """The report as one HTML file that needs nothing else: no script, no font, no request; pictures are data URIs."""
 
-import os
 import re
-from base64 import b64encode
 from collections.abc import Iterable
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from sightline.files import page, write_text
 from sightline.report.contents import Report
 
 
@@ -17,40 +15,9 @@ def write_report(path: Path, report: Report) -> None:
     write_text(path, render(report))
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file under another name first, so that it is never half-written under its own."""
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
-
-
 def render(report: Report) -> str:
     """The page as a string."""
-    return page("report.html.j2", report=report)
-
-
-def page(template: str, **values: object) -> str:
-    """A template of this package, with its filters; an undefined name is an error."""
-    environment = Environment(
-        loader=PackageLoader("sightline", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        data_uri=data_uri, marked=marked, p_value=p_value, seconds=seconds, figure=figure, place=place
-    )
-    return environment.get_template(template).render(**values)
-
-
-def data_uri(picture: bytes) -> str:
-    """PNG, JPEG, GIF or WebP bytes as a data URI."""
-    kinds = {b"\x89PNG": "png", b"\xff\xd8\xff": "jpeg", b"GIF8": "gif", b"RIFF": "webp"}
-    kind = next((kind for magic, kind in kinds.items() if picture.startswith(magic)), None)
-    if kind is None:
-        raise ValueError(f"A report shows PNG, JPEG, GIF or WebP pictures; got bytes that begin with {picture[:8]!r}.")
-    return f"data:image/{kind};base64,{b64encode(picture).decode()}"
+    return page("sightline.report", "report.html.j2", FILTERS, report=report)
 
 
 def marked(text: str, phrases: Iterable[str]) -> Markup:
@@ -85,3 +52,7 @@ def figure(percent: float) -> str:
 def place(percent: float) -> str:
     """A percentage as a CSS length inside a track of 0 to 100."""
     return f"{min(100.0, max(0.0, percent)):.2f}%"
+
+
+FILTERS = {f.__name__: f for f in (marked, p_value, seconds, figure, place)}
+"""What the templates of this package call, beside `data_uri`."""

@@ -1,6 +1,5 @@
 """From the names in a recipe to reward functions: built in, `package.module.function`, or `file.py:function`."""
 
-import difflib
 import importlib
 import importlib.util
 import inspect
@@ -15,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sightline.config.online import RewardConfig
-from sightline.errors import RecipeError
+from sightline.errors import RecipeError, did_you_mean
 from sightline.rewards.panel import Panel, Reward
 
 BUILT_IN = {
@@ -68,8 +67,7 @@ def find_function(name: str, options: dict[str, Any]) -> Callable[..., Any]:
         module, _, attribute = name.rpartition(".")
         target = _attribute(_module(module, name), attribute, name)
     else:
-        close = difflib.get_close_matches(name, BUILT_IN, n=1)
-        hint = f"Did you mean `{close[0]}`?" if close else f"Built in: {', '.join(BUILT_IN)}."
+        hint = did_you_mean(name, BUILT_IN, f"Built in: {', '.join(BUILT_IN)}.")
         raise RecipeError(f"There is no reward `{name}`. {hint} One's own is `file.py:function` or `module.function`.")
     return _with_options(target, name, options)
 
@@ -82,8 +80,7 @@ def _with_options(target: Any, name: str, options: dict[str, Any]) -> Callable[.
     takes_any = any(p.kind is p.VAR_KEYWORD for p in known.values())
     unknown = next((option for option in options if option not in known and not takes_any), None)
     if unknown is not None:
-        close = difflib.get_close_matches(unknown, known, n=1)
-        hint = f"Did you mean `{close[0]}`?" if close else f"It has: {', '.join(known) or 'none'}."
+        hint = did_you_mean(unknown, known, f"It has: {', '.join(known) or 'none'}.")
         raise RecipeError(f"Reward `{name}` has no option `{unknown}`. {hint}")
     if not isinstance(target, type):
         return partial(target, **options) if options else target
@@ -144,6 +141,5 @@ def _attribute(module: ModuleType, attribute: str, name: str) -> Any:
     if hasattr(module, attribute):
         return getattr(module, attribute)
     functions = [key for key, value in vars(module).items() if inspect.isfunction(value)]
-    close = difflib.get_close_matches(attribute, functions, n=1)
-    hint = f"Did you mean `{close[0]}`?" if close else f"It has: {', '.join(functions) or 'no function'}."
+    hint = did_you_mean(attribute, functions, f"It has: {', '.join(functions) or 'no function'}.")
     raise RecipeError(f"Reward `{name}`: {module.__file__} has no function `{attribute}`. {hint}")

@@ -3,8 +3,7 @@
 reward = 1 − absent_weight · (mentions of absent objects / mentions) − missed_weight · (objects missed / objects)
 """
 
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from sightline.config.strict import STRICT
 from sightline.errors import RecipeError, RewardError
 from sightline.rewards.answers import Completion, text_of
 from sightline.scoring.chair import count_mentions
+from sightline.scoring.synonyms import objects_named, parse_synonyms
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -50,7 +50,9 @@ class Hallucination:
         if objects is None:
             return None
         listed = [one.strip() for one in objects.split(",")] if isinstance(objects, str) else [str(o) for o in objects]
-        counts = count_mentions(self._find(caption), [self._names.get(one.lower(), one.lower()) for one in listed])
+        counts = count_mentions(
+            objects_named(caption, self._names), [self._names.get(one.lower(), one.lower()) for one in listed]
+        )
         absent = counts.hallucinated / counts.mentioned if counts.mentioned else 0.0
         missed = 1 - counts.covered / counts.present if counts.present else 0.0
         return 1 - self.absent_weight * absent - self.missed_weight * missed
@@ -63,15 +65,7 @@ class Hallucination:
         path = Path(self.vocabulary)
         if not path.is_file():
             raise RecipeError(f"Reward `hallucination`: there is no vocabulary file {path}.")
-        lines = [[word.strip().lower() for word in line.split(",")] for line in path.read_text("utf-8").splitlines()]
-        names = {word: line[0] for line in lines for word in line if word}
+        names = parse_synonyms(path.read_text("utf-8"))
         if not names:
             raise RecipeError(f"Reward `hallucination`: the vocabulary file {path} names no object, one a line.")
         return names
-
-    @cached_property
-    def _find(self) -> Callable[[str], list[str]]:
-        """The objects that a text names, in order, repetitions included; a plural in s or es is the same object."""
-        longest_first = sorted(self._names, key=len, reverse=True)
-        pattern = re.compile(rf"\b({'|'.join(map(re.escape, longest_first))})(?:e?s)?\b")
-        return lambda text: [self._names[word] for word in pattern.findall(text.lower())]

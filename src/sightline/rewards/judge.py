@@ -1,8 +1,6 @@
 """A model behind an OpenAI-compatible endpoint that looks at the picture and grades the answer (LLM-as-a-judge,
 arXiv:2306.05685, single-answer grading)."""
 
-import base64
-import io
 import os
 import re
 from collections.abc import Collection, Sequence
@@ -15,6 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from sightline.config.strict import STRICT
 from sightline.errors import RewardError
+from sightline.files import data_uri
 from sightline.http import HTTPFailure, post_json
 from sightline.rewards.answers import Completion, question_of, text_of
 
@@ -82,7 +81,7 @@ class Judge:
         text = f"Question:\n{question_of(prompt)}\n\nAnswer:\n{text_of(completion)}"
         if reference is not None:
             text += f"\n\nReference answer:\n{reference}"
-        content = [*({"type": "image_url", "image_url": {"url": data_url(p)}} for p in pictures)]
+        content = [*({"type": "image_url", "image_url": {"url": data_uri(p)}} for p in pictures)]
         body = {
             "model": self.model,
             "temperature": 0,
@@ -117,10 +116,3 @@ class Judge:
         return RewardError(
             f"Reward `judge`: {error}. Start the server, or correct `url`, `model` or the key in ${self.key_variable}."
         )
-
-
-def data_url(picture: Image) -> str:
-    """A picture as a data URL, PNG."""
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

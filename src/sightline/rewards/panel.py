@@ -5,7 +5,6 @@ every column of the rows, `trainer_state`, `log_extra(name, values)` and `log_me
 function that takes no `**kwargs` gets what its signature names.
 """
 
-import difflib
 import inspect
 import math
 from collections.abc import Callable, Collection, Sequence
@@ -17,7 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sightline.errors import RewardError, UserError
+from sightline.errors import RewardError, UserError, did_you_mean
 from sightline.rewards.answers import Answers
 from sightline.rewards.failure import WrongReturn, explain
 from sightline.rewards.time_limit import BackgroundCall, TimeUp, call_within, is_async
@@ -169,10 +168,8 @@ def refuse_missing(reward: Reward, offered: Collection[str], *, where: str, colu
     named = (p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
     missing = next((p.name for p in named if p.default is p.empty and p.name not in offered), None)
     if missing is not None:
-        close = difflib.get_close_matches(missing, offered, n=1)
-        hint = (
-            f"Did you mean `{close[0]}`? {CONVENTION}" if close else "Rename a column, or give the argument a default."
-        )
+        near = did_you_mean(missing, offered)
+        hint = f"{near} {CONVENTION}" if near else "Rename a column, or give the argument a default."
         raise RewardError(
             f"Reward `{reward.name}` needs `{missing}`, which {where} do not have. Their columns: "
             f"{', '.join(columns) or 'none'}. {hint}"

@@ -6,9 +6,10 @@ from torch import Tensor, nn
 from transformers import ProcessorMixin
 
 from sightline.generation.decode import decode, shares_prompt
-from sightline.generation.generate import evaluating, generate, token_settings
+from sightline.generation.generate import generate, token_settings
 from sightline.generation.sampling import Sampled, SamplingSettings
 from sightline.models.families.find import family_of
+from sightline.models.unwrap import in_eval_mode
 from sightline.rollouts.sampler import seeds_of
 from sightline.types import Group
 
@@ -40,7 +41,7 @@ class TransformersSampler:
         at_once = max(1, self.batch_size // num_responses)
         answers: list[list[Sampled]] = [[] for _ in groups]
         family = family_of(self.model)
-        with evaluating(self.model):
+        with in_eval_mode(self.model):
             for start in range(0, len(order), at_once):
                 chosen = order[start : start + at_once]
                 prompts, own = [groups[i] for i in chosen], [seeds[i] for i in chosen]

@@ -3,8 +3,6 @@
 A server that is away is asked again with growing pauses, and gets its weights again if it was started anew meanwhile.
 """
 
-import base64
-import io
 import secrets
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +12,11 @@ from typing import Any, TypeVar
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from PIL.Image import Image
 from torch import nn
 from transformers import ProcessorMixin
 
 from sightline.errors import SamplerError
+from sightline.files import data_uri
 from sightline.generation.generate import token_settings
 from sightline.generation.sampling import Sampled, SamplingSettings
 from sightline.http import HTTPFailure, NoAddress
@@ -163,19 +161,13 @@ def messages(group: Group) -> list[dict[str, Any]]:
     written = []
     for turn in group.extra["turns"]:
         parts = [
-            {"type": "image_url", "image_url": {"url": _data_url(next(pictures).open())}}
+            {"type": "image_url", "image_url": {"url": data_uri(next(pictures).open())}}
             if part["type"] == "image"
             else {"type": "text", "text": part["text"]}
             for part in turn["content"]
         ]
         written.append({"role": turn["role"], "content": parts})
     return written
-
-
-def _data_url(picture: Image) -> str:
-    buffer = io.BytesIO()
-    picture.save(buffer, "PNG")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def _sampled(choice: dict[str, Any]) -> Sampled:

@@ -1,14 +1,13 @@
 """Options of the `scenes` source: the group `data.scenes` of a recipe."""
 
 from dataclasses import field, fields
-from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from sightline.config.strict import STRICT
-from sightline.errors import RecipeError
+from sightline.errors import RecipeError, did_you_mean
 from sightline.scenes.questions import Kind
 from sightline.scenes.world import MAX_OBJECTS
 
@@ -46,8 +45,7 @@ def scene_options(given: dict[str, Any]) -> SceneOptions:
     names = [f.name for f in fields(SceneOptions)]
     for name in given:
         if name not in names:
-            close = get_close_matches(name, names, n=1)
-            hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(names)}."
+            hint = did_you_mean(name, names, f"Known: {', '.join(names)}.", written="{}")
             raise RecipeError(f"data.scenes.{name}: there is no such option of the scenes source. {hint}")
     try:
         return TypeAdapter(SceneOptions).validate_python(given)

@@ -20,6 +20,7 @@ from transformers import ProcessorMixin
 
 from sightline.data.formats import parse
 from sightline.data.render.render import Renderer
+from sightline.files import whole_file
 from sightline.generation.generate import generate
 from sightline.scenes.columns import Row, row_of
 from sightline.scenes.options import SceneOptions
@@ -85,10 +86,8 @@ def write_pairs(
     columns["image"] = datasets.Image()
     stored = [row | {"image": {"bytes": row["image"].png(), "path": f"{row['id']}.png"}} for row in rows]
     table = datasets.Dataset.from_list(stored, features=datasets.Features(columns))
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{FILE}"
-    table.to_parquet(str(unfinished))
-    unfinished.replace(folder / FILE)
+    with whole_file(folder / FILE) as aside:
+        table.to_parquet(str(aside))
     counts = Counter(row["group"] for row in rows)
     return f"{len(rows):,} pairs ({', '.join(f'{count:,} {group}' for group, count in counts.items())})"
 

@@ -1,6 +1,5 @@
 """Recipe → transformers' `TrainingArguments`."""
 
-import difflib
 import os
 import re
 from typing import Any
@@ -12,7 +11,7 @@ from transformers.utils import is_bitsandbytes_available
 
 from sightline.config import Recipe
 from sightline.config.engine import Engine
-from sightline.errors import RecipeError
+from sightline.errors import RecipeError, did_you_mean
 
 SAME_NAME = (
     "num_train_epochs",
@@ -40,8 +39,7 @@ def check_optimizer(recipe: Recipe) -> None:
     """Raises RecipeError for an optimizer that transformers does not know, or whose package is not installed."""
     known = [optimizer.value for optimizer in OptimizerNames]
     if recipe.optim not in known:
-        close = difflib.get_close_matches(recipe.optim, known, n=1)
-        hint = f"Did you mean `{close[0]}`?" if close else "Usual ones: adamw_torch, adamw_8bit, paged_adamw_8bit, sgd."
+        hint = did_you_mean(recipe.optim, known, "Usual ones: adamw_torch, adamw_8bit, paged_adamw_8bit, sgd.")
         raise RecipeError(f"`optim: {recipe.optim}` is no optimizer of transformers'. {hint}")
     if re.search("8bit|paged|bnb|lion", recipe.optim) and not is_bitsandbytes_available():
         raise RecipeError(

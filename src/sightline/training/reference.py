@@ -25,10 +25,11 @@ from sightline.data.render.dataset import GroupDataset
 from sightline.data.render.render import Renderer
 from sightline.data.rows import Rows
 from sightline.errors import DataError, RecipeError
+from sightline.files import whole_file, write_text
 from sightline.forward.moving_reference import load_moved_state, move_reference, moved_state
 from sightline.forward.reference import Reference, is_neutral
 from sightline.training.checkpoint.files import InCheckpoint
-from sightline.training.checkpoint.run_folder import explain_disk_errors, write_text
+from sightline.training.checkpoint.run_folder import explain_disk_errors
 from sightline.training.step.micro_batch import StepSettings, with_companions
 from sightline.training.step.scoring import score_by_policy
 from sightline.training.watch.progress import bar
@@ -214,15 +215,13 @@ def files_of(folder: Path, name: str, total: int) -> Iterator[tuple[Path, int]]:
 
 
 def _write(file: Path, keys: list[Tensor], parts: list[Tensor]) -> None:
-    aside = file.with_suffix(".part")
     tensors = {
         "key": torch.stack(keys) if keys else torch.zeros(0, 16, dtype=torch.uint8),
         "length": torch.tensor([len(part) for part in parts], dtype=torch.long),
         "logp": torch.cat([*parts, torch.zeros(0)]),
     }
-    with explain_disk_errors(file.parent):
+    with explain_disk_errors(file.parent), whole_file(file) as aside:
         save_file(tensors, aside)
-        aside.replace(file)
 
 
 def read(folder: Path, totals: dict[str, int]) -> PrecomputedReference:

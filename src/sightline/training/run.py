@@ -23,6 +23,7 @@ from transformers import PreTrainedModel, TrainerCallback, set_seed
 from sightline.config import Recipe
 from sightline.data.stream.loader_workers import check_temporary_folder
 from sightline.errors import RecipeError, UserError
+from sightline.files import METRICS
 from sightline.forward.reference import Reference, build_reference
 from sightline.models.families.find import family_of
 from sightline.models.load import load_model, load_processor, trainable_summary, unfreeze
@@ -33,7 +34,7 @@ from sightline.rewards.panel import Panel
 from sightline.training.arguments import check_optimizer, device, training_arguments, uses_bf16
 from sightline.training.checkpoint.files import last_checkpoint, named_checkpoint
 from sightline.training.checkpoint.finish import finish, read_card
-from sightline.training.checkpoint.run_folder import METRICS, opened_run_folder
+from sightline.training.checkpoint.run_folder import opened_run_folder
 from sightline.training.datasets import TrainingRows, training_rows
 from sightline.training.distributed.engine import asked_engine, check_engine, engine_at_work, refuse_what_shards_cannot
 from sightline.training.distributed.probe import try_longest_first

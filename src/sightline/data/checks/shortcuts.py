@@ -1,10 +1,11 @@
 """Shortcuts: how well chosen can be told from rejected by length alone, or by the presence of one word."""
 
-import math
 from array import array
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from sightline.scoring.interval import wilson
 
 MIN_PAIRS = 20
 """Pairs below which nothing is called a shortcut."""
@@ -59,7 +60,7 @@ class Shortcuts:
     @property
     def is_length_biased(self) -> bool:
         """Whether length is a shortcut, beyond what chance explains."""
-        low = _wilson_low(self.length_accuracy, self.num_pairs)
+        low = wilson(self.length_accuracy * self.num_pairs, self.num_pairs).low
         return self.num_pairs >= MIN_PAIRS and self.length_accuracy >= LENGTH_ACCURACY and low > 0.55
 
     def words(self, most: int = 5) -> list[Shortcut]:
@@ -69,15 +70,6 @@ class Shortcuts:
         for word in self.in_chosen.keys() | self.in_rejected.keys():
             chosen, total = self.in_chosen[word], self.in_chosen[word] + self.in_rejected[word]
             accuracy = max(chosen, total - chosen) / total
-            if total >= enough and accuracy >= WORD_ACCURACY and _wilson_low(accuracy, total) > 0.75:
+            if total >= enough and accuracy >= WORD_ACCURACY and wilson(accuracy * total, total).low > 0.75:
                 found.append(Shortcut(word, total, chosen / total))
         return sorted(found, key=lambda s: (-s.num_pairs, s.word))[:most]
-
-
-def _wilson_low(share: float, count: int, z: float = 1.96) -> float:
-    """Lower end of Wilson's 95% interval for a share."""
-    if not count:
-        return 0.0
-    centre = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return (centre - spread) / (1 + z * z / count)

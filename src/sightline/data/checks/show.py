@@ -1,19 +1,16 @@
 """Rows for people: one HTML page with pictures, prompts, a word diff of chosen and rejected, and token counts."""
 
-import base64
 import difflib
 import io
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from sightline.data.checks.check import check_example
 from sightline.data.defects import RowError
 from sightline.data.rows import Entry
+from sightline.files import data_uri, page, write_text
 from sightline.types import Example
 
 MAX_SIDE = 480
@@ -77,12 +74,7 @@ def shown(entry: Entry, renderer: Any = None) -> Shown:
 
 def write_page(path: Path, rows: list[Shown], title: str) -> None:
     """The rows as one HTML file; it appears whole or not at all."""
-    loader = PackageLoader("sightline.data.checks", ".")
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
-    text = environment.get_template("show.html.j2").render(rows=rows, title=title)
-    unfinished = path.with_name(path.name + ".unfinished")
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, path)
+    write_text(path, page("sightline.data.checks", "show.html.j2", rows=rows, title=title))
 
 
 def text_of(message: dict[str, Any]) -> str:
@@ -115,4 +107,4 @@ def _data_uri(picture: Any) -> str:
     small.thumbnail((MAX_SIDE, MAX_SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_uri(buffer.getvalue())

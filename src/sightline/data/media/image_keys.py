@@ -4,7 +4,6 @@ Reading every picture's bytes takes a minute for tens of gigabytes, so the resul
 for rows that come from unchanged files.
 """
 
-import os
 from hashlib import sha1
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 from sightline.data.defects import RowError
 from sightline.data.rows import Entry, Rows
 from sightline.data.sources.download import cache_folder
+from sightline.files import whole_file
 
 KEPT_FROM = 2000
 """Rows from which the result is kept on disk; fewer are read in a second or two."""
@@ -39,14 +39,12 @@ def picture_keys(rows: Rows) -> PictureKeys:
     found = [_of(entry) for entry in rows.entries()]
     result = PictureKeys([keys for keys, _ in found], [opening for _, opening in found])
     if fingerprint is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         columns = {
             "keys": pa.array(result.keys, pa.list_(pa.string())),
             "opening": pa.array(result.openings, pa.string()),
         }
-        unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
-        pq.write_table(pa.table(columns), unfinished)
-        os.replace(unfinished, path)
+        with whole_file(path, shared=True) as aside:
+            pq.write_table(pa.table(columns), aside)
     return result
 
 

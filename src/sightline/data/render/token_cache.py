@@ -24,6 +24,7 @@ from sightline.data.media.images import LazyPicture
 from sightline.data.processes import map_in_processes
 from sightline.data.render.render import TRUNCATED, Renderer
 from sightline.data.rows import Entry, Rows
+from sightline.files import whole_file
 from sightline.types import Example, Group
 
 BATCH = 64
@@ -146,7 +147,6 @@ def tokenised(
     key = sha256(f"{rows.fingerprint or os.urandom(16).hex()} {renderer.fingerprint} {num_responses}".encode())
     path = folder / f"tokens-{key.hexdigest()[:24]}.arrow"
     if not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
         records = map_in_processes(Tokeniser(renderer, num_responses), rows.entries(), num_processes)
         _write(path, records)
     with pa.memory_map(str(path)) as source:
@@ -156,21 +156,20 @@ def tokenised(
 
 
 def _write(path: Path, records: Iterator[dict[str, Any]]) -> None:
-    unfinished = path.with_name(f"{path.name}.{os.getpid()}.unfinished")
     options = pa.ipc.IpcWriteOptions(compression="zstd")
-    try:
-        with pa.OSFile(str(unfinished), "wb") as sink, pa.ipc.new_file(sink, SCHEMA, options=options) as writer:
-            batch: list[dict[str, Any]] = []
-            for record in records:
-                batch.append(record)
-                if len(batch) == BATCH:
-                    writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
-                    batch = []
-            if batch:
+    with (
+        whole_file(path, shared=True) as aside,
+        pa.OSFile(str(aside), "wb") as sink,
+        pa.ipc.new_file(sink, SCHEMA, options=options) as writer,
+    ):
+        batch: list[dict[str, Any]] = []
+        for record in records:
+            batch.append(record)
+            if len(batch) == BATCH:
                 writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+                batch = []
+        if batch:
+            writer.write_batch(pa.RecordBatch.from_pylist(batch, schema=SCHEMA))
 
 
 def split_inputs(group: Group) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -2,12 +2,12 @@
 
 import hashlib
 import os
-import tempfile
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 from sightline.data.defects import RowError
+from sightline.files import whole_file
 
 MAX_BYTES = 64 * 2**20
 """Bytes of the largest picture that is fetched."""
@@ -23,11 +23,9 @@ def cache_folder() -> Path:
 
 def fetched(url: str, where: str) -> Path:
     """The picture at `url` as a file. Raises `RowError` when the server does not give one."""
-    folder = cache_folder() / "pictures"
-    file = folder / hashlib.sha256(url.encode()).hexdigest()
+    file = cache_folder() / "pictures" / hashlib.sha256(url.encode()).hexdigest()
     if file.is_file():
         return file
-    folder.mkdir(parents=True, exist_ok=True)
     try:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
             content = response.read(MAX_BYTES + 1)
@@ -35,8 +33,6 @@ def fetched(url: str, where: str) -> Path:
         raise RowError("picture missing", where, f"{url[:120]!r} cannot be fetched: {error}") from error
     if len(content) > MAX_BYTES:
         raise RowError("picture undecodable", where, f"{url[:120]!r} has more than {MAX_BYTES:,} bytes")
-    # Workers may fetch the same address at once: each writes its own file, and the last rename wins.
-    with tempfile.NamedTemporaryFile(dir=folder, delete=False) as part:
-        part.write(content)
-    os.replace(part.name, file)
+    with whole_file(file, shared=True) as aside:
+        aside.write_bytes(content)
     return file

@@ -1,10 +1,9 @@
 """The benchmarks by name, each built from a folder (or file) of its own data."""
 
-import difflib
 from collections.abc import Callable
 from pathlib import Path
 
-from sightline.errors import RecipeError
+from sightline.errors import RecipeError, did_you_mean
 from sightline.evaluation.task import Task
 from sightline.evaluation.tasks.amber import discriminative, generative
 from sightline.evaluation.tasks.captions import chair_task
@@ -48,8 +47,7 @@ def build(name: str, data: Path | None, options: TaskOptions = NO_OPTIONS) -> li
     Raises `RecipeError` for an unknown name (with the nearest one) or without data, `DataError` for missing files.
     """
     if name not in BENCHMARKS:
-        close = difflib.get_close_matches(name, BENCHMARKS, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"Known: scenes, {', '.join(BENCHMARKS)}."
+        hint = did_you_mean(name, BENCHMARKS, f"Known: scenes, {', '.join(BENCHMARKS)}.", written="{}")
         raise RecipeError(f"There is no task {name!r}. {hint}")
     if data is None:
         raise RecipeError(f"Task {name} needs `--data`, the folder that holds its files.")

@@ -10,11 +10,12 @@ import torch
 
 from sightline import __version__
 from sightline.config import Recipe
+from sightline.files import METRICS, RUN_CARD, write_text
 from sightline.recipe import dump_recipe
 from sightline.report.contents import Report
 from sightline.report.curves import draw_curves
 from sightline.report.html import write_report
-from sightline.training.checkpoint.run_folder import METRICS, RUN_CARD, write_folder_into, write_text
+from sightline.training.checkpoint.run_folder import write_folder_into
 from sightline.training.distributed.engine import check_engine
 from sightline.training.online.tables import sampled_rounds
 from sightline.training.trainer import AlignmentTrainer

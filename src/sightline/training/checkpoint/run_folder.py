@@ -20,11 +20,8 @@ from safetensors import SafetensorError
 
 from sightline.config import Recipe
 from sightline.errors import UserError
+from sightline.files import METRICS, RECIPE, write_text
 from sightline.recipe import dump_recipe
-
-RECIPE = "recipe.yaml"
-METRICS = "metrics.jsonl"
-RUN_CARD = "sightline.json"
 
 
 def open_run_folder(recipe: Recipe) -> Path:
@@ -75,13 +72,6 @@ def opened_run_folder(recipe: Recipe) -> Iterator[Path]:
             if not was_there and not any(folder.iterdir()):
                 folder.rmdir()
         raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that it is either the old one or the whole new one."""
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
 
 
 def write_folder_into(folder: Path, save: Callable[[Path], None]) -> None:

@@ -20,7 +20,7 @@ from torch.distributed import DistError, distributed_c10d
 
 from sightline.config import Recipe
 from sightline.errors import OutOfMemory, RecipeError, RunFailed, UserError
-from sightline.training.checkpoint.run_folder import RECIPE
+from sightline.files import RECIPE
 
 
 class Termination:

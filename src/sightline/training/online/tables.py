@@ -1,7 +1,6 @@
 """Tables of sampled answers: `OUTPUT/completions/completions_00010.parquet`, one row an answer, as TRL names them."""
 
 import io
-import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL.Image import Image
 
+from sightline.files import whole_file
 from sightline.report.contents import Answer, Round, Sample
 from sightline.rewards.answers import question_of
 from sightline.training.online.rollouts import Judged
@@ -51,10 +51,8 @@ def completion_rows(
 
 def write_completions(path: Path, rows: list[dict[str, Any]]) -> None:
     """Write the table whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    pq.write_table(pa.Table.from_pylist(rows), aside)
-    os.replace(aside, path)
+    with whole_file(path) as aside:
+        pq.write_table(pa.Table.from_pylist(rows), aside)
 
 
 def sampled_rounds(folder: Path, num_prompts: int = 6) -> tuple[Round, ...]:

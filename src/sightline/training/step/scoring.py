@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sightline.forward.forward import log_probs
 from sightline.forward.reference import AnyReference
-from sightline.generation.generate import evaluating
+from sightline.models.unwrap import in_eval_mode
 from sightline.training.step.micro_batch import MicroBatch, StepSettings, micro_batch, scored_alone
 from sightline.types import Group, LogProbs
 
@@ -38,7 +38,7 @@ def score_by_policy(model: nn.Module, groups: list[Group], settings: StepSetting
     """log π_old of each group's answers, in evaluation mode as when they were sampled."""
 
     def score(micro: MicroBatch) -> LogProbs:
-        with evaluating(model):
+        with in_eval_mode(model):
             return log_probs(
                 model, micro.batch, groups=micro.groups, features=micro.features, temperature=settings.temperature
             )
