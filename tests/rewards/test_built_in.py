@@ -71,11 +71,29 @@ def test_hallucination_reads_plurals_longer_names_first_and_lists_in_text():
     assert hallucination("A red circle", None) is None
 
 
+@pytest.mark.parametrize(
+    ("caption", "objects", "score"),
+    [
+        ("Three foxes.", ["foxes"], 1.0),
+        ("Some geese near two benches.", ["goose", "bench"], 1.0),
+        ("Two firemen and a fox.", ["fireman"], 0.5),
+        ("Wolves!", [], 0.0),
+        ("A fox beside a llama.", ["fox", "llama"], 1.0),  # a row's own object can be named although it is not listed
+        ("A fox.", ["fox", "llama"], 0.5),
+        ("A fox.", " Foxes , ", 1.0),
+    ],
+)
+def test_hallucination_reads_plurals_in_captions_and_in_the_truth(caption, objects, score):
+    reward = Hallucination(vocabulary=["fox", "goose", "bench", "fireman", "wolf"])
+    assert reward([caption], objects=[objects]) == [pytest.approx(score)]
+
+
 def test_hallucination_reads_synonyms_from_a_file(tmp_path):
     words = tmp_path / "objects.txt"
     words.write_text("person, man, woman\nteddy bear, teddy\n")
     reward = Hallucination(vocabulary=str(words))
     assert reward(["A woman with a teddy."], objects=[["man", "Teddy bear"]]) == [1.0]
+    assert reward(["Women with teddies."], objects=[["men", "Teddy bears"]]) == [1.0]
 
 
 def test_accuracy_chooses_how_to_compare_by_the_truth():

@@ -1,8 +1,7 @@
-"""Short answers by hand: VQA accuracy, ANLS, numbers, and objects by synonyms."""
+"""Short answers by hand: VQA accuracy, ANLS and numbers."""
 
 import pytest
 
-from sightline.scoring.synonyms import objects_named, parse_synonyms
 from sightline.scoring.text_answers import anls, edit_distance, normal, same_number, vqa_accuracy
 
 
@@ -35,12 +34,3 @@ def test_numbers_are_rounded_as_mathvista_rounds_them() -> None:
     assert same_number("so x = 1.26", "1.3", 1)
     assert not same_number("so x = 1.24", "1.3", 1)
     assert not same_number("none", "3", None)
-
-
-def test_synonyms_take_the_longest_name_and_plurals() -> None:
-    names = parse_synonyms("dog, puppy\nhot dog\nperson, man, woman\n")
-    assert objects_named("Two puppies? No: puppys, a hot dog and three Men, one woman.", names) == [
-        "dog", "hot dog", "person",
-    ]  # fmt: skip
-    assert objects_named("dogs and boxes", names) == ["dog"]
-    assert objects_named("anything", {}) == []

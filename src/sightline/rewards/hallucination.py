@@ -1,6 +1,8 @@
 """What a caption names that is not there, and what it leaves out (after CHAIR, arXiv:1809.02156, and AMBER's Cover).
 
 reward = 1 − absent_weight · (mentions of absent objects / mentions) − missed_weight · (objects missed / objects)
+
+Plurals are read as in the `chair` task of evaluation, in captions and in the truth (`scoring.synonyms`).
 """
 
 from collections.abc import Sequence
@@ -15,7 +17,7 @@ from sightline.config.strict import STRICT
 from sightline.errors import RecipeError, RewardError
 from sightline.rewards.answers import Completion, text_of
 from sightline.scoring.chair import count_mentions
-from sightline.scoring.synonyms import objects_named, parse_synonyms
+from sightline.scoring.synonyms import Names
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -39,7 +41,7 @@ class Hallucination:
                 f"have {', '.join(columns) or 'no other columns'}. Name the column that lists the objects of the "
                 "picture with its option `column`."
             )
-        assert self._names
+        assert self._names.objects
 
     def __call__(self, completions: list[Completion], **columns: Any) -> list[float | None]:
         self.prepare([name for name, values in columns.items() if isinstance(values, list)])
@@ -49,23 +51,23 @@ class Hallucination:
     def _score(self, caption: str, objects: Any) -> float | None:
         if objects is None:
             return None
-        listed = [one.strip() for one in objects.split(",")] if isinstance(objects, str) else [str(o) for o in objects]
-        counts = count_mentions(
-            objects_named(caption, self._names), [self._names.get(one.lower(), one.lower()) for one in listed]
-        )
+        listed = objects.split(",") if isinstance(objects, str) else [str(one) for one in objects]
+        there = [one.strip() for one in listed if one.strip()]
+        # what the row lists can be named on this row, also where the vocabulary lacks it
+        names = self._names.including(there)
+        counts = count_mentions(names.in_text(caption), [names.object_of(one) for one in there])
         absent = counts.hallucinated / counts.mentioned if counts.mentioned else 0.0
         missed = 1 - counts.covered / counts.present if counts.present else 0.0
         return 1 - self.absent_weight * absent - self.missed_weight * missed
 
     @cached_property
-    def _names(self) -> dict[str, str]:
-        """Every word for an object, in lower case → the object."""
+    def _names(self) -> Names:
         if isinstance(self.vocabulary, list):
-            return {name.lower(): name.lower() for name in self.vocabulary}
+            return Names({}).including(self.vocabulary)
         path = Path(self.vocabulary)
         if not path.is_file():
             raise RecipeError(f"Reward `hallucination`: there is no vocabulary file {path}.")
-        names = parse_synonyms(path.read_text("utf-8"))
-        if not names:
+        names = Names.parse(path.read_text("utf-8"))
+        if not names.objects:
             raise RecipeError(f"Reward `hallucination`: the vocabulary file {path} names no object, one a line.")
         return names

@@ -1,18 +1,19 @@
-"""Words of a text that belong to a vocabulary of nouns, in the singular; no tagger, no dictionary, no network.
+"""Nouns in the singular, against a vocabulary: WordNet's rules and exceptions; no tagger, no dictionary, no network.
 
-WordNet's own rules for nouns, with its common exceptions, accept a form when the *vocabulary* holds it. Against the
-official AMBER chain (NLTK's tagger and WordNet) the difference is that a word of the vocabulary counts whatever its
-part of speech: "a light blue sky" mentions a light here.
+A form is accepted when the *vocabulary* holds it. Against the official AMBER chain (NLTK's tagger and WordNet) the
+difference is that a word of the vocabulary counts whatever its part of speech: "a light blue sky" mentions a light.
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from functools import cache
+from pathlib import Path
 
 ENDINGS = (
     ("s", ""), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"), ("ies", "y"),
     ("ves", "f"), ("ves", "fe"), ("oes", "o"),
 )  # fmt: skip
-IRREGULAR = {"children": "child", "feet": "foot", "geese": "goose", "mice": "mouse", "oxen": "ox", "teeth": "tooth"}
+IRREGULAR = Path(__file__).with_name("irregular_nouns.txt")
 
 WORD = re.compile(r"[^\W\d_]+(?:[-'’][^\W\d_]+)*")
 
@@ -28,7 +29,21 @@ def nouns(text: str, vocabulary: Collection[str]) -> list[str]:
 
 def singular(word: str, vocabulary: Collection[str]) -> str | None:
     """The shortest form of `word` in the vocabulary (so does WordNet's lemmatizer choose); None if there is none."""
-    forms = {word, IRREGULAR.get(word, word)}
-    forms |= {word[: -len(end)] + instead for end, instead in ENDINGS if word.endswith(end)}
-    known = [form for form in forms if form in vocabulary]
+    known = [form for form in forms(word) if form in vocabulary]
     return min(known, key=len) if known else None
+
+
+def forms(word: str) -> Iterator[str]:
+    """The word, then what it may be the plural of; most of that is no English: "buss" has no "bus"."""
+    yield word
+    yield from irregular().get(word, ())
+    for end, instead in ENDINGS:
+        if word.endswith(end) and word != "s":
+            yield word[: -len(end)] + instead
+
+
+@cache
+def irregular() -> dict[str, list[str]]:
+    """Plurals that no rule leads back → their singulars."""
+    lines = (line.split() for line in IRREGULAR.read_text(encoding="utf-8").splitlines() if not line.startswith("#"))
+    return {plural: singulars for plural, *singulars in lines}

@@ -71,7 +71,29 @@ def test_captions_are_scored_by_a_file_of_synonyms(tmp_path: Path) -> None:
     said = record(task, task.items[0], "A dog and a kitten.")
     scores = {name: value.value for name, value in summarise(task, [said]).figures["all"].items()}
     assert (scores["chair"], scores["cover"], scores["hal"], scores["cog"]) == (50.0, 50.0, 100.0, 100.0)
-    assert "kitten" in task.marks(task.items[0], "A dog and a kitten.")
+    assert task.marks(task.items[0], "A dog and a kitten, Kittens.") == ("kitten", "Kittens")
+
+
+def test_captions_count_plurals_of_every_kind_once_each(tmp_path: Path) -> None:
+    rows = [
+        {"id": 1, "image": "a.png", "objects": ["foxes", "women"], "companions": "wolf, geese"},
+        {"id": 2, "image": "b.png", "objects": ["llama"]},
+    ]
+    write(tmp_path, "captions.jsonl", rows)
+    (tmp_path / "synonyms.txt").write_text("fox\nperson, woman, lady\nwolf\ngoose\nknife\n")
+    (task,) = build("chair", tmp_path)
+    said = ["Two ladies, foxes, wolves and knives.", "Two llamas."]
+    found = [record(task, item, text).scores for item, text in zip(task.items, said, strict=True)]
+    assert [tuple(found[0][name]) for name in ("chair", "cover", "cog")] == [(2, 4), (2, 2), (1, 2)]
+    # a row's own object can be named although synonyms.txt lacks it
+    assert [tuple(found[1][name]) for name in ("chair", "cover")] == [(0, 1), (1, 1)]
+
+
+def test_objects_that_are_no_names_are_refused(tmp_path: Path) -> None:
+    write(tmp_path, "captions.jsonl", [{"id": 1, "image": "a.png", "objects": [{"name": "fox"}]}])
+    (tmp_path / "synonyms.txt").write_text("fox\n")
+    with pytest.raises(DataError, match=r"row 1: `objects` is .* a list of names is expected"):
+        build("chair", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from sightline.evaluation.tasks.files import field, find, picture_in, read_rows
 from sightline.evaluation.tasks.metrics import CAPTIONS
 from sightline.scoring import chair
 from sightline.scoring.ratio import Ratios, amount
-from sightline.scoring.synonyms import objects_named, parse_synonyms
+from sightline.scoring.synonyms import Named, Names
 
 SOURCE = "one JSON object a line: id, image, objects or captions; and synonyms.txt"
 
@@ -26,17 +26,14 @@ def chair_task(folder: Path, synonyms: Path | None = None) -> Task:
         raise DataError(
             f"There is no file {synonyms}. --synonyms names one: an object a line, other names after commas."
         )
-    names = parse_synonyms((synonyms or find(folder, ("synonyms.txt",), SOURCE)).read_text(encoding="utf-8"))
-
-    def canonical(objects: list[str]) -> list[str]:
-        return [names.get(name.lower(), name.lower()) for name in objects]
+    names = Names.parse((synonyms or find(folder, ("synonyms.txt",), SOURCE)).read_text(encoding="utf-8"))
 
     def present(row: dict[str, Any], where: str) -> list[str]:
         if row.get("objects") is not None:
-            return canonical(row["objects"])
+            return _list(row["objects"], "objects", where)
         captions = field(row, ("captions", "caption"), where)
         captions = [captions] if isinstance(captions, str) else captions
-        return list(dict.fromkeys(name for caption in captions for name in objects_named(caption, names)))
+        return list(dict.fromkeys(name for caption in captions for name in names.in_text(caption)))
 
     items = []
     for number, row in enumerate(read_rows(path), start=1):
@@ -48,25 +45,32 @@ def chair_task(folder: Path, synonyms: Path | None = None) -> Task:
                 question=str(row.get("question", "Describe this image.")),
                 truth={
                     "present": present(row, where),
-                    "companions": canonical(row.get("companions", [])),
+                    "companions": _list(row.get("companions") or [], "companions", where),
                 },
                 picture_id=name,
                 pictures=(picture_in(folder, name, where),),
             )
         )
 
+    def read(item: Item, caption: str) -> tuple[list[Named], list[str | None], list[str | None]]:
+        """What the caption names, what is there, and what one would expect: all as objects."""
+        present, companions = item.truth["present"], item.truth["companions"]
+        # what a row lists can be named on it, also where the synonyms lack it
+        known = names.including([*present, *companions])
+        return known.named(caption), [*map(known.object_of, present)], [*map(known.object_of, companions)]
+
     def score(item: Item, caption: str) -> Ratios:
-        named = objects_named(caption, names)
-        counts = chair.count_mentions(named, item.truth["present"], item.truth["companions"])
+        named, present, companions = read(item, caption)
+        counts = chair.count_mentions([one.object for one in named], present, companions)
         return {**chair.judge(counts), "words": amount(len(caption.split()))}
 
     def marks(item: Item, caption: str) -> tuple[str, ...]:
-        absent = {named for named in objects_named(caption, names) if named not in item.truth["present"]}
-        return tuple(name for name, thing in names.items() if thing in absent)
+        named, present, _ = read(item, caption)
+        return tuple(dict.fromkeys(one.text for one in named if one.object not in present))
 
     return Task(
         name="chair",
-        title=f"CHAIR ({len(items):,} pictures, {len(set(names.values()))} objects)",
+        title=f"CHAIR ({len(items):,} pictures, {len(set(names.objects.values()))} objects)",
         items=items,
         scorer=score,
         metrics=CAPTIONS,
@@ -75,3 +79,11 @@ def chair_task(folder: Path, synonyms: Path | None = None) -> Task:
         marks=marks,
         truth_text=lambda item: ", ".join(item.truth["present"]),
     )
+
+
+def _list(value: Any, name: str, where: str) -> list[str]:
+    """Objects as a list, or as a text with commas."""
+    found = value.split(",") if isinstance(value, str) else value
+    if not isinstance(found, list) or not all(isinstance(one, str) for one in found):
+        raise DataError(f"{where}: `{name}` is {value!r:.60}; a list of names is expected.")
+    return [one.strip() for one in found if one.strip()]
