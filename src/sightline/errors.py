@@ -50,3 +50,9 @@ class Terminated(SystemExit):
 
 class OutOfMemory(UserError):
     """A step does not fit into the device's memory and cannot be cut finer. Says what would make it fit."""
+
+
+def shown(value: object, longest: int = 120) -> str:
+    """A user's text inside a message: on one line, cut where it is long, with control characters written out."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(value)[: longest + 1])
+    return text if len(text) <= longest else f"{text[:longest]}…"

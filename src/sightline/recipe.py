@@ -13,6 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from sightline.config import DataConfig, Recipe
 from sightline.config.complaint import complaints
+from sightline.config.plain_yaml import parse_yaml, read_yaml
 from sightline.errors import RecipeError
 
 SHORTHAND = {"model": "name", "data": "source", "objective": "type", "reference": "type", "sampler": "type"}
@@ -62,43 +63,6 @@ def dump_recipe(recipe: Recipe) -> str:
     return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
 
 
-def read_yaml(path: Path) -> tuple[Tree, dict[tuple[str, ...], int]]:
-    """A YAML file as a tree, and the line of each key. Raises `RecipeError`."""
-    if not path.is_file():
-        raise RecipeError(
-            f"There is no recipe {path}. Give the path of a YAML file (`sightline recipe copy NAME` writes one of "
-            "those that `sightline recipe list` shows), or flags alone (`--model … --data …`)."
-        )
-    try:
-        text = path.read_text(encoding="utf-8")
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        tree = yaml.safe_load(text)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise RecipeError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
-    if tree is None:
-        return {}, {}
-    if not isinstance(tree, dict):
-        raise RecipeError(f"{path} holds a {type(tree).__name__}; a recipe is a set of `key: value` lines.")
-    lines: dict[tuple[str, ...], int] = {}
-    _key_lines(node, (), lines, path)
-    return tree, lines
-
-
-def _key_lines(node: yaml.Node, prefix: tuple[str, ...], lines: dict[tuple[str, ...], int], path: Path) -> None:
-    if not isinstance(node, yaml.MappingNode):
-        return
-    for key_node, value_node in node.value:
-        key = (*prefix, str(key_node.value))
-        line = key_node.start_mark.line + 1
-        if key in lines:
-            raise RecipeError(
-                f"{path}, line {line}: `{'.'.join(key)}` is given a second time (first on line {lines[key]}). "
-                "Keep one of them."
-            )
-        lines[key] = line
-        _key_lines(value_node, key, lines, path)
-
-
 def parse_flags(flags: list[str]) -> Tree:
     """`['--objective.beta', '0.2', '--lora']` → `{'objective': {'beta': '0.2'}, 'lora': True}`."""
     tree: Tree = {}
@@ -138,10 +102,7 @@ def _parse(value: str) -> Any:
     if value.lower() in ("none", "null"):
         return None
     if value[:1] in "[{":
-        try:
-            return yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise RecipeError(f"`{value}` is not a YAML list or map: {' '.join(str(error).split())}.") from None
+        return parse_yaml(value)
     return value
 
 

@@ -4,9 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-import yaml
-
 from sightline.cli.colour import paint
+from sightline.config.plain_yaml import parse_yaml
 from sightline.errors import RecipeError, did_you_mean
 
 
@@ -84,8 +83,8 @@ def loading(given: argparse.Namespace) -> dict[str, Any]:
 def options(text: str) -> dict[str, Any]:
     """Options as YAML writes them in one line."""
     try:
-        found = yaml.safe_load(text)
-    except yaml.YAMLError:
+        found = parse_yaml(text)
+    except RecipeError:
         found = None
     if not isinstance(found, dict):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form '{{do_image_splitting: false}}'")

@@ -2,8 +2,9 @@
 
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BeforeValidator, ConfigDict
+
+from sightline.config.plain_yaml import NUMBER, parse_scalar
 
 STRICT = ConfigDict(
     extra="forbid", use_attribute_docstrings=True, coerce_numbers_to_str=True, arbitrary_types_allowed=False
@@ -11,10 +12,16 @@ STRICT = ConfigDict(
 
 
 def parse_scalars(options: Any) -> Any:
-    """Values of a free-form group come from flags as text: `"384"` means 384, `"false"` means False."""
-    if not isinstance(options, dict):
-        return options
-    return {key: yaml.safe_load(value) if isinstance(value, str) else value for key, value in options.items()}
+    """Values of a free-form group come from flags as text: `"384"` means 384, `"false"` means False. In a list only
+    numbers are read: `["yes", "no"]` are words."""
+    match options:
+        case dict():
+            return {key: parse_scalars(value) for key, value in options.items()}
+        case list():
+            return [parse_scalar(one) if isinstance(one, str) and NUMBER.fullmatch(one) else one for one in options]
+        case str():
+            return parse_scalar(options)
+    return options
 
 
 def one_or_several(given: Any) -> Any:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+from sightline.config.plain_yaml import read_yaml
 from sightline.errors import RecipeError
-from sightline.recipe import read_yaml
 from sightline.translate.training_keys import TRAINING_RULES, missing, needless, streaming
 from sightline.translate.translation import Rule, Translation
 

@@ -1,6 +1,5 @@
 """A config of another project on its way to a recipe: what each of its keys became."""
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import yaml
 
 from sightline.config import Recipe
+from sightline.config.plain_yaml import NUMBER, parse_scalar
 from sightline.recipe import SHORTHAND, Tree, normalise, structure
 
 Rule = str | Callable[["Translation", Any], None]
@@ -104,10 +104,7 @@ def numbers(value: Any) -> Any:
     """YAML takes `5e-6` for text, and so does a command line; it is a number."""
     if isinstance(value, list):
         return [numbers(one) for one in value]
-    return float(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
-
-
-NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
+    return parse_scalar(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
 
 
 def _place(key: str) -> int:

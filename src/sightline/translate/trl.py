@@ -8,10 +8,9 @@ from math import ceil
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from sightline.config.plain_yaml import parse_scalar, read_yaml
 from sightline.errors import RecipeError
-from sightline.recipe import parse_flags, read_yaml
+from sightline.recipe import parse_flags
 from sightline.translate.translation import Translation
 from sightline.translate.trl_keys import RULES
 from sightline.translate.trl_objective import objective_of
@@ -113,7 +112,7 @@ def _with_commas(words: list[str]) -> list[str]:
 def _yaml_value(value: Any) -> Any:
     if isinstance(value, list):
         return [_yaml_value(one) for one in value]
-    return yaml.safe_load(value) if isinstance(value, str) else value
+    return parse_scalar(value) if isinstance(value, str) else value
 
 
 def _recognised(given: dict[str, Any]) -> str:
