@@ -98,3 +98,10 @@ def test_pictures_and_docstrings_are_there(site):
     assert "images/layout.svg" in idea and (site / "images" / "layout.svg").stat().st_size > 10_000
     assert "strength of the pull towards the reference" in (site / "api" / "objectives.html").read_text()
     assert "\\|" not in re.sub(r"<pre.*?</pre>", "", (site / "objectives.html").read_text(), flags=re.DOTALL)
+
+
+def test_files_of_the_repository_that_pages_name_are_there():
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]
+    named = {name for page in pages for name in re.findall(r"\b(?:tests|src)/[\w/.]*\w", page.read_text())}
+    assert len(named) > 5
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
