@@ -33,7 +33,7 @@ from sightline.objectives.online.ratio import sequence_log_ratio, token_log_rati
 from sightline.rewards.find import find_function
 from sightline.rollouts.prompts import PromptDataset, PromptStream
 from sightline.rollouts.transformers_sampler import TransformersSampler
-from sightline.types import Group
+from sightline.types import Prompt
 
 BOUNDS = {"token": (0.2, 0.2), "answer": (3e-4, 4e-4)}
 """How far ratios may fall below 1 and rise above it: GRPO's, GSPO's."""
@@ -97,7 +97,7 @@ def main() -> None:
             for prompt, answers in zip(prompts, sampled, strict=True):
                 responses = tuple(one.ids for one in answers)
                 weights = tuple(torch.ones(len(ids)) for ids in responses)
-                groups.append(family.place(replace(prompt, responses=responses, weights=weights, extra={})))
+                groups.append(family.place(replace(prompt.group, responses=responses, weights=weights)))
             batch, features = prefix.lay_out(groups), encode(policy, groups)
 
             old_logp = None
@@ -132,12 +132,13 @@ def main() -> None:
     processor.save_pretrained(options.output_dir)
 
 
-def rewards(judge: Callable, prompts: list[Group], sampled: list[list[Sampled]], tokenizer: Any) -> torch.Tensor:
+def rewards(judge: Callable, prompts: list[Prompt], sampled: list[list[Sampled]], tokenizer: Any) -> torch.Tensor:
     """One reward an answer. The judge gets the answers' texts, and every column of the rows once an answer."""
     asked = [prompt for prompt, answers in zip(prompts, sampled, strict=True) for _ in answers]
     texts = [tokenizer.decode(one.ids, skip_special_tokens=True) for answers in sampled for one in answers]
-    columns = {name: [prompt.extra[name] for prompt in asked] for name in prompts[0].extra if name != "place"}
-    return torch.tensor(judge(completions=texts, prompts=columns.pop("prompt"), **columns), dtype=torch.float32)
+    columns = {name: [prompt.row[name] for prompt in asked] for name in prompts[0].row}
+    given = judge(completions=texts, prompts=[prompt.as_given for prompt in asked], **columns)
+    return torch.tensor(given, dtype=torch.float32)
 
 
 if __name__ == "__main__":

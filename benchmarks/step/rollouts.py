@@ -8,7 +8,7 @@ from torch import nn
 
 from benchmarks.step.case import Case
 from sightline.generation.sampling import Sampled, SamplingSettings
-from sightline.types import Group
+from sightline.types import Prompt
 
 
 class FixedSampler:
@@ -20,10 +20,10 @@ class FixedSampler:
         self.tokenizer = tokenizer
 
     def sample(
-        self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
+        self, prompts: Sequence[Prompt], num_responses: int, settings: SamplingSettings, seed: int
     ) -> list[list[Sampled]]:
         """The first `num_responses` answers of each row."""
-        return [[self.read(said) for said in group.extra["answers"][:num_responses]] for group in groups]
+        return [[self.read(said) for said in prompt.row["answers"][:num_responses]] for prompt in prompts]
 
     def read(self, said: str) -> Sampled:
         ids = self.tokenizer(said, add_special_tokens=False)["input_ids"]

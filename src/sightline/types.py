@@ -1,11 +1,15 @@
-"""The five types that every method here is written in: Example, Group, Batch, LogProbs, Loss.
+"""The types that every method here is written in: Example, Group, Batch, LogProbs, Loss.
 
 A *row* is one record of a data set; an `Example` is a row parsed and checked; a `Group` is an example with its K
 responses tokenised; a `Batch` is groups laid out as tensors; `LogProbs` is what the model says of them; a `Loss`
-is what an objective makes of that.
+is what an objective makes of that. A `Prompt` is an example that is to be answered.
+
+The user's columns (`Row`) and what we know of responses (`Columns`) never share a mapping: a data set may call its
+columns anything.
 """
 
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
@@ -14,6 +18,9 @@ from PIL import Image
 from torch import Tensor
 
 Denominator = Literal["tokens", "responses", "pairs", "groups"]
+
+Row = Mapping[str, Any]
+"""Columns of the user's, by name: any values, carried along and never read but by rewards and exports."""
 
 
 @runtime_checkable
@@ -50,21 +57,85 @@ class Response:
 class Example:
     """A row, parsed and checked.
 
-    id: stable name of the row, `source:row`.
-    source: the file or data set it came from. row: its number there, from 0.
+    id: stable name of the row, `source:row_number`.
+    source: the file or data set it came from. row_number: its number there, from 0.
     prompt: messages up to where the responses begin; content always a list of parts,
         `{"type": "text", "text": …}` or `{"type": "image"}`, the i-th image part showing `images[i]`.
     responses: chosen first and rejected second for pairs; one for demonstrations; none for online prompts.
-    extra: every other column, untouched (rewards read them).
+    row: every column that did not become prompt, images or responses, as it came.
     """
 
     id: str
     source: str
-    row: int
+    row_number: int
     prompt: tuple[dict[str, Any], ...]
     images: tuple[Picture, ...] = ()
     responses: tuple[Response, ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict)
+    row: Row = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that gives no group. The trainer raises its message as a `DataError`, or counts it when `skip`."""
+
+    id: str
+    message: str
+    defect: str
+    skip: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """What is known of some responses besides their tokens, in their order; None where it is not known.
+
+    One entry a response. label: desirable or not, of unpaired preferences. role: see `objectives.roles`; without it
+    all responses are ordinary. advantage: of sampled answers.
+    One entry a token of the responses, one response behind the other. old_logp: log π_old in nats, of the weights that
+    sampled. importance_weight: the correction for a sampler that is not quite the policy.
+    """
+
+    label: Bool[Tensor, " responses"] | None = None
+    role: Int[Tensor, " responses"] | None = None
+    advantage: Float[Tensor, " responses"] | None = None
+    old_logp: Float[Tensor, " targets"] | None = None
+    importance_weight: Float[Tensor, " targets"] | None = None
+
+    @property
+    def per_response(self) -> dict[str, Tensor]:
+        """The known columns with an entry for each response."""
+        return self._known("label", "role", "advantage")
+
+    @property
+    def per_token(self) -> dict[str, Tensor]:
+        """The known columns with an entry for each token."""
+        return self._known("old_logp", "importance_weight")
+
+    @property
+    def known(self) -> dict[str, Tensor]:
+        """Both, by name; `Columns(**known)` is the same again."""
+        return self.per_response | self.per_token
+
+    def _known(self, *names: str) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+    def keep(self, responses: Sequence[int], lengths: Sequence[int]) -> "Columns":
+        """Only these responses. lengths: tokens of every response."""
+        per_response = {name: column[list(responses)] for name, column in self.per_response.items()}
+        per_token = {
+            name: torch.cat([column.split(list(lengths))[i] for i in responses])
+            for name, column in self.per_token.items()
+        }
+        return Columns(**per_response, **per_token)
+
+    def to(self, device: torch.device) -> "Columns":
+        """The same on `device`."""
+        return Columns(**{name: column.to(device) for name, column in self.known.items()})
+
+    @classmethod
+    def join(cls, parts: Sequence["Columns"]) -> "Columns":
+        """Those of several responses behind one another: the columns that all of the parts know."""
+        names = [f.name for f in fields(cls) if parts and all(getattr(part, f.name) is not None for part in parts)]
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +151,10 @@ class Group:
     next_position: the position of every response's first token.
     block: [P] tokens with the same number ≥ 0 see each other in both directions (PaliGemma's prompt, Gemma 3's
         pictures); −1 is causal. None before placing.
-    extra: columns that objectives, rewards and reports read. A tensor with one entry a response is what objectives
-        see: `label` for unpaired preferences, `role` for auxiliary responses.
+    columns: what is known of the responses besides their tokens; objectives read it.
+    rows: the user's columns, a mapping for each row in the group: one, or several that share their images.
+    truncated: id of a row that `data.max_length` trimmed → how many of its responses.
+    left_out: bad rows that a group of several rows goes without.
     companions: auxiliary groups that a method adds to this one (mDPO's corrupted picture); they share its forward.
     """
 
@@ -93,17 +166,33 @@ class Group:
     positions: Tensor | None = None
     next_position: int = 0
     block: Tensor | None = None
-    extra: dict[str, Any] = field(default_factory=dict)
+    columns: Columns = field(default_factory=Columns)
+    rows: tuple[Row, ...] = ()
+    truncated: Mapping[str, int] = field(default_factory=dict)
+    left_out: tuple[BadRow, ...] = ()
     companions: tuple["Group", ...] = ()
 
     def __post_init__(self) -> None:
         assert len(self.responses) == len(self.weights)
         assert all(len(r) == len(w) > 0 for r, w in zip(self.responses, self.weights, strict=True))
+        assert all(len(column) == len(self.responses) for column in self.columns.per_response.values())
+        assert all(len(column) == sum(self.lengths) for column in self.columns.per_token.values())
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each response."""
+        return [len(response) for response in self.responses]
+
+    @property
+    def row(self) -> Row:
+        """The user's columns of a group of one row."""
+        (row,) = self.rows
+        return row
 
     @property
     def num_tokens(self) -> int:
         """Tokens of the shared-prefix row: the prompt once and every response."""
-        return len(self.prompt_ids) + sum(len(r) for r in self.responses)
+        return len(self.prompt_ids) + sum(self.lengths)
 
     def keep(self, response_indices: list[int]) -> "Group":
         """The same prompt with only these responses."""
@@ -111,7 +200,47 @@ class Group:
             self,
             responses=tuple(self.responses[i] for i in response_indices),
             weights=tuple(self.weights[i] for i in response_indices),
+            columns=self.columns.keep(response_indices, self.lengths),
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """A row that is to be answered: what samplers and rewards know of it.
+
+    group: its token ids and model inputs, without responses; the user's columns are in its row.
+    messages: content always a list of parts, the i-th image part showing `images[i]`.
+    text: the messages as the chat template writes them, an image one token.
+    images: not decoded yet.
+    conversational: whether the row has its prompt as messages; rewards then get completions as messages, too.
+    index: of the row in its data set.
+    place: how many prompts the run had taken before it, which decides its random numbers; None outside a run.
+    """
+
+    group: Group
+    messages: tuple[dict[str, Any], ...]
+    text: str
+    images: tuple[Picture, ...] = ()
+    conversational: bool = False
+    index: int = 0
+    place: int | None = None
+
+    @property
+    def id(self) -> str:
+        """Name of the row."""
+        return self.group.id
+
+    @property
+    def row(self) -> Row:
+        """The user's columns."""
+        return self.group.row
+
+    @property
+    def as_given(self) -> str | list[dict[str, Any]]:
+        """The prompt as the row has it, messages or a string."""
+        if self.conversational:
+            return [dict(message) for message in self.messages]
+        return "".join(part.get("text", "") for message in self.messages for part in message["content"])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,8 +161,8 @@ def test_every_kind_of_row_survives_conversion(tmp_path, row):
     assert [(r.messages, r.label) for r in one.responses] == [(r.messages, r.label) for r in other.responses]
     for a, b in zip(one.images, other.images, strict=True):
         np.testing.assert_array_equal(np.asarray(a.open()), np.asarray(b.open()))
-    assert {k: v for k, v in other.extra.items() if k != "label"} == {
-        k: v if not isinstance(v, list) else json.dumps(v) for k, v in one.extra.items() if k not in ("label", "output")
+    assert {k: v for k, v in other.row.items() if k != "label"} == {
+        k: v if not isinstance(v, list) else json.dumps(v) for k, v in one.row.items() if k not in ("label", "output")
     } | ({"output": json.dumps(row["output"])} if "output" in row else {})
 
 

@@ -13,13 +13,13 @@ from torch.utils.data import DataLoader
 from sightline.config.data import DataConfig
 from sightline.data.holdout import split_by_picture
 from sightline.data.media.image_keys import picture_keys
-from sightline.data.render.dataset import LEFT_OUT, BadRow, GroupDataset, Kind
+from sightline.data.render.dataset import GroupDataset, Kind
 from sightline.data.render.render import Renderer
 from sightline.data.sources.load import load_rows, rows_of
 from sightline.errors import DataError, RecipeError
 from sightline.objectives.roles import ORDINARY, num_of_role
 from sightline.training.datasets import collate
-from sightline.types import Group
+from sightline.types import BadRow, Group
 
 PICTURES = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (20, 20, 3), dtype=np.uint8)) for i in range(4)]
 ROWS = [
@@ -87,7 +87,7 @@ def test_a_bad_row_among_rows_on_one_picture_is_left_out_and_listed(renderer):
     rows = [ROWS[0], {**ROWS[1], "chosen": " "}, ROWS[2]]
     group = dataset(rows, renderer, share_pictures=True, on_bad_row="skip")[0]
     # an empty response is seen when the row is checked, so it breaks no run of pictures
-    assert len(group.responses) == 4 and [b.id for b in group.extra[LEFT_OUT]] == ["rows:1"]
+    assert len(group.responses) == 4 and [b.id for b in group.left_out] == ["rows:1"]
     assert isinstance(dataset(rows, renderer, share_pictures=True)[0], BadRow)
 
 

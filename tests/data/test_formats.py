@@ -133,7 +133,7 @@ def test_numbers_are_answers_too():
 
 
 def test_accepted_answers_stay_for_rewards():
-    assert read({"image": PICTURE, "query": "What?", "label": ["yes", "yeah"], "id": 3}).extra == {
+    assert read({"image": PICTURE, "query": "What?", "label": ["yes", "yeah"], "id": 3}).row == {
         "label": ["yes", "yeah"],
         "id": 3,
     }
@@ -151,7 +151,7 @@ def test_accepted_answers_stay_for_rewards():
 def test_prompts_alone_have_no_response(row):
     example = read({**row, "image": PICTURE, "solution": "4"})
     check_example(example, 0)
-    assert turns(example.prompt) == EXPECTED[0] and example.extra == {"solution": "4"}
+    assert turns(example.prompt) == EXPECTED[0] and example.row == {"solution": "4"}
 
 
 def test_the_image_tag_is_text_in_columns_and_conversations():

@@ -31,7 +31,7 @@ time.sleep(float(sys.argv[1]))
 
 BROKEN = """
 import os, sys, threading, time
-from sightline.data.stream.stream import loader_workers
+from sightline.data.stream import loader_workers
 
 loader_workers.ENDING = {ending}
 if os.fork():

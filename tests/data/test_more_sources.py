@@ -122,7 +122,7 @@ def test_columns_are_renamed_by_the_recipe(folder):
     )
     columns = {"image": "bild", "question": "frage", "chosen": "gut", "rejected": "schlecht"}
     example = load_rows(DataConfig(source=str(folder / "rows.jsonl"), columns=columns)).example(0)
-    assert pair(example) == ("Was?", "ja", "nein") and example.extra == {"id": 4} and len(example.images) == 1
+    assert pair(example) == ("Was?", "ja", "nein") and example.row == {"id": 4} and len(example.images) == 1
 
 
 REGISTRY = {
@@ -175,9 +175,9 @@ def test_llama_factorys_registry_is_read_as_it_is(registry):
     assert pair(examples[0]) == pair(examples[2]) == ("What?", "yes", "no")
     assert pair(examples[1]) == ("What?", "yes")
     assert [len(e.images) for e in examples] == [1, 1, 1, 0, 0, 0]
-    assert examples[0].images[0].open().size == (8, 8) and examples[0].extra == {"idx": 5}
+    assert examples[0].images[0].open().size == (8, 8) and examples[0].row == {"idx": 5}
     assert examples[5].responses[0].label is False
-    assert load_rows(DataConfig(registry=str(registry.parent), names=["kto"])).example(0).row == 0
+    assert load_rows(DataConfig(registry=str(registry.parent), names=["kto"])).example(0).row_number == 0
 
 
 def test_the_registrys_defaults_hold_until_columns_are_given(registry):
@@ -266,4 +266,4 @@ def test_rows_in_order_are_read_front_to_back_and_bad_ones_are_errors(folder):
 def test_an_entry_is_small_enough_to_send(folder):
     rows = rows_of([{"question": f"{i}?", "answer": "x" * 100} for i in range(1000)])
     assert all(len(pickle.dumps(entry)) < 1000 for entry in rows.entries())
-    assert [e.example().row for e in pickle.loads(pickle.dumps(list(rows.entries())))] == list(range(1000))
+    assert [e.example().row_number for e in pickle.loads(pickle.dumps(list(rows.entries())))] == list(range(1000))

@@ -10,7 +10,7 @@ from tests.data.processors import CHATML, byte_tokenizer, idefics3, llava, llava
 
 from sightline.data.defects import RowError
 from sightline.data.formats import parse
-from sightline.data.render.render import TRUNCATED, Renderer
+from sightline.data.render.render import Renderer
 from sightline.errors import ModelError
 from sightline.types import Example, Response
 
@@ -195,7 +195,7 @@ def test_weighted_segments_weigh_the_tokens_they_cover(processor):
     response = Response(messages=shown.responses[0].messages, segments=segments)
     plain = Renderer(processor).group(shown)
     weighted = Renderer(processor).group(
-        Example(id="x", source="r", row=0, prompt=shown.prompt, images=shown.images, responses=(response,))
+        Example(id="x", source="r", row_number=0, prompt=shown.prompt, images=shown.images, responses=(response,))
     )
     assert torch.equal(weighted.responses[0], plain.responses[0])
     heavy = processor.tokenizer.decode(weighted.responses[0][weighted.weights[0] == 5])
@@ -216,7 +216,7 @@ def test_truncation_trims_responses_and_counts_them():
     assert torch.equal(group.responses[0], whole.responses[0])
     assert torch.equal(group.responses[1], whole.responses[1][: len(whole.responses[0])])
     assert torch.equal(group.prompt_ids, whole.prompt_ids)
-    assert group.extra[TRUNCATED] == {example().id: 1} and TRUNCATED not in whole.extra
+    assert group.truncated == {example().id: 1} and not whole.truncated
 
 
 def test_trl_hurt_3_a_completion_cut_away_whole_is_a_bad_row_not_a_loss_of_ln_2():
@@ -253,7 +253,7 @@ def test_trl_hurt_6_picture_placeholders_are_never_targets(processor):
 
 def test_extra_columns_travel_with_the_group_untouched():
     group = Renderer(llava()).group(example(score=[1, {"a": None}], origin_dataset="LCS"))
-    assert group.extra == {"score": [1, {"a": None}], "origin_dataset": "LCS"}
+    assert group.row == {"score": [1, {"a": None}], "origin_dataset": "LCS"}
 
 
 def test_a_renderer_pickles_for_workers(processor):

@@ -86,7 +86,7 @@ def test_rows_pickle_for_workers(folder, name):
 )
 def test_slices_are_taken_and_rows_keep_their_numbers(folder, split, expected):
     rows = load_rows(DataConfig(source=str(folder / "rows.jsonl"), split=split))
-    assert [rows.example(i).row for i in range(len(rows))] == expected
+    assert [rows.example(i).row_number for i in range(len(rows))] == expected
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -149,8 +149,8 @@ def test_a_dataset_object_is_read_without_decoding_and_with_the_users_transform(
 
 def test_subsets_and_lists_keep_their_row_numbers():
     rows = [row(i, picture) for i, picture in enumerate(PICTURES)]
-    assert rows_of(Subset(rows, [4, 2])).example(0).row == 4
-    assert rows_of(Subset(rows_of(rows), [4, 2])).example(1).row == 2
+    assert rows_of(Subset(rows, [4, 2])).example(0).row_number == 4
+    assert rows_of(Subset(rows_of(rows), [4, 2])).example(1).row_number == 2
     assert rows_of(rows_of(rows)).name(5) == "rows:5"
 
 

@@ -15,7 +15,6 @@ from PIL import Image
 from tests.data.processors import llava
 
 from sightline.config.data import DataConfig, SourceConfig
-from sightline.data.render.dataset import BadRow
 from sightline.data.render.render import Renderer
 from sightline.data.sources.jsonl import JsonLines
 from sightline.data.sources.load import load_rows, streams_in_python, streams_of
@@ -24,6 +23,7 @@ from sightline.data.stream.passes import Passes
 from sightline.data.stream.stream import GroupStream
 from sightline.errors import DataError, RecipeError
 from sightline.training.datasets import collate
+from sightline.types import BadRow
 
 NUM_ROWS = 23
 

@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader
 
 from examples import demo_pairs as real_pairs
 from sightline.config.data import DataConfig
-from sightline.data.render.dataset import BadRow, GroupDataset, Kind
+from sightline.data.render.dataset import GroupDataset, Kind
 from sightline.data.render.render import Renderer
 from sightline.data.render.token_cache import TokenCache, tokenised
 from sightline.data.sources.load import load_rows
+from sightline.types import BadRow
 
 PROCESSORS = {"llava": llava, "llava_1_5": llava_1_5, "idefics3": idefics3, "paligemma": paligemma}
 
@@ -45,7 +46,7 @@ def dataset(source, renderer, kind: Kind = "pairs", **config) -> GroupDataset:
 
 
 def assert_same(one, other) -> None:
-    assert (one.id, one.extra) == (other.id, other.extra)
+    assert (one.id, one.row, one.columns) == (other.id, other.row, other.columns)
     assert torch.equal(one.prompt_ids, other.prompt_ids) and one.prompt_ids.dtype == other.prompt_ids.dtype
     for mine, theirs in ((one.responses, other.responses), (one.weights, other.weights)):
         assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(mine, theirs, strict=True))

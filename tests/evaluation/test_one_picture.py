@@ -39,7 +39,7 @@ def examples(picture: Image.Image, num_questions: int) -> list[Example]:
         Example(
             id=question,
             source="test",
-            row=row,
+            row_number=row,
             prompt=({"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]},),
             images=(LazyPicture(where="test", image=picture),),
         )

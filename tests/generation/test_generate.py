@@ -54,7 +54,7 @@ def prompt(processor: ProcessorMixin, number: int, with_picture: bool = True) ->
     example = Example(
         id=str(number),
         source="test",
-        row=number,
+        row_number=number,
         prompt=({"role": "user", "content": content},),
         images=pictures,
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from sightline.layout import share_prefix
-from sightline.types import Group
+from sightline.types import Columns, Group
 from tests.layout.written import write_group
 
 PICTURE = 99
@@ -17,7 +17,7 @@ def asked(question: list[int], *responses: list[int], pixels: float = 1.0, pictu
     types = torch.tensor([[int(token == PICTURE) for token in prompt]])
     group = write_group(prompt, *responses)
     inputs = {"pixel_values": torch.full((1, 3, 4, 4), pixels), "mm_token_type_ids": types}
-    return replace(group, positions=None, block=None, next_position=0, model_inputs=inputs, extra={"q": question})
+    return replace(group, positions=None, block=None, next_position=0, model_inputs=inputs, rows=({"q": question},))
 
 
 def test_the_common_prefix_is_the_prompt_and_the_rest_goes_in_front_with_weight_zero() -> None:
@@ -26,7 +26,7 @@ def test_the_common_prefix_is_the_prompt_and_the_rest_goes_in_front_with_weight_
     assert shared.prompt_ids.tolist() == [1, PICTURE, PICTURE, 5]
     assert [r.tolist() for r in shared.responses] == [[6, 2, 20], [6, 2, 21], [7, 8, 2, 22, 23]]
     assert [w.tolist() for w in shared.weights] == [[0, 0, 1], [0, 0, 1], [0, 0, 0, 1, 1]]
-    assert shared.extra["rows"] == [{"q": [5, 6]}, {"q": [5, 7, 8]}]
+    assert shared.rows == ({"q": [5, 6]}, {"q": [5, 7, 8]})
 
 
 def test_inputs_along_the_prompt_are_cut_and_pixels_kept_once() -> None:
@@ -38,10 +38,13 @@ def test_inputs_along_the_prompt_are_cut_and_pixels_kept_once() -> None:
 
 
 def test_labels_of_all_responses_are_joined() -> None:
-    groups = [replace(asked([5], [20], [21]), extra={"label": [True, False]}), asked([5], [22])]
-    groups[1] = replace(groups[1], extra={"label": [True]})
-    shared = share_prefix(groups, [PICTURE])
-    assert shared is not None and shared.extra["label"] == [True, False, True]
+    labelled = [
+        replace(asked([5 + i], [20]), columns=Columns(label=torch.tensor([label])))
+        for i, label in enumerate([True, False])
+    ]
+    shared = share_prefix(labelled, [PICTURE])
+    assert shared is not None and shared.columns.label is not None
+    assert shared.columns.label.tolist() == [True, False]
 
 
 def test_equal_prompts_share_everything() -> None:

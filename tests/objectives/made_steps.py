@@ -5,7 +5,7 @@ from torch import Tensor
 
 from sightline.objectives.objective import Objective
 from sightline.objectives.roles import CORRUPTED, MISMATCHED, ORDINARY
-from sightline.types import Group, LogProbs
+from sightline.types import Columns, Group, LogProbs
 
 STATISTICS = ("entropy", "top1", "mean_logit", "log_sum_sq")
 
@@ -26,7 +26,7 @@ def make_groups(num: int, objective: Objective, *, seed: int = 0, segments: bool
                 prompt_ids=torch.arange(3),
                 responses=tuple(torch.arange(n) for n in lengths),
                 weights=tuple(weights),
-                extra={"role": torch.tensor(roles)},
+                columns=Columns(role=torch.tensor(roles)),
             )
         )
     return groups
@@ -56,9 +56,9 @@ def make_log_probs(
     )
 
 
-def extras(groups: list[Group]) -> dict[str, Tensor]:
+def columns_of(groups: list[Group]) -> Columns:
     """Columns of the groups, as the trainer hands them over."""
-    return {name: torch.cat([g.extra[name] for g in groups]) for name in groups[0].extra}
+    return Columns.join([group.columns for group in groups])
 
 
 def total_loss(
@@ -70,7 +70,7 @@ def total_loss(
     counts: dict[str, int] | None = None,
 ) -> Tensor:
     """The step's loss as the trainer reduces it; `counts` of a larger step when this is only a piece of it."""
-    state = objective.update_state(objective.initial_state(), policy, reference, extras(groups))
-    losses = objective(policy, reference, extras(groups), state)
+    state = objective.update_state(objective.initial_state(), policy, reference, columns_of(groups))
+    losses = objective(policy, reference, columns_of(groups), state)
     counts = objective.counts(groups) if counts is None else counts
     return sum(objective.weights[name] * loss.value / counts[name] for name, loss in losses.items())

@@ -7,7 +7,7 @@ import torch
 
 from sightline.types import Group, LogProbs
 from tests.objectives.every import EVERY, build_from
-from tests.objectives.made_steps import extras, make_groups, make_log_probs, total_loss
+from tests.objectives.made_steps import columns_of, make_groups, make_log_probs, total_loss
 
 every = pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
 
@@ -70,8 +70,8 @@ def test_tokens_that_are_not_targets_do_not_matter(options):
     (padded_gradient,) = torch.autograd.grad(padded_loss, padded_policy.logp)
     assert torch.allclose(padded_gradient[padded_policy.weight > 0], gradient, atol=1e-12)
     assert (padded_gradient[padded_policy.weight == 0] == 0).all()
-    clean = objective(policy, reference, extras(groups))
-    dirty = objective(padded_policy, padded(reference), extras(groups))
+    clean = objective(policy, reference, columns_of(groups))
+    dirty = objective(padded_policy, padded(reference), columns_of(groups))
     for name, part in clean.items():
         for metric, (total, count) in part.metrics.items():
             padded_total, padded_count = dirty[name].metrics[metric]

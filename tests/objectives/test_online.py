@@ -28,7 +28,7 @@ from sightline.objectives.online.overlong import overlong_punishment
 from sightline.objectives.online.ratio import sequence_log_ratio, sequence_log_ratio_by_token
 from sightline.objectives.online.sapo import sapo_loss
 from sightline.recipe import load_recipe
-from sightline.types import LogProbs
+from sightline.types import Columns, LogProbs
 from tests.objectives.every import build_from
 from tests.objectives.made_steps import make_groups, make_log_probs
 from tests.objectives.trl_driver import trl_grpo, trl_rloo, trl_scored
@@ -58,7 +58,7 @@ def answers(num: int = 3, *, dtype: torch.dtype = torch.float64):
 
 
 def loss_of(objective: Objective, groups, policy: LogProbs, reference: LogProbs | None, **columns) -> torch.Tensor:
-    ((name, loss),) = objective(policy, reference, columns).items()
+    ((name, loss),) = objective(policy, reference, Columns(**columns)).items()
     return loss.value / objective.counts(groups)[name]
 
 
@@ -160,7 +160,7 @@ def test_any_cut_of_the_step_sums_to_the_same_loss_and_gradient(name):
     options = {"beta": 0.1} if name not in ("rloo", "reinforce_pp") else {}
     objective = online(name, **options)
     counts = objective.counts(groups)[name]
-    whole = objective(policy, reference, {"advantage": advantage, "old_logp": old})[name].value / counts
+    whole = objective(policy, reference, Columns(advantage=advantage, old_logp=old))[name].value / counts
     (gradient,) = torch.autograd.grad(whole, policy.logp)
     total = 0.0
     for members in ([0], [1, 2], [3]):
@@ -168,7 +168,7 @@ def test_any_cut_of_the_step_sums_to_the_same_loss_and_gradient(name):
         tokens = torch.isin(policy.response, responses)
         layout = make_log_probs([groups[g] for g in members], seed=0)
         some = replace(layout, logp=policy.logp[tokens])
-        columns = {"advantage": advantage[responses], "old_logp": old[tokens]}
+        columns = Columns(advantage=advantage[responses], old_logp=old[tokens])
         total = total + objective(some, replace(layout, logp=reference.logp[tokens]), columns)[name].value / counts
     assert total.item() == pytest.approx(whole.item(), rel=1e-12)
     assert torch.allclose(torch.autograd.grad(total, policy.logp)[0], gradient, atol=1e-14)
@@ -226,7 +226,7 @@ def test_losses_gradients_and_metrics_agree_with_trl(ours, theirs, corrected, re
     tolerance = 1e-7 if ours["type_"] == "sapo" else 1e-12  # TRL rounds SAPO's 1.05 to float32
     assert mine.item() == pytest.approx(trl.item(), abs=tolerance)
     assert torch.allclose(my_gradient, trl_gradient, atol=tolerance)
-    ((_, loss),) = objective(policy, reference, columns).items()
+    ((_, loss),) = objective(policy, reference, Columns(**columns)).items()
     metrics = {name: float(total / count) for name, (total, count) in loss.metrics.items()}
     assert metrics == pytest.approx({name: trl_metrics[name] for name in metrics}, abs=1e-6)
 

@@ -12,7 +12,7 @@ from sightline.objectives.ddpo import segment_weighted_mean
 from sightline.objectives.ld_dpo import length_desensitised, position_in_response
 from sightline.objectives.wpo import wpo_weights
 from tests.objectives.every import EVERY, build_from
-from tests.objectives.made_steps import extras, make_groups, make_log_probs, total_loss
+from tests.objectives.made_steps import columns_of, make_groups, make_log_probs, total_loss
 from tests.objectives.test_values import REFERENCED
 
 nats = st.one_of(
@@ -60,7 +60,7 @@ def test_whole_objectives_are_finite_in_value_gradient_and_metrics(options, data
     (gradient,) = torch.autograd.grad(loss, policy.logp)
     assert loss.isfinite()
     assert gradient.isfinite().all()
-    for part in objective(policy, reference, extras(groups)).values():
+    for part in objective(policy, reference, columns_of(groups)).values():
         assert all(total.isfinite() for total, _ in part.metrics.values())
 
 

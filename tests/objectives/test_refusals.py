@@ -6,7 +6,7 @@ from sightline.config.objective import PART_TYPES
 from sightline.errors import DataError, RecipeError
 from sightline.recipe import load_recipe
 from tests.objectives.every import EVERY, build_from
-from tests.objectives.made_steps import extras, make_groups, make_log_probs
+from tests.objectives.made_steps import columns_of, make_groups, make_log_probs
 
 REFUSED = [
     (["--objective.type", "bco_pair", "--objective.divergence", "forward_kl"], "f-divergence"),
@@ -88,7 +88,7 @@ def test_kto_with_a_single_prompt_in_the_step_says_what_to_do():
     groups = make_groups(1, build_from({"type": "dpo"}))
     policy = make_log_probs(groups, seed=1)
     with pytest.raises(DataError, match="per_device_train_batch_size"):
-        objective(policy, policy, extras(groups))
+        objective(policy, policy, columns_of(groups))
 
 
 @pytest.mark.parametrize("options", [{"type": "kto"}, {"type": "mix", "parts": {"bco": 1.0, "sft": 0.5}}])

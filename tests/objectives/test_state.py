@@ -5,13 +5,14 @@ import torch
 
 from sightline.objectives.bco import RunningRewards
 from tests.objectives.every import build_from
-from tests.objectives.made_steps import extras, make_groups, make_log_probs
+from tests.objectives.made_steps import columns_of, make_groups, make_log_probs
 
 
 def steps_of(objective, num: int):
     groups = make_groups(3, objective)
     return [
-        (make_log_probs(groups, seed=2 * i), make_log_probs(groups, seed=2 * i + 1), extras(groups)) for i in range(num)
+        (make_log_probs(groups, seed=2 * i), make_log_probs(groups, seed=2 * i + 1), columns_of(groups))
+        for i in range(num)
     ]
 
 
@@ -31,26 +32,26 @@ def test_the_shift_of_a_step_includes_the_step_and_survives_a_checkpoint(options
     name = {"mpo": "bco_pair"}.get(options["type"], options["type"])
     state = objective.initial_state()
     rewards = []
-    for policy, reference, extra in steps_of(objective, 3):
+    for policy, reference, columns in steps_of(objective, 3):
         torch.save(state, tmp_path / "state.pt")
-        state = objective.update_state(torch.load(tmp_path / "state.pt"), policy, reference, extra)
+        state = objective.update_state(torch.load(tmp_path / "state.pt"), policy, reference, columns)
         rewards.append(0.1 * (policy.sum() - reference.sum()).detach())
-        shift, _ = objective(policy, reference, extra, state)[name].metrics["rewards/shift"]
+        shift, _ = objective(policy, reference, columns, state)[name].metrics["rewards/shift"]
         assert shift.item() == pytest.approx(torch.cat(rewards).mean().item(), abs=1e-9)
 
 
 def test_a_shift_moves_the_loss_and_evaluation_does_not_move_the_shift():
     objective = build_from({"type": "bco_pair", "running_shift": True})
-    (policy, reference, extra), (other, other_reference, _) = steps_of(objective, 2)
-    state = objective.update_state(objective.initial_state(), policy, reference, extra)
+    (policy, reference, columns), (other, other_reference, _) = steps_of(objective, 2)
+    state = objective.update_state(objective.initial_state(), policy, reference, columns)
     before = {name: value.clone() for name, value in state.items()}
-    shifted = objective(other, other_reference, extra, state)["bco_pair"].value
-    unshifted = objective(other, other_reference, extra)["bco_pair"].value
+    shifted = objective(other, other_reference, columns, state)["bco_pair"].value
+    unshifted = objective(other, other_reference, columns)["bco_pair"].value
     assert shifted.item() != pytest.approx(unshifted.item(), abs=1e-3)
     assert all(torch.equal(before[name], state[name]) for name in state)
 
 
 def test_objectives_without_state_have_none():
     objective = build_from({"type": "dpo"})
-    (policy, reference, extra), _ = steps_of(objective, 2)
-    assert objective.update_state(objective.initial_state(), policy, reference, extra) == {}
+    (policy, reference, columns), _ = steps_of(objective, 2)
+    assert objective.update_state(objective.initial_state(), policy, reference, columns) == {}

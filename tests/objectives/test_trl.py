@@ -8,7 +8,7 @@ import torch
 from sightline.objectives.roles import MISMATCHED, ORDINARY, of_role
 from sightline.types import LogProbs
 from tests.objectives.every import build_from
-from tests.objectives.made_steps import extras, make_groups, make_log_probs, total_loss
+from tests.objectives.made_steps import columns_of, make_groups, make_log_probs, total_loss
 from tests.objectives.trl_driver import trl_dpo, trl_kto, trl_sft
 
 SMOOTHED = {"label_smoothing": 0.1}
@@ -90,7 +90,7 @@ def test_pair_losses_gradients_and_metrics_agree_with_trl(trl_type, trl_options,
     agree(ours, theirs)
     agree(our_gradient, their_gradient)
     if trl_options.get("ld_alpha") is None:  # with LD-DPO TRL logs log-probs of the shortened responses
-        our_metrics = means(objective(policy, reference, extras(groups)))
+        our_metrics = means(objective(policy, reference, columns_of(groups)))
         del their_metrics["num_tokens"]
         assert their_metrics == pytest.approx({name: our_metrics[name] for name in their_metrics}, abs=1e-5)
 
@@ -100,7 +100,7 @@ def test_reward_accuracy_differs_from_trl_only_in_ties():
     groups = make_groups(4, objective, segments=False)
     policy = make_log_probs(groups, seed=1)
     _, theirs = trl_dpo(policy, policy, "sigmoid")
-    ours = means(objective(policy, policy, extras(groups)))
+    ours = means(objective(policy, policy, columns_of(groups)))
     assert (theirs["rewards/accuracies"], ours["rewards/accuracies"]) == (0.0, 0.5)
 
 
@@ -109,10 +109,12 @@ def test_kto_agrees_with_trl(weights):
     objective = build_from({"type": "kto", **weights})
     groups = make_groups(5, objective, segments=False)
     label = torch.tensor([1, 0, 0, 1, 1, 1, 0, 0, 1, 1]).bool()
-    for group, pair in zip(groups, label.split(2), strict=True):
-        group.extra["label"] = torch.cat([pair, torch.tensor([False])])
+    groups = [
+        replace(group, columns=replace(group.columns, label=torch.cat([pair, torch.tensor([False])])))
+        for group, pair in zip(groups, label.split(2), strict=True)
+    ]
     policy, reference = make_log_probs(groups, seed=1), make_log_probs(groups, seed=2)
-    columns = extras(groups)
+    columns = columns_of(groups)
     parts = [of_role(p, columns, role) for role in (ORDINARY, MISMATCHED) for p in (policy, reference)]
     theirs, their_metrics = trl_kto(*parts, label, **weights)
     (their_gradient,) = torch.autograd.grad(theirs, policy.logp)
@@ -137,7 +139,7 @@ def test_likelihood_losses_agree_with_trl(ours, trl_type):
     (our_gradient,) = torch.autograd.grad(loss, policy.logp)
     assert loss.item() == pytest.approx(theirs.item(), abs=1e-12)
     assert torch.allclose(our_gradient, their_gradient, atol=1e-12)
-    our_metrics = means(objective(policy, None, extras(groups)))
+    our_metrics = means(objective(policy, None, columns_of(groups)))
     assert our_metrics == pytest.approx({name: their_metrics[name] for name in our_metrics}, abs=1e-6)
 
 
@@ -216,6 +218,6 @@ def test_losses_without_reference_agree_with_trl(settings, options):
     (our_gradient,) = torch.autograd.grad(ours, logits)
     agree(ours, theirs)
     agree(our_gradient, their_gradient)
-    our_metrics = means(objective(policy, None, extras(groups)))
+    our_metrics = means(objective(policy, None, columns_of(groups)))
     names = ["rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"]
     assert [our_metrics[n] for n in names] == pytest.approx([their_metrics[n] for n in names], abs=1e-5)

@@ -49,7 +49,7 @@ def test_made_up_rows_are_of_their_format(format, kind, tmp_path):
     if kind == "labelled" and format in LABELLED:
         assert {e.responses[0].label for e in examples} == {True, False}
     if kind == "prompts":
-        assert all("solution" in e.extra for e in examples)
+        assert all("solution" in e.row for e in examples)
 
 
 def test_every_known_shape_has_a_tiny_model():

@@ -3,6 +3,7 @@
 from typing import Any
 
 from sightline.rewards.answers import Answers
+from sightline.rewards.images import Pictures
 
 
 def answers(*texts: str, messages: bool = False, **columns: list[Any]) -> Answers:
@@ -14,5 +15,6 @@ def answers(*texts: str, messages: bool = False, **columns: list[Any]) -> Answer
         texts=list(texts),
         conversational=[messages] * len(texts),
         token_ids=[[len(word) for word in text.split()] for text in texts],
+        images=columns.pop("images", [Pictures(())] * len(texts)),
         columns=columns,
     )

@@ -20,7 +20,7 @@ from sightline.models.families.find import Family, family_of
 from sightline.models.load import load_model, load_processor
 from sightline.models.lora import add_lora
 from sightline.rollouts.transformers_sampler import TransformersSampler
-from sightline.types import Group
+from sightline.types import Group, Prompt
 from tests.groups import make_group
 
 FAMILIES = [
@@ -34,11 +34,15 @@ GREEDY = SamplingSettings(max_new_tokens=8, temperature=0.0)
 class Policy(NamedTuple):
     model: PreTrainedModel
     processor: ProcessorMixin
-    groups: list[Group]
+    prompts: list[Prompt]
+
+    @property
+    def groups(self) -> list[Group]:
+        return [prompt.group for prompt in self.prompts]
 
     def sample(self, num_responses: int, settings: SamplingSettings, seed: int = 0, **options) -> list[list[Sampled]]:
         return TransformersSampler(self.model, self.processor, **options).sample(
-            self.groups, num_responses, settings, seed
+            self.prompts, num_responses, settings, seed
         )
 
 
@@ -53,7 +57,7 @@ def policy(tiny_model: Callable[[str], Path]) -> Callable[[str], Policy]:
             model, processor = load_model(config), load_processor(config)
             questions = ["What is it?", "Describe the picture in all detail.", "Is there a cat?"]
             groups = [make_group(processor, question=q, lengths=(), seed=i) for i, q in enumerate(questions)]
-            loaded[family] = Policy(model, processor, groups)
+            loaded[family] = Policy(model, processor, [Prompt(group=group, messages=(), text="") for group in groups])
         return loaded[family]
 
     return load
@@ -65,14 +69,14 @@ def ids(sampled: list[list[Sampled]]) -> list[list[list[int]]]:
 
 @pytest.mark.parametrize("family", FAMILIES + WITHOUT_SHARING)
 def test_greedy_answers_are_those_of_transformers(policy, family):
-    model, processor, groups = policy(family)
+    model, processor, groups = policy(family).model, policy(family).processor, policy(family).groups
     expected = [[row.tolist() for row in rows] for rows in generate(model, processor, groups, max_new_tokens=8)]
     assert ids(policy(family).sample(1, GREEDY)) == expected
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_training_agrees_with_the_samplers_log_probs(policy, family):
-    model, _, groups = policy(family)
+    model, groups = policy(family).model, policy(family).groups
     settings = SamplingSettings(max_new_tokens=8, temperature=1.3, top_k=50)
     sampled = policy(family).sample(4, settings)
     answered = [
@@ -107,16 +111,16 @@ def test_the_seed_decides(policy, family):
 
 
 def test_the_prompt_is_read_once_a_group(policy):
-    model, processor, groups = policy("llava")
+    model, processor, prompts = policy("llava")
     read = []
     hook = model.register_forward_pre_hook(
         lambda module, args, kwargs: read.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
     try:
-        TransformersSampler(model, processor).sample(groups, 5, SamplingSettings(max_new_tokens=3), 0)
+        TransformersSampler(model, processor).sample(prompts, 5, SamplingSettings(max_new_tokens=3), 0)
     finally:
         hook.remove()
-    longest = max(len(group.prompt_ids) for group in groups)
+    longest = max(len(prompt.group.prompt_ids) for prompt in prompts)
     assert read == [(3, longest), (15, 1), (15, 1)]
 
 
@@ -204,8 +208,8 @@ def test_a_token_is_drawn_as_often_as_it_is_likely_and_a_banned_one_never():
 
 def test_answers_do_not_depend_on_what_else_is_sampled(policy):
     settings = SamplingSettings(max_new_tokens=6, temperature=2.0)
-    groups = [replace(group, extra={"place": 7 + i}) for i, group in enumerate(policy("llava").groups)]
+    prompts = [replace(prompt, place=7 + i) for i, prompt in enumerate(policy("llava").prompts)]
     sampler = TransformersSampler(policy("llava").model, policy("llava").processor)
-    together = ids(sampler.sample(groups, 3, settings, seed=1))
-    apart = [ids(sampler.sample([group], 3, settings, seed=1))[0] for group in groups]
-    assert apart == together and len({tuple(map(tuple, answers)) for answers in together}) == len(groups)
+    together = ids(sampler.sample(prompts, 3, settings, seed=1))
+    apart = [ids(sampler.sample([prompt], 3, settings, seed=1))[0] for prompt in prompts]
+    assert apart == together and len({tuple(map(tuple, answers)) for answers in together}) == len(prompts)

@@ -59,9 +59,9 @@ def made(tiny_model, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("torch.cuda.is_available", lambda: True)
         sampler = VLLMColocateSampler(model, processor, sampling, config, 20)
-    groups = [dataset[i] for i in range(2)]
-    sampler.engine.reads = [group.prompt_ids.tolist() for group in groups]
-    return sampler, model, groups
+    asked = [dataset[i] for i in range(2)]
+    sampler.engine.reads = [prompt.group.prompt_ids.tolist() for prompt in asked]
+    return sampler, model, asked
 
 
 def test_the_recipes_options_reach_vllm(made):
@@ -80,11 +80,11 @@ def test_vllms_transformers_back_end_is_made_without_touching_the_policys_classe
 
 
 def test_it_sleeps_after_sampling_and_wakes_before_it_is_needed(made):
-    sampler, model, groups = made
+    sampler, model, asked = made
     settings = SamplingSettings(max_new_tokens=3)
     sampler.sync(model)
-    sampler.sample(groups, 1, settings, 0)
-    sampler.sample(groups, 1, settings, 1)
+    sampler.sample(asked, 1, settings, 0)
+    sampler.sample(asked, 1, settings, 1)
     sampler.sync(model)
     forget = ["collective_rpc", "reset_mm_cache", "reset_encoder_cache", "reset_prefix_cache"]
     assert sampler.engine.done == [*forget, "generate", "sleep", "wake_up", "generate", "sleep", "wake_up", *forget]

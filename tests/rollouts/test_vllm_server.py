@@ -37,9 +37,9 @@ def loaded(tiny_model):
 @pytest.fixture
 def sampler(loaded, tmp_path: Path, monkeypatch):
     """A sampler with its server, which answers every prompt with the tokens 7 and 8."""
-    model, processor, groups, _ = loaded
+    model, processor, asked, _ = loaded
     monkeypatch.setattr("sightline.http.time.sleep", lambda seconds: None)
-    by_text = {group.extra["prompt"]: group.prompt_ids.tolist() for group in groups}
+    by_text = {prompt.as_given: prompt.group.prompt_ids.tolist() for prompt in asked}
 
     def answer(body: dict[str, Any]) -> dict[str, Any]:
         text = body["messages"][0]["content"][-1]["text"]
@@ -57,8 +57,8 @@ def sampler(loaded, tmp_path: Path, monkeypatch):
 
 def test_prompts_go_with_their_pictures_and_the_recipes_settings(sampler, loaded):
     made, server = sampler
-    _, _, groups, rows = loaded
-    found = made.sample(groups, 3, SETTINGS, seed=5)
+    _, _, asked, rows = loaded
+    found = made.sample(asked, 3, SETTINGS, seed=5)
     assert [[answer.ids.tolist() for answer in group] for group in found] == [[[7, 8]] * 3] * 2
     assert found[0][0].finished and found[0][0].log_probs.tolist() == [-1.0, -2.0]
     bodies = sorted((b for p, b in server.asked if p == "/v1/chat/completions"), key=lambda b: b["seed"])

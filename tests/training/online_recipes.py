@@ -19,7 +19,7 @@ from sightline.scenes.options import SceneOptions
 from sightline.scenes.recipes import path
 from sightline.scenes.rows import SceneRows
 from sightline.training.run import train
-from sightline.types import Group
+from sightline.types import Prompt
 
 FRESH = 97_000
 """Seed of the scenes that are judged; settings were chosen on seeds 0 and 95,000."""
@@ -33,12 +33,12 @@ def exact_rate(model: nn.Module, processor: Any) -> float:
     """Percent of greedy descriptions of the fresh scenes that are true to the word, as the reward has it."""
     rows = SceneRows("prompts", SceneOptions(pictures=NUM_SCENES, questions=["description"]), seed=FRESH)
     dataset = PromptDataset(rows, DataConfig(source="scenes"), Renderer(processor))
-    groups = [group for group in (dataset[i] for i in range(len(dataset))) if isinstance(group, Group)]
+    prompts = [prompt for prompt in (dataset[i] for i in range(len(dataset))) if isinstance(prompt, Prompt)]
     greedy = SamplingSettings(max_new_tokens=40, temperature=0.0)
-    answers = TransformersSampler(model, processor).sample(groups, 1, greedy, seed=0)
+    answers = TransformersSampler(model, processor).sample(prompts, 1, greedy, seed=0)
     texts = [processor.tokenizer.decode(answer.ids, skip_special_tokens=True) for (answer,) in answers]
     judged = Accuracy(method="exact", tolerance=None, seconds=5.0)(
-        texts, solution=[group.extra["solution"] for group in groups]
+        texts, solution=[prompt.row["solution"] for prompt in prompts]
     )
     return 100 * sum(value or 0.0 for value in judged) / len(judged)
 

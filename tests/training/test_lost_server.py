@@ -8,6 +8,7 @@ import io
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sightline.recipe import normalise, structure
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.transformers_sampler import TransformersSampler
 from sightline.training.run import train
-from sightline.types import Group
+from sightline.types import Prompt
 from tests.rollouts.served import Answer, FakeVLLM, Place, ServerDied
 from tests.training.runs import curve
 from tests.training.test_killed_online import figures, sampled
@@ -58,8 +59,8 @@ class PolicyServer(FakeVLLM):
         self.processor = load_processor(config)
         self.model = add_lora(load_model(config), LoraConfig(r=RANK))
         dataset = PromptDataset(prompts(ROWS), DataConfig(source="rows"), Renderer(self.processor))
-        groups = [dataset[i] for i in range(ROWS)]
-        self.groups = {group.extra["prompt"]: group for group in groups if isinstance(group, Group)}
+        items = [dataset[i] for i in range(ROWS)]
+        self.prompts = {item.as_given: item for item in items if isinstance(item, Prompt)}
         self.files: dict[str, Path] = {}
         self.place = Place(self)
         self.last: tuple[str, int] | None = None
@@ -81,10 +82,10 @@ class PolicyServer(FakeVLLM):
     def answers(self, body: dict[str, Any]) -> dict[str, Any]:
         """One prompt's, from its own seed."""
         set_peft_model_state_dict(self.model, load_file(self.files[body["model"]] / "adapter_model.safetensors"))
-        group = self.groups[body["messages"][0]["content"][-1]["text"]]
-        group.extra["place"] = body["seed"] // body["n"]
+        asked = self.prompts[body["messages"][0]["content"][-1]["text"]]
+        prompt = replace(asked, place=body["seed"] // body["n"])
         settings = SamplingSettings(max_new_tokens=body["max_completion_tokens"], temperature=body["temperature"])
-        (found,) = TransformersSampler(self.model, self.processor).sample([group], body["n"], settings, seed=0)
+        (found,) = TransformersSampler(self.model, self.processor).sample([prompt], body["n"], settings, seed=0)
         choices = [
             {
                 "index": index,
@@ -95,7 +96,7 @@ class PolicyServer(FakeVLLM):
             for index, one in enumerate(found)
             if one.log_probs is not None
         ]
-        return {"prompt_token_ids": group.prompt_ids.tolist(), "choices": choices}
+        return {"prompt_token_ids": prompt.group.prompt_ids.tolist(), "choices": choices}
 
     def start_anew(self) -> None:
         """With nothing of what was pushed before."""

@@ -15,7 +15,7 @@ from sightline.models.families.find import family_of
 from sightline.models.load import load_model, load_processor
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.vllm_colocate import VLLMColocateSampler
-from sightline.types import Group
+from sightline.types import Prompt
 from tests.vllm.models import save
 from tests.vllm.runs import AGREE, CASES, differences, prompts, run, steps
 
@@ -69,11 +69,11 @@ def test_seeds_stops_bans_and_limits_are_kept(model):
     config = ModelConfig(name=str(model["smolvlm"]))
     policy, processor = load_model(config), load_processor(config)
     dataset = PromptDataset(prompts(2), DataConfig(source="rows"), Renderer(processor))
-    groups = [group for group in (dataset[i] for i in range(2)) if isinstance(group, Group)]
+    asked = [item for item in (dataset[i] for i in range(2)) if isinstance(item, Prompt)]
     sampler = VLLMColocateSampler(policy, processor, VLLMSamplerConfig(max_model_len=512), config, None)
     sampler.sync(policy)
     settings = SamplingSettings(max_new_tokens=12, temperature=1.0)
-    one, again, other = (sampler.sample(groups, 16, settings, seed) for seed in (1, 1, 2))
+    one, again, other = (sampler.sample(asked, 16, settings, seed) for seed in (1, 1, 2))
 
     def ids(answers):
         return [answer.ids.tolist() for group in answers for answer in group]
@@ -86,10 +86,10 @@ def test_seeds_stops_bans_and_limits_are_kept(model):
             assert answer.finished == (said[-1] in ends) and len(said) <= 12
             assert not ends & set(said[:-1]) and not set(said) & set(family_of(policy).image_token_ids)
             assert answer.log_probs is not None and len(answer.log_probs) == len(said)
-    greedy = sampler.sample(groups, 1, SamplingSettings(max_new_tokens=12, temperature=0.0), 0)
+    greedy = sampler.sample(asked, 1, SamplingSettings(max_new_tokens=12, temperature=0.0), 0)
     text = processor.tokenizer.decode(greedy[0][0].ids)
     stop = SamplingSettings(max_new_tokens=12, temperature=0.0, stop=(text[2:4],))
-    stopped = sampler.sample(groups, 1, stop, 0)[0][0]
+    stopped = sampler.sample(asked, 1, stop, 0)[0][0]
     assert stopped.finished and len(stopped.ids) < len(greedy[0][0].ids)
     assert torch.equal(stopped.ids, greedy[0][0].ids[: len(stopped.ids)])
     sampler.close()

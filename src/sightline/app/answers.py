@@ -56,5 +56,5 @@ def prompt(processor: ProcessorMixin, picture: Image.Image | None, question: str
     pictures = () if picture is None else (LazyPicture(where="the picture", image=picture),)
     content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": question}]
     message = {"role": "user", "content": content}
-    example = Example(id="question", source="the question", row=0, prompt=(message,), images=pictures)
+    example = Example(id="question", source="the question", row_number=0, prompt=(message,), images=pictures)
     return Renderer(processor).prompt(example)

@@ -40,7 +40,7 @@ def run(argv: list[str]) -> int:
     source = source_of(given.model, given.adapter)
     models = Models([source], **loading(given))
     with models.use(source.label) as (model, processor):
-        example = Example(id="prompt", source="--prompt", row=0, prompt=(message,), images=pictures)
+        example = Example(id="prompt", source="--prompt", row_number=0, prompt=(message,), images=pictures)
         (answers,) = generate(
             model,
             processor,

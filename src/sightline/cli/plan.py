@@ -157,11 +157,11 @@ def _row(given: argparse.Namespace, recipe: Recipe, config: Any) -> Any:
 def _longest_row(recipe: Recipe, processor: Any, skeleton: Any) -> Any:
     from sightline.models.families.find import family_of
     from sightline.objectives.objective import build
-    from sightline.training.datasets import training_rows
-    from sightline.types import Group
+    from sightline.training.datasets import group_of, training_rows
 
     rows: Any = training_rows(recipe, build(recipe.objective), processor, skeleton).train
-    groups = [row for row in (rows[i] for i in range(min(NUM_ROWS, len(rows)))) if isinstance(row, Group)]
+    first = (group_of(rows[i]) for i in range(min(NUM_ROWS, len(rows))))
+    groups = [group for group in first if group is not None]
     if not groups:
         raise RecipeError(
             f"None of the first {NUM_ROWS} rows of {recipe.data.source} can be used: see `sightline data`."

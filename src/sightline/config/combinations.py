@@ -101,6 +101,12 @@ def refuse_rows(objective: ObjectiveConfig, data: DataConfig) -> None:
     """Raises `ValueError` for a way of reading rows that the objective cannot have."""
     if data.share_pictures and corrupts_pictures(objective):
         raise ValueError("mDPO corrupts the picture of each row, so `data.share_pictures` has to be false.")
+    if data.share_pictures and lends_answers(objective):
+        raise ValueError(
+            f"`data.share_pictures` puts the question of each row in front of its answers, but `objective.type: "
+            f"{objective.type}` (KTO) also scores each row's answer under another row's question, and the answer would "
+            "bring its own question along. Leave `data.share_pictures` out."
+        )
     if not isinstance(objective, OnlineConfig):
         return
     if data.share_pictures:

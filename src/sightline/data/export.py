@@ -43,7 +43,7 @@ class Shape(NamedTuple):
     """Columns of the responses, and the type of each further column."""
 
     responses: tuple[str, ...]
-    extra: dict[str, str]
+    others: dict[str, str]
 
 
 def export(entries: Iterable[Entry], again: Iterable[Entry], path: Path, *, skip: bool = False) -> Exported:
@@ -89,7 +89,7 @@ def _shape(examples: Iterable[Example]) -> Shape:
     types: dict[str, set[str]] = {}
     for example in examples:
         kinds.setdefault(_response_columns(example), example.id)
-        for name, value in example.extra.items():
+        for name, value in example.row.items():
             if value is not None:
                 types.setdefault(name, set()).add(PLAIN.get(type(value), "json"))
     if len(kinds) > 1:
@@ -97,8 +97,8 @@ def _shape(examples: Iterable[Example]) -> Shape:
         raise DataError(f"The rows are of several kinds: {found}. Convert them apart.")
     responses = next(iter(kinds), ())
     taken = {"images", "prompt", *responses}
-    extra = {name: found.pop() if len(found) == 1 else "json" for name, found in types.items() if name not in taken}
-    return Shape(responses, extra)
+    others = {name: found.pop() if len(found) == 1 else "json" for name, found in types.items() if name not in taken}
+    return Shape(responses, others)
 
 
 def _response_columns(example: Example) -> tuple[str, ...]:
@@ -115,7 +115,7 @@ def _features(shape: Shape) -> datasets.Features:
     columns: dict[str, Any] = {"images": datasets.List(datasets.Image()), "prompt": MESSAGES}
     for name in shape.responses:
         columns[name] = datasets.Value("bool") if name == "label" else MESSAGES
-    for name, kind in shape.extra.items():
+    for name, kind in shape.others.items():
         columns[name] = datasets.Value("string" if kind == "json" else kind)
     return datasets.Features(columns)
 
@@ -141,8 +141,8 @@ def _row(example: Example, shape: Shape) -> dict[str, Any]:
         row[name] = _messages(response.messages)
     if "label" in shape.responses:
         row["label"] = example.responses[0].label
-    for name, kind in shape.extra.items():
-        value = example.extra.get(name)
+    for name, kind in shape.others.items():
+        value = example.row.get(name)
         row[name] = json.dumps(value, default=str) if kind == "json" and value is not None else value
     return row
 

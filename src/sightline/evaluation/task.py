@@ -107,7 +107,7 @@ class Task:
         return Example(
             id=f"{self.name}:{item.id}",
             source=self.name,
-            row=row,
+            row_number=row,
             prompt=({"role": "user", "content": content},),
             images=item.pictures,
         )

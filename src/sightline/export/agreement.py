@@ -60,7 +60,7 @@ def probe(processor: ProcessorMixin) -> Group:
     example = Example(
         id="probe",
         source="probe",
-        row=0,
+        row_number=0,
         prompt=({"role": "user", "content": content},),
         images=(LazyPicture(image=picture, where="the probe's picture"),),
         responses=answers,

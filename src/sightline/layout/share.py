@@ -10,15 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sightline.types import Group
+from sightline.types import Columns, Group
 
 
 def share_prefix(groups: list[Group], picture_ids: Collection[int] = ()) -> Group | None:
     """Join groups that show the same pictures; None where they do not, or where a question comes before its picture.
 
     groups: not placed yet. picture_ids: token ids that stand for pictures; all must lie in the common prefix.
-    The result has the responses of all groups in order, `extra["rows"]` holds their extras, and labels (one a
-    response, for unpaired preferences) are joined.
+    The result has the responses of all groups in order, with their columns and rows.
     """
     assert all(group.positions is None for group in groups), "share groups before they are placed"
     length = _common_length([group.prompt_ids for group in groups])
@@ -33,16 +32,15 @@ def share_prefix(groups: list[Group], picture_ids: Collection[int] = ()) -> Grou
         rest = group.prompt_ids[length:]
         responses += [torch.cat([rest, response]) for response in group.responses]
         weights += [torch.cat([weight.new_zeros(len(rest)), weight]) for weight in group.weights]
-    extra: dict[str, Any] = {"rows": [group.extra for group in groups]}
-    if all("label" in group.extra for group in groups):
-        extra["label"] = [label for group in groups for label in group.extra["label"]]
     return Group(
         id="+".join(group.id for group in groups),
         prompt_ids=groups[0].prompt_ids[:length],
         responses=tuple(responses),
         weights=tuple(weights),
         model_inputs=inputs[0],
-        extra=extra,
+        columns=Columns.join([group.columns for group in groups]),
+        rows=tuple(row for group in groups for row in group.rows),
+        truncated={name: number for group in groups for name, number in group.truncated.items()},
     )
 
 

@@ -61,7 +61,7 @@ def rendered_group(family: Family, processor: ProcessorMixin, sizes: Sizes) -> G
     example = Example(
         id="sample",
         source="sample",
-        row=0,
+        row_number=0,
         prompt=({"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]},),
         images=(picture,),
     )

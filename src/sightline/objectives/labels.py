@@ -5,18 +5,18 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from sightline.errors import DataError
-from sightline.objectives.roles import ORDINARY
+from sightline.objectives.roles import ordinary_of
 from sightline.types import Group, LogProbs
 
 
 def desirable_of_group(group: Group) -> Bool[Tensor, " responses"]:
     """Which responses of a group are ordinary and desirable. Raises `DataError` where nothing says so."""
-    num = len(group.responses)
-    role = group.extra.get("role", torch.full((num,), ORDINARY))
-    ordinary = role == ORDINARY
-    if "label" in group.extra:
-        return ordinary & group.extra["label"].bool()
-    if int(ordinary.sum()) % 2 == 1:
+    ordinary, label = ordinary_of(group), group.columns.label
+    if label is not None:
+        return ordinary & label
+    num = int(ordinary.sum())
+    # rows that share their images may be single responses too
+    if num % 2 == 1 or num == len(group.rows):
         raise DataError(
             f"{group.id}: a single response without a label. Objectives over labelled responses need a column `label` "
             "(true for a desirable response), or rows with `chosen` and `rejected`."
@@ -25,8 +25,8 @@ def desirable_of_group(group: Group) -> Bool[Tensor, " responses"]:
     return ordinary & (position % 2 == 0)
 
 
-def desirable(policy: LogProbs, label: Tensor | None) -> Bool[Tensor, " responses"]:
+def desirable(policy: LogProbs, label: Bool[Tensor, " responses"] | None) -> Bool[Tensor, " responses"]:
     """Which of these ordinary responses are desirable. label: the column for all of them, or None for pairs."""
     if label is not None:
-        return label.bool()
+        return label
     return torch.arange(policy.num_responses, device=policy.logp.device) % 2 == 0

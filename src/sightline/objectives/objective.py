@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
-from torch import Tensor
 
 from sightline.config.objective import MixConfig, MPOConfig, ObjectiveConfig, PartConfig
 from sightline.config.online_objectives import OnlineObjectiveConfig, SurrogateConfig
@@ -34,7 +33,7 @@ from sightline.objectives.roles import ORDINARY, of_role
 from sightline.objectives.sft import sft_loss
 from sightline.objectives.token_parts import token_part
 from sightline.objectives.unpaired_parts import bco_part, kto_part
-from sightline.types import Group, LogProbs, Loss
+from sightline.types import Columns, Group, LogProbs, Loss
 
 DEMONSTRATIONS = (SFTConfig, DFTConfig)
 UNPAIRED = (KTOConfig, BCOConfig)
@@ -95,28 +94,26 @@ class Objective:
             f"{name}.{key}": value for name, part in self.parts.items() for key, value in part.initial_state().items()
         }
 
-    def update_state(
-        self, state: State, policy: LogProbs, reference: LogProbs | None, extra: dict[str, Tensor]
-    ) -> State:
+    def update_state(self, state: State, policy: LogProbs, reference: LogProbs | None, columns: Columns) -> State:
         """The state for a step's losses: called once a training step, before them, on its whole log-probs."""
         with torch.no_grad():
             return {
                 f"{name}.{key}": value
                 for name, part in self.parts.items()
-                for key, value in part.update_state(self._sample(name, policy, reference, extra, state)).items()
+                for key, value in part.update_state(self._sample(name, policy, reference, columns, state)).items()
             }
 
     def __call__(
         self,
         policy: LogProbs,
         reference: LogProbs | None = None,
-        extra: dict[str, Tensor] | None = None,
+        columns: Columns | None = None,
         state: State | None = None,
     ) -> dict[str, Loss]:
         """Each part's unweighted loss, summed over what `policy` covers.
 
         policy, reference: log-probs of one batch; ordinary responses 2p and 2p + 1 are chosen and rejected of pair p.
-        extra: columns by name, one entry a response: `label` for unpaired preferences, `role` for auxiliary responses.
+        columns: what is known of the batch's responses besides.
         state: see `update_state`; the initial state when left out.
         """
         assert reference is not None or not self.needs_reference, "this objective compares with a reference"
@@ -124,7 +121,7 @@ class Objective:
         losses: dict[str, Loss] = {}
         logged: set[str] = set()
         for name, part in self.parts.items():
-            sample = self._sample(name, policy, reference, extra or {}, state)
+            sample = self._sample(name, policy, reference, columns or Columns(), state)
             with torch.no_grad():
                 metrics: Metrics = {key: value for key, value in part.metrics(sample).items() if key not in logged}
             logged |= set(metrics)
@@ -132,21 +129,20 @@ class Objective:
         return losses
 
     def _sample(
-        self, name: str, policy: LogProbs, reference: LogProbs | None, extra: dict[str, Tensor], state: State
+        self, name: str, policy: LogProbs, reference: LogProbs | None, columns: Columns, state: State
     ) -> Sample:
         """What one part reads of a call."""
         part = self.parts[name]
-        ordinary = of_role(policy, extra, ORDINARY)
-        label = extra.get("label")
-        if label is not None and "role" in extra:
-            label = label[extra["role"] == ORDINARY]
+        ordinary, label = of_role(policy, columns, ORDINARY), columns.label
+        if label is not None and columns.role is not None:
+            label = label[columns.role == ORDINARY]
         return Sample(
             policy=ordinary,
-            reference=None if reference is None else of_role(reference, extra, ORDINARY),
+            reference=None if reference is None else of_role(reference, columns, ORDINARY),
             desirable=desirable(ordinary, label),
-            extra=extra,
-            auxiliary={role: of_role(policy, extra, role) for role in part.roles},
-            ref_auxiliary={} if reference is None else {role: of_role(reference, extra, role) for role in part.roles},
+            columns=columns,
+            auxiliary={role: of_role(policy, columns, role) for role in part.roles},
+            ref_auxiliary={} if reference is None else {role: of_role(reference, columns, role) for role in part.roles},
             state={key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")},
         )
 

@@ -1,7 +1,7 @@
 """Objectives over rewards as parts: which ratio, surrogate and average each config means.
 
-They read three columns: `advantage` by response, and by target token `old_logp`, log π_old (without it answers are used
-once and π_old is π), and `importance_weight`, the correction for a sampler that is not quite the policy.
+They read three of `Columns`: `advantage`, `old_logp` (without it answers are used once and π_old is π), and
+`importance_weight`, where the sampler is not quite the policy.
 """
 
 from collections.abc import Callable
@@ -126,8 +126,8 @@ def online_token_loss(config: OnlineObjectiveConfig, sample: Sample) -> Float[Te
         case _:
             max_ratio = config.max_ratio if isinstance(config, ClippedConfig) else None
             loss = clipped_loss(log_ratio, advantage, **_bounds(config), max_ratio=max_ratio)
-    if "importance_weight" in sample.extra:
-        loss = loss * sample.extra["importance_weight"]
+    if sample.columns.importance_weight is not None:
+        loss = loss * sample.columns.importance_weight
     if isinstance(config, SurrogateConfig) and config.beta > 0:
         loss = loss + config.beta * _kl(config, sample, log_ratio)
     return loss
@@ -159,12 +159,13 @@ def _bounds(config: ClippedConfig | RLOOConfig | ReinforcePPConfig) -> dict[str,
 
 def _log_ratio(config: OnlineObjectiveConfig, sample: Sample) -> Float[Tensor, " targets"]:
     policy = sample.policy
-    old = sample.extra.get("old_logp", policy.logp.detach())
+    old = policy.logp.detach() if sample.columns.old_logp is None else sample.columns.old_logp
     return RATIOS.get(type(config), token_log_ratio)(policy, old)
 
 
 def _advantage(sample: Sample) -> Float[Tensor, " targets"]:
-    return sample.extra["advantage"][sample.policy.response].to(sample.policy.logp.dtype)
+    assert sample.columns.advantage is not None, "the objective needs advantages"
+    return sample.columns.advantage[sample.policy.response].to(sample.policy.logp.dtype)
 
 
 def _kl(config: SurrogateConfig, sample: Sample, log_ratio: Float[Tensor, " targets"]) -> Float[Tensor, " targets"]:

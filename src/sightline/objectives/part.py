@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from sightline.objectives.metrics import Metrics
-from sightline.types import Denominator, Group, LogProbs
+from sightline.types import Columns, Denominator, Group, LogProbs
 
 State = dict[str, Tensor]
 
@@ -17,14 +17,14 @@ class Sample:
     """What a part reads.
 
     policy, reference: log-probs of the ordinary responses. desirable: which of them are chosen or labelled desirable.
-    extra: columns by name.
+    columns: what is known of all responses besides.
     auxiliary, ref_auxiliary: log-probs by role (`objectives.roles`). state: the part's own, carried over steps.
     """
 
     policy: LogProbs
     reference: LogProbs | None
     desirable: Bool[Tensor, " responses"]
-    extra: dict[str, Tensor]
+    columns: Columns
     auxiliary: dict[int, LogProbs]
     ref_auxiliary: dict[int, LogProbs]
     state: State

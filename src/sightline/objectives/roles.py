@@ -1,4 +1,4 @@
-"""Which responses of a step are what: `extra["role"]` numbers them; without the column all are ordinary.
+"""Which responses of a step are what: `Columns.role` numbers them; where it is None all are ordinary.
 
 A method that needs more than its K responses adds auxiliary ones to the step:
 MISMATCHED   another prompt's answer, from which KTO estimates the KL divergence;
@@ -11,16 +11,16 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from sightline.types import Group, LogProbs
+from sightline.types import Columns, Group, LogProbs
 
 ORDINARY, MISMATCHED, CORRUPTED = 0, 1, 2
 
 
-def of_role(logprobs: LogProbs, extra: dict[str, Tensor], role: int) -> LogProbs:
+def of_role(logprobs: LogProbs, columns: Columns, role: int) -> LogProbs:
     """Only the responses of a role, numbered anew in their order."""
-    if "role" not in extra:
+    if columns.role is None:
         return logprobs if role == ORDINARY else keep(logprobs, torch.zeros_like(logprobs.response_group).bool())
-    return keep(logprobs, extra["role"] == role)
+    return keep(logprobs, columns.role == role)
 
 
 def keep(logprobs: LogProbs, responses: Bool[Tensor, " responses"]) -> LogProbs:
@@ -42,9 +42,14 @@ def keep(logprobs: LogProbs, responses: Bool[Tensor, " responses"]) -> LogProbs:
     )
 
 
+def ordinary_of(group: Group) -> Bool[Tensor, " responses"]:
+    """Which responses of a group are ordinary."""
+    role = group.columns.role
+    return torch.ones(len(group.responses), dtype=torch.bool) if role is None else role == ORDINARY
+
+
 def num_of_role(group: Group, role: int) -> int:
     """How many responses of a group have this role."""
-    roles = group.extra.get("role")
-    if roles is None:
+    if group.columns.role is None:
         return len(group.responses) if role == ORDINARY else 0
-    return int((roles == role).sum())
+    return int((group.columns.role == role).sum())

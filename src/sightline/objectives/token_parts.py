@@ -9,7 +9,7 @@ from torch import Tensor
 from sightline.objectives.labels import desirable_of_group
 from sightline.objectives.metrics import Metrics, token_metrics
 from sightline.objectives.part import Part, Sample
-from sightline.objectives.roles import ORDINARY
+from sightline.objectives.roles import ordinary_of
 from sightline.types import Group
 
 
@@ -29,8 +29,7 @@ def token_part(loss: Callable[[Tensor], Tensor], *, weight: float, only_desirabl
         return (loss(policy.logp) * policy.weight)[demonstrated(sample)]
 
     def count(group: Group) -> int:
-        role = group.extra.get("role", torch.full((len(group.responses),), ORDINARY))
-        counted = desirable_of_group(group) if only_desirable else role == ORDINARY
+        counted = desirable_of_group(group) if only_desirable else ordinary_of(group)
         return sum(int((w > 0).sum()) for w, use in zip(group.weights, counted.tolist(), strict=True) if use)
 
     def metrics(sample: Sample) -> Metrics:

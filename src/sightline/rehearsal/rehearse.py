@@ -64,7 +64,7 @@ def ask(run: Path) -> str:
     """One greedy answer of the model in a run folder to a question about a picture."""
     message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is shown?"}]}
     picture = picture_of(draw_scene(0, 0))
-    example = Example(id="asked", source="rehearsal", row=0, prompt=(message,), images=(picture,))
+    example = Example(id="asked", source="rehearsal", row_number=0, prompt=(message,), images=(picture,))
     source = source_of(str(run))
     with Models([source]).use(source.label) as (model, processor):
         (answers,) = generate(model, processor, [Renderer(processor).prompt(example)], max_new_tokens=8)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sightline.rewards.images import Pictures
+
 Message = dict[str, Any]
 Completion = str | list[Message]
 
@@ -14,7 +16,8 @@ class Answers:
 
     rows: names of their rows. prompts: as the data has them, strings or messages. texts: what was answered.
     conversational: whether the row's prompt is a list of messages, and its answer therefore one too.
-    token_ids: of the answers, the end token included. columns: every other column of the rows.
+    token_ids: of the answers, the end token included. images: of the rows. columns: the user's, every other column of
+    the rows.
     """
 
     rows: list[str]
@@ -22,10 +25,11 @@ class Answers:
     texts: list[str]
     conversational: list[bool]
     token_ids: list[list[int]]
+    images: list[Pictures]
     columns: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        lists = (self.prompts, self.texts, self.conversational, self.token_ids, *self.columns.values())
+        lists = (self.prompts, self.texts, self.conversational, self.token_ids, self.images, *self.columns.values())
         assert all(len(values) == len(self.rows) for values in lists)
 
     def __len__(self) -> int:
@@ -36,7 +40,7 @@ class Answers:
         return Answers(
             **{
                 name: [getattr(self, name)[i] for i in indices]
-                for name in ("rows", "prompts", "texts", "conversational", "token_ids")
+                for name in ("rows", "prompts", "texts", "conversational", "token_ids", "images")
             },
             columns={name: [values[i] for i in indices] for name, values in self.columns.items()},
         )

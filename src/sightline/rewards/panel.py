@@ -139,6 +139,7 @@ def arguments(reward: Reward, answers: Answers, given: dict[str, Any]) -> dict[s
     """The keyword arguments of a call. Raises `RewardError` when the rows lack a column that the function needs."""
     offered = {
         **answers.columns,
+        "images": answers.images,
         "prompts": answers.prompts,
         "completions": answers.completions(reward.form),
         "completion_ids": answers.token_ids,

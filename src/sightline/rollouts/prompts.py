@@ -10,23 +10,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sightline.config.data import DataConfig
 from sightline.data.defects import RowError
-from sightline.data.render.dataset import BadRow, GroupDataset
+from sightline.data.render.dataset import GroupDataset
 from sightline.data.render.render import Renderer
 from sightline.data.stream.loader_workers import OutlivesTermination
 from sightline.errors import DataError
-from sightline.types import Group
+from sightline.types import BadRow, Prompt
 
 MESSAGE_COLUMNS = ("prompt", "messages", "conversations")
-"""A row that has one of them as a list is a conversation; its answers reach rewards as messages."""
+"""A row whose prompt comes from one of them as a list is a conversation; its answers reach rewards as messages."""
 
 
 class PromptDataset(Dataset):
-    """Rows as prompts; an item is a `Group` without responses, or a `BadRow`.
-
-    A group's `extra` holds the row's other columns and besides them `prompt` (as the data has it: a string or
-    messages), `messages` (whether it is messages), `turns` (messages in any case), `text` (as the chat template writes
-    it, a picture one token), `images` (not decoded yet) and `index` (of the item).
-    """
+    """Rows as prompts; an item is a `Prompt`, or a `BadRow`. groups: the same as groups without responses."""
 
     def __init__(self, rows: Any, config: DataConfig, renderer: Renderer) -> None:
         assert not config.share_pictures, "the recipe refuses it: answers are sampled for each prompt apart"
@@ -36,30 +31,29 @@ class PromptDataset(Dataset):
         return len(self.groups)
 
     def columns(self, num_rows: int) -> list[str] | None:
-        """Names of the other columns that any of the first rows has, None where all of those are bad; no picture is
+        """Names of the user's columns that any of the first rows has, None where all of those are bad; no picture is
         decoded."""
         examples = []
         for index in range(min(num_rows, len(self))):
             with suppress(RowError):
                 examples.append(self.groups.example(index))
-        return list(dict.fromkeys(name for example in examples for name in example.extra)) if examples else None
+        return list(dict.fromkeys(name for example in examples for name in example.row)) if examples else None
 
-    def __getitem__(self, index: int) -> Group | BadRow:
+    def __getitem__(self, index: int) -> Prompt | BadRow:
         group = self.groups[index]
         if isinstance(group, BadRow):
             return group
         example, row = self.groups.example(index), self.groups.rows[index]
-        as_messages = any(isinstance(row.get(name), list | tuple) for name in MESSAGE_COLUMNS)
-        text = "".join(part.get("text", "") for message in example.prompt for part in message["content"])
-        about = {
-            "prompt": [dict(message) for message in example.prompt] if as_messages else text,
-            "messages": as_messages,
-            "turns": [dict(message) for message in example.prompt],
-            "text": self.groups.renderer.template.prompt(example.prompt, example.id),
-            "images": example.images,
-            "index": index,
-        }
-        return replace(group, extra={**group.extra, **about})
+        # a column of that name that the prompt was not read from is the user's own
+        read = [row.get(name) for name in MESSAGE_COLUMNS if name not in example.row]
+        return Prompt(
+            group=group,
+            messages=example.prompt,
+            text=self.groups.renderer.template.prompt(example.prompt, example.id),
+            images=example.images,
+            conversational=any(isinstance(value, list | tuple) for value in read),
+            index=index,
+        )
 
 
 class Order(Sampler[int]):
@@ -108,11 +102,11 @@ class PromptStream:
         self.rank, self.world = rank, world
         self.position = 0
         self.bad_rows: dict[str, str] = {}
-        self._items: Iterator[Group | BadRow] | None = None
+        self._items: Iterator[Prompt | BadRow] | None = None
 
-    def take(self, count: int) -> list[Group]:
+    def take(self, count: int) -> list[Prompt]:
         """The next prompts. Raises `DataError` for a bad row, unless bad rows are skipped."""
-        taken: list[Group] = []
+        taken: list[Prompt] = []
         bad_in_a_row = 0
         while len(taken) < count:
             if self._items is None:
@@ -120,8 +114,8 @@ class PromptStream:
             item = next(self._items)
             place = self.position * self.world + self.rank
             self.position += 1
-            if isinstance(item, Group):
-                taken.append(replace(item, extra={**item.extra, "place": place}))
+            if isinstance(item, Prompt):
+                taken.append(replace(item, place=place))
                 bad_in_a_row = 0
                 continue
             if not item.skip:
@@ -141,7 +135,7 @@ class PromptStream:
         """End the worker processes."""
         self._items = None
 
-    def _start(self) -> Iterator[Group | BadRow]:
+    def _start(self) -> Iterator[Prompt | BadRow]:
         order = Order(
             len(self.dataset),
             seed=self.seed,

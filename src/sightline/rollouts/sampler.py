@@ -6,16 +6,16 @@ from typing import Protocol, runtime_checkable
 from torch import nn
 
 from sightline.generation.sampling import Sampled, SamplingSettings
-from sightline.types import Group
+from sightline.types import Prompt
 
 
-def seeds_of(groups: Sequence[Group], num_responses: int, seed: int) -> list[int]:
-    """A seed for each group's first answer, the next ones for its others.
+def seeds_of(prompts: Sequence[Prompt], num_responses: int, seed: int) -> list[int]:
+    """A seed for each prompt's first answer, the next ones for its others.
 
-    It follows from the prompt's place in the run (`extra["place"]`, else among these groups), so that answers depend
-    neither on the number of processes nor on which prompts are sampled together.
+    It follows from the prompt's place in the run (without one, its place among these), so that answers depend neither
+    on the number of processes nor on which prompts are sampled together.
     """
-    places = [int(group.extra.get("place", i)) for i, group in enumerate(groups)]
+    places = [i if prompt.place is None else prompt.place for i, prompt in enumerate(prompts)]
     return [(seed * 1_000_003 + place) * num_responses for place in places]
 
 
@@ -29,11 +29,11 @@ class Sampler(Protocol):
     exact: bool
 
     def sample(
-        self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
+        self, prompts: Sequence[Prompt], num_responses: int, settings: SamplingSettings, seed: int
     ) -> list[list[Sampled]]:
-        """`num_responses` answers to each group's prompt, in the order of the groups.
+        """`num_responses` answers to each prompt, in the order of the prompts.
 
-        The same weights, groups, settings and seed give the same answers (see `seeds_of`). Picture placeholders are
+        The same weights, prompts, settings and seed give the same answers (see `seeds_of`). Picture placeholders are
         never sampled.
         """
         ...

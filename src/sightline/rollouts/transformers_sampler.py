@@ -11,7 +11,7 @@ from sightline.generation.sampling import Sampled, SamplingSettings
 from sightline.models.families.find import family_of
 from sightline.models.unwrap import in_eval_mode
 from sightline.rollouts.sampler import seeds_of
-from sightline.types import Group
+from sightline.types import Group, Prompt
 
 
 class TransformersSampler:
@@ -30,10 +30,10 @@ class TransformersSampler:
         """Nothing is held."""
 
     def sample(
-        self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
+        self, prompts: Sequence[Prompt], num_responses: int, settings: SamplingSettings, seed: int
     ) -> list[list[Sampled]]:
         """See `Sampler.sample`."""
-        seeds = seeds_of(groups, num_responses, seed)
+        groups, seeds = [prompt.group for prompt in prompts], seeds_of(prompts, num_responses, seed)
         if not shares_prompt(family_of(self.model)):
             return self._without_sharing(groups, num_responses, settings, seeds[0])
         # the longest first: what does not fit in memory fails at once
@@ -44,8 +44,8 @@ class TransformersSampler:
         with in_eval_mode(self.model):
             for start in range(0, len(order), at_once):
                 chosen = order[start : start + at_once]
-                prompts, own = [groups[i] for i in chosen], [seeds[i] for i in chosen]
-                found = decode(family, self.processor, prompts, num_responses, settings, own)
+                together, own = [groups[i] for i in chosen], [seeds[i] for i in chosen]
+                found = decode(family, self.processor, together, num_responses, settings, own)
                 for i, sampled in zip(chosen, found, strict=True):
                     answers[i] = sampled
         return answers

@@ -36,7 +36,7 @@ from sightline.rollouts.vllm_model import (
     save_adapter,
 )
 from sightline.rollouts.vllm_prompts import check_same_prompt, token_prompt
-from sightline.types import Group
+from sightline.types import Prompt
 
 
 def refuse_where_it_cannot_run() -> None:
@@ -149,7 +149,7 @@ class VLLMColocateSampler:
         self.adapter = LoRARequest(f"policy-{self.num_syncs}", self.num_syncs, str(folder))
 
     def sample(
-        self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
+        self, prompts: Sequence[Prompt], num_responses: int, settings: SamplingSettings, seed: int
     ) -> list[list[Sampled]]:
         """See `Sampler.sample`. Raises `SamplerError` where vLLM reads another prompt than training."""
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
@@ -164,13 +164,13 @@ class VLLMColocateSampler:
                 detokenize=bool(settings.stop),
                 **shared,
             )
-            for own in seeds_of(groups, num_responses, seed)
+            for own in seeds_of(prompts, num_responses, seed)
         ]
         self._wake()
-        prompts = [token_prompt(group, self.processor) for group in groups]
-        found = self.engine.generate(prompts, parameters, use_tqdm=False, lora_request=self.adapter)
-        for group, request in zip(groups, found, strict=True):
-            check_same_prompt(group, list(request.prompt_token_ids))
+        asked = [token_prompt(prompt, self.processor) for prompt in prompts]
+        found = self.engine.generate(asked, parameters, use_tqdm=False, lora_request=self.adapter)
+        for prompt, request in zip(prompts, found, strict=True):
+            check_same_prompt(prompt, list(request.prompt_token_ids))
         if self.sleeps:
             self.engine.sleep(level=1)
             self.asleep = True

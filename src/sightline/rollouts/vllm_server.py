@@ -27,7 +27,7 @@ from sightline.rollouts.server_key import VARIABLE
 from sightline.rollouts.vllm_model import sampling_parameters
 from sightline.rollouts.vllm_prompts import check_same_prompt
 from sightline.rollouts.vllm_weights import BASE_MODEL, Endpoint, ServerWeights
-from sightline.types import Group
+from sightline.types import Prompt
 
 NOT_FOUND = 404
 UNAUTHORISED = 401
@@ -66,14 +66,14 @@ class VLLMServerSampler:
             processes.wait_for_everyone()
 
     def sample(
-        self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
+        self, prompts: Sequence[Prompt], num_responses: int, settings: SamplingSettings, seed: int
     ) -> list[list[Sampled]]:
         """See `Sampler.sample`. Raises `SamplerError` for a server that stays away, or has other weights or prompts."""
-        answers = self._ask_all(groups, num_responses, settings, seed)
+        answers = self._ask_all(prompts, num_responses, settings, seed)
         if answers is None:
             # it was started anew and has the base model's weights
             told(self.server, partial(self.weights.push_again, self.version))
-            answers = self._ask_all(groups, num_responses, settings, seed)
+            answers = self._ask_all(prompts, num_responses, settings, seed)
         if answers is None:
             raise SamplerError(
                 f"{self.server.url} answers with other weights than this run's ({self.version}): somebody else pushes "
@@ -87,12 +87,12 @@ class VLLMServerSampler:
             self.weights.close()
 
     def _ask_all(
-        self, groups: Sequence[Group], num_responses: int, settings: SamplingSettings, seed: int
+        self, prompts: Sequence[Prompt], num_responses: int, settings: SamplingSettings, seed: int
     ) -> list[list[Sampled]] | None:
         """The answers; None where the server has not, or no longer, the present weights."""
         requests = [
-            self._request(group, num_responses, settings, own)
-            for group, own in zip(groups, seeds_of(groups, num_responses, seed), strict=True)
+            self._request(prompt, num_responses, settings, own)
+            for prompt, own in zip(prompts, seeds_of(prompts, num_responses, seed), strict=True)
         ]
         try:
             with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:
@@ -103,15 +103,15 @@ class VLLMServerSampler:
             raise explained(self.server, error) from None
         if not told(self.server, partial(self.weights.are_there, self.version)):
             return None
-        for group, answer in zip(groups, found, strict=True):
-            check_same_prompt(group, answer["prompt_token_ids"])
+        for prompt, answer in zip(prompts, found, strict=True):
+            check_same_prompt(prompt, answer["prompt_token_ids"])
         return [[_sampled(choice) for choice in sorted(a["choices"], key=lambda c: c["index"])] for a in found]
 
-    def _request(self, group: Group, num_responses: int, settings: SamplingSettings, seed: int) -> dict[str, Any]:
+    def _request(self, prompt: Prompt, num_responses: int, settings: SamplingSettings, seed: int) -> dict[str, Any]:
         shared = sampling_parameters(settings, self.tokens["eos_token_id"], self.tokens["suppress_tokens"] or [])
         return {
             "model": self.weights.model_name(self.version),
-            "messages": messages(group),
+            "messages": messages(prompt),
             "n": num_responses,
             "max_completion_tokens": settings.max_new_tokens,
             "seed": seed,
@@ -155,11 +155,11 @@ def explained(server: Endpoint, error: HTTPFailure) -> SamplerError:
     )
 
 
-def messages(group: Group) -> list[dict[str, Any]]:
-    """The group's prompt as an OpenAI-compatible server wants it: every picture a data URL in its place."""
-    pictures = iter(group.extra["images"])
+def messages(prompt: Prompt) -> list[dict[str, Any]]:
+    """The prompt as an OpenAI-compatible server wants it: every picture a data URL in its place."""
+    pictures = iter(prompt.images)
     written = []
-    for turn in group.extra["turns"]:
+    for turn in prompt.messages:
         parts = [
             {"type": "image_url", "image_url": {"url": data_uri(next(pictures).open())}}
             if part["type"] == "image"

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sightline.config import DataConfig, Recipe
 from sightline.data.holdout import split_by_picture
 from sightline.data.render.corrupt import WithCorruptedPictures
-from sightline.data.render.dataset import LEFT_OUT, BadRow, GroupDataset, Kind
-from sightline.data.render.render import TRUNCATED, Renderer
+from sightline.data.render.dataset import GroupDataset, Kind
+from sightline.data.render.render import Renderer
 from sightline.data.rows import Rows
 from sightline.data.sources.load import load_rows, rows_of, streams_in_python, streams_of
 from sightline.data.stream.loader_workers import OutlivesTermination
@@ -26,7 +26,7 @@ from sightline.errors import DataError, RecipeError
 from sightline.objectives.objective import Objective
 from sightline.objectives.roles import CORRUPTED
 from sightline.rollouts.prompts import PromptDataset
-from sightline.types import Group
+from sightline.types import BadRow, Group, Prompt
 
 KINDS: dict[int, Kind] = {0: "prompts", 1: "demonstrations", 2: "pairs"}
 """What a row is to an objective, by how many responses it needs."""
@@ -239,15 +239,22 @@ def collate(items: list[Group | BadRow]) -> dict[str, list]:
     }
 
 
+def group_of(item: Group | Prompt | BadRow) -> Group | None:
+    """The group of an item of any data set; None of a bad row."""
+    if isinstance(item, Prompt):
+        return item.group
+    return None if isinstance(item, BadRow) else item
+
+
 def bad_rows(item: Group | BadRow) -> tuple[BadRow, ...]:
     """The bad rows that an item is, or that were left out of it."""
-    return (item,) if isinstance(item, BadRow) else item.extra.get(LEFT_OUT, ())
+    return (item,) if isinstance(item, BadRow) else item.left_out
 
 
 def truncated_rows(group: Group) -> dict[str, int]:
     """Names of the rows in a group that `data.max_length` trimmed → how many of their responses."""
     parts = (*group.companions, group)
-    return {name: number for part in parts for name, number in part.extra.get(TRUNCATED, {}).items()}
+    return {name: number for part in parts for name, number in part.truncated.items()}
 
 
 def row_costs(dataset: Any) -> Costs | None:

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from sightline.data.stream.stream import GroupStream
 from sightline.forward.check import compare_layouts
 from sightline.models.families.find import Family
+from sightline.training.datasets import group_of
 from sightline.types import Group
 
 NUM_CANDIDATES = 16
@@ -52,10 +53,11 @@ def typical_group(dataset: Dataset) -> Group | None:
     """The first group with a picture and two responses, else the first group, of the first few rows."""
     first = None
     for item in first_items(dataset):
-        if isinstance(item, Group):
-            first = first or item
-            if item.model_inputs and len(item.responses) > 1:
-                return item
+        group = group_of(item)
+        if group is not None:
+            first = first or group
+            if group.model_inputs and len(group.responses) > 1:
+                return group
     return first
 
 

@@ -23,7 +23,6 @@ from transformers import (
 )
 
 from sightline.config.guard import GuardConfig
-from sightline.data.render.dataset import BadRow
 from sightline.data.stream.loader_workers import OutlivesTermination
 from sightline.data.stream.stream import GroupStream
 from sightline.errors import DataError
@@ -41,7 +40,7 @@ from sightline.training.step.memory import Memory
 from sightline.training.step.metrics import Means, averages, device_memory
 from sightline.training.step.micro_batch import Spare, StepSettings
 from sightline.training.step.step import train_step
-from sightline.types import Group
+from sightline.types import BadRow, Group
 
 
 class StreamEpochs(TrainerCallback):

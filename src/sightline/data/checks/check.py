@@ -22,7 +22,7 @@ def check_example(example: Example, num_responses: int) -> None:
 
     num_responses: 2 for pairs (chosen, rejected), 1 for demonstrations, 0 for prompts.
     """
-    where = f"{example.source}, row {example.row}"
+    where = f"{example.source}, row {example.row_number}"
     if not any(m["role"] == "user" and _has_content(m) for m in example.prompt):
         raise RowError("no user turn", where, "the prompt holds no user message with content")
     num_parts = sum(p["type"] == "image" for m in example.prompt for p in m["content"])

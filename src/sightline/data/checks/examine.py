@@ -196,7 +196,7 @@ def _short(*values: str | bytes) -> bytes:
 
 
 def _defect(example: Example, name: str, what: str) -> tuple[str, str]:
-    return name, str(RowError(name, f"{example.source}, row {example.row}", what))
+    return name, str(RowError(name, f"{example.source}, row {example.row_number}", what))
 
 
 def _max_pixels(renderer: Any) -> int:

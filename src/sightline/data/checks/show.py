@@ -31,7 +31,7 @@ class Shown:
     sides: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     pictures: tuple[str, ...] = ()
     tokens: tuple[int, ...] = ()
-    extra: tuple[tuple[str, str], ...] = ()
+    columns: tuple[tuple[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Texts and counts; pictures are on the page."""
@@ -42,7 +42,7 @@ class Shown:
             "responses": {name: "".join(words for words, _ in side) for name, side in self.sides},
             "pictures": len(self.pictures),
             "tokens": list(self.tokens),
-            "columns": dict(self.extra),
+            "columns": dict(self.columns),
         }
 
 
@@ -68,7 +68,7 @@ def shown(entry: Entry, renderer: Any = None) -> Shown:
         sides=_sides(example),
         pictures=tuple(pictures),
         tokens=tokens,
-        extra=tuple((k, f"{v!r:.200}") for k, v in example.extra.items()),
+        columns=tuple((k, f"{v!r:.200}") for k, v in example.row.items()),
     )
 
 

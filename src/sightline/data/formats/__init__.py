@@ -84,16 +84,21 @@ def parse(
     _require_mapping(row, where)
     name = recognise(row, where) if format == "auto" else format
     parsed = _labelled(PARSERS[name](row, where, Media(folder=media_dir, allow_urls=allow_urls)), row, name)
-    left_out = {*PICTURE_COLUMNS, *parsed.consumed}
+    left_out = {*_picture_columns(row), *parsed.consumed}
     return Example(
         id=f"{source}:{row_number}",
         source=source,
-        row=row_number,
+        row_number=row_number,
         prompt=parsed.prompt,
         images=parsed.images,
         responses=parsed.responses,
-        extra={k: v for k, v in row.items() if k not in left_out},
+        row={k: v for k, v in row.items() if k not in left_out},
     )
+
+
+def _picture_columns(row: Mapping[str, Any]) -> set[str]:
+    """The column that pictures are read from, and those that could have held some and are empty."""
+    return {name for name in PICTURE_COLUMNS if row.get(name) is None or name == present(row, PICTURE_COLUMNS)}
 
 
 def _labelled(parsed: Parsed, row: Mapping[str, Any], format: str) -> Parsed:

@@ -30,7 +30,7 @@ def parse_columns(row: Mapping[str, Any], where: str, media: Media, *, tags: boo
     answer = present(row, ANSWER_COLUMNS)
     if answer is None:
         return Parsed(prompt=prompt, images=images, consumed=consumed)
-    # The answer stays among the extra columns: rewards compare with it.
+    # The answer stays among the row's columns: rewards compare with it.
     responses = (text_response(_first(row[answer]), where),)
     return Parsed(prompt=prompt, images=images, responses=responses, consumed=consumed)
 

@@ -11,7 +11,7 @@ from sightline.types import Response
 class Parsed:
     """Prompt, pictures and responses of a row.
 
-    consumed: columns that became messages and are not repeated in `Example.extra`.
+    consumed: columns that became messages and are not repeated in `Example.row`.
     """
 
     prompt: tuple[Message, ...]

@@ -11,9 +11,9 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from sightline.data.defects import RowError
-from sightline.data.render.dataset import BadRow, GroupDataset
+from sightline.data.render.dataset import GroupDataset
 from sightline.data.render.render import Renderer
-from sightline.types import Example, Group, Picture
+from sightline.types import BadRow, Example, Group, Picture
 
 LARGEST_SHARE = 0.2
 """Of the picture's area, at most this much is kept."""
@@ -63,7 +63,7 @@ class WithCorruptedPictures(Dataset):
 def with_companion(group: Group, example: Example, renderer: Renderer, seed: int) -> Group:
     """The pair's group with its chosen answer on corrupted pictures beside it. Raises `RowError`."""
     images = tuple(
-        CorruptedPicture(picture, (seed, example.row, number)) for number, picture in enumerate(example.images)
+        CorruptedPicture(picture, (seed, example.row_number, number)) for number, picture in enumerate(example.images)
     )
     chosen = replace(example, images=images, responses=example.responses[:1])
     return replace(group, companions=(renderer.group(chosen),))

@@ -1,6 +1,6 @@
 """Rows → groups, read in DataLoader workers: pictures are decoded and processed where the row is asked for."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,29 +10,17 @@ from sightline.config.data import DataConfig
 from sightline.data.checks.check import checked
 from sightline.data.defects import RowError
 from sightline.data.media.image_keys import picture_keys
-from sightline.data.render.render import TRUNCATED, Renderer
+from sightline.data.render.render import Renderer
 from sightline.data.render.token_cache import tokenised
 from sightline.data.rows import Rows
 from sightline.data.sources.download import cache_folder
 from sightline.data.sources.load import rows_of
 from sightline.errors import RecipeError
 from sightline.layout.share import share_prefix
-from sightline.types import Example, Group
+from sightline.types import BadRow, Example, Group
 
 Kind = Literal["pairs", "demonstrations", "prompts"]
 NUM_RESPONSES = {"pairs": 2, "demonstrations": 1, "prompts": 0}
-LEFT_OUT = "sightline/left_out"
-"""In `Group.extra`: the bad rows that a group of several rows goes without. No column is called that."""
-
-
-@dataclass(frozen=True)
-class BadRow:
-    """A row that gives no group. The trainer raises its message as a `DataError`, or counts it when `skip`."""
-
-    id: str
-    message: str
-    defect: str
-    skip: bool
 
 
 class GroupDataset(Dataset):
@@ -42,7 +30,7 @@ class GroupDataset(Dataset):
     side of a pair), prompts (no response).
     With `config.cache_tokens` all rows are tokenised here, once for all runs on the same rows and processor.
     With `config.share_pictures` consecutive rows on one picture are one item; its bad rows are left out of the group
-    when they are to be skipped, and listed in `extra[LEFT_OUT]`.
+    when they are to be skipped, and listed in its `left_out`.
     """
 
     def __init__(self, rows: Any, config: DataConfig, renderer: Renderer, kind: Kind) -> None:
@@ -74,9 +62,7 @@ class GroupDataset(Dataset):
                 f"data.share_pictures: this model's prompts differ before the picture ({groups[0].id}), so its rows "
                 "cannot share it. Set data.share_pictures to false."
             )
-        truncated = {name: number for group in groups for name, number in group.extra.get(TRUNCATED, {}).items()}
-        about = ((LEFT_OUT, tuple(bad)), (TRUNCATED, truncated))
-        return replace(shared, extra={**shared.extra, **{name: value for name, value in about if value}})
+        return replace(shared, left_out=tuple(bad))
 
     def example(self, index: int) -> Example:
         """Row `index` parsed, checked and cut to the responses that `kind` needs. Raises `RowError`."""

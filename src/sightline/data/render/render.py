@@ -17,12 +17,10 @@ from sightline.data.defects import RowError
 from sightline.data.formats.content import Message
 from sightline.data.render.template import PROBE, ChatTemplate, Piece, control_tokens, template_of
 from sightline.errors import ModelError
-from sightline.types import Example, Group, Response
+from sightline.types import Columns, Example, Group, Response
 
 NOT_FOR_THE_MODEL = ("input_ids", "attention_mask", "labels")
 """What a processor returns besides a prompt's model inputs; the ids travel in `Group.prompt_ids`."""
-TRUNCATED = "sightline/truncated"
-"""In `Group.extra`: names of rows that `max_length` trimmed → how many of their responses. No column is called that."""
 
 
 class Renderer:
@@ -79,24 +77,13 @@ class Renderer:
         parts = (vocabulary, options, self.processor.image_processor.to_json_string(), limits)
         return sha256(repr(parts).encode()).hexdigest()
 
-    def extra(self, example: Example, num_truncated: int = 0) -> dict[str, Any]:
-        """What the group carries besides tensors of the row: other columns, labels, the count of trimmed responses."""
-        extra = dict(example.extra)
-        if example.responses:
-            extra.pop("role", None)  # objectives would take a column of that name for the roles of responses
-        if num_truncated:
-            extra[TRUNCATED] = {example.id: num_truncated}
-        if any(r.label is not None for r in example.responses):
-            extra["label"] = torch.tensor([bool(r.label) for r in example.responses])
-        return extra
-
     def prompt(self, example: Example) -> Group:
         """The prompt alone, for generation. Raises `RowError`."""
         text = self._prompt_text(example)
         return self._group(example, text, (), ())
 
     def group(self, example: Example) -> Group:
-        """Prompt and every response; `extra[TRUNCATED]` counts trimmed ones. Raises `RowError`."""
+        """Prompt and every response, trimmed ones counted in `truncated`. Raises `RowError`."""
         where = _where(example)
         text = self._prompt_text(example)
         # The context decides how a response's first characters are tokenised: " Yes" alone may be another token.
@@ -130,7 +117,9 @@ class Renderer:
             responses=responses,
             weights=weights,
             model_inputs={k: v for k, v in inputs.items() if k not in NOT_FOR_THE_MODEL},
-            extra=self.extra(example, num_truncated),
+            columns=labels_of(example),
+            rows=(example.row,),
+            truncated={example.id: num_truncated} if num_truncated else {},
         )
 
     def _process(self, text: str, example: Example) -> dict[str, Any]:
@@ -211,8 +200,14 @@ class Renderer:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
+def labels_of(example: Example) -> Columns:
+    """Which responses are desirable, where the row says so of each."""
+    labels = [response.label for response in example.responses if response.label is not None]
+    return Columns(label=torch.tensor(labels)) if labels and len(labels) == len(example.responses) else Columns()
+
+
 def _where(example: Example) -> str:
-    return f"{example.source}, row {example.row}"
+    return f"{example.source}, row {example.row_number}"
 
 
 def _last_end(pattern: Any, text: str) -> int:

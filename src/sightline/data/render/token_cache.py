@@ -22,7 +22,7 @@ from sightline.data.checks.check import checked
 from sightline.data.defects import RowError
 from sightline.data.media.images import LazyPicture
 from sightline.data.processes import map_in_processes
-from sightline.data.render.render import TRUNCATED, Renderer
+from sightline.data.render.render import Renderer, labels_of
 from sightline.data.rows import Entry, Rows
 from sightline.files import whole_file
 from sightline.types import Example, Group
@@ -77,7 +77,7 @@ class Tokeniser:
         return {
             "stamp": stamp_of(example),
             "length": group.num_tokens,
-            "num_truncated": sum(group.extra.get(TRUNCATED, {}).values()),
+            "num_truncated": sum(group.truncated.values()),
             "prompt": group.prompt_ids.numpy().astype(np.int32),
             "responses": [ids.numpy().astype(np.int32) for ids in group.responses],
             "weights": None if plain else [weight.numpy() for weight in group.weights],
@@ -124,7 +124,9 @@ class TokenCache:
             responses=responses,
             weights=tuple(torch.as_tensor(w, dtype=torch.float32) for w in weights),
             model_inputs={**image_inputs(renderer, example), **along},
-            extra=renderer.extra(example, record["num_truncated"]),
+            columns=labels_of(example),
+            rows=(example.row,),
+            truncated={example.id: record["num_truncated"]} if record["num_truncated"] else {},
         )
 
     def raise_if_bad(self, index: int) -> None:
@@ -189,7 +191,7 @@ def image_inputs(renderer: Renderer, example: Example) -> dict[str, Any]:
     try:
         made = renderer.processor.image_processor(images=[opened], return_tensors="pt")
     except ValueError as error:
-        where = f"{example.source}, row {example.row}"
+        where = f"{example.source}, row {example.row_number}"
         raise RowError("processor refuses the row", where, f"the processor says: {error}") from error
     unused = set(getattr(renderer.processor, "unused_input_names", ()))
     return {name: value for name, value in made.items() if name not in unused}

@@ -19,12 +19,12 @@ from sightline.config.data import DataConfig
 from sightline.data.checks.check import checked
 from sightline.data.defects import RowError
 from sightline.data.render.corrupt import with_companion
-from sightline.data.render.dataset import NUM_RESPONSES, BadRow, Kind, bad_row, render
+from sightline.data.render.dataset import NUM_RESPONSES, Kind, bad_row, render
 from sightline.data.render.render import Renderer
 from sightline.data.rows import Entry
 from sightline.data.stream.passes import Passes, Stream
 from sightline.errors import RecipeError
-from sightline.types import Group
+from sightline.types import BadRow, Group
 
 PLAIN_BLOCK = 256
 """Rows of a block where nothing is shuffled."""

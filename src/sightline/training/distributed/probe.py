@@ -19,14 +19,14 @@ from sightline.memory.estimate import STATES
 from sightline.memory.table import size
 from sightline.objectives.roles import MISMATCHED
 from sightline.training.checkpoint.trainer import random_states, set_random_states
-from sightline.training.datasets import Costs, StepBatches, row_costs, shares
+from sightline.training.datasets import Costs, StepBatches, group_of, row_costs, shares
 from sightline.training.online.trainer import OnlineTrainer
 from sightline.training.step.memory import bins, tokens_in_grid
 from sightline.training.step.metrics import MetricsFile
 from sightline.training.step.micro_batch import cut_step
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch.memory import advise
-from sightline.types import Group
+from sightline.types import Columns, Group
 
 NUM_READ = 1024
 """Rows that all processes together read at most where lengths are not known."""
@@ -61,7 +61,7 @@ def longest_step(trainer: AlignmentTrainer) -> LongestStep:
         steps = all_steps(batches, trainer.state.max_steps, world, sharing)
         step = fullest(steps, lengths, settings.groups_per_forward)
     items = [rows[row] for row in step[settings.process_index]]
-    groups = [item for item in items if isinstance(item, Group)]
+    groups = [group for group in map(group_of, items) if group is not None]
     if isinstance(trainer, OnlineTrainer):
         groups = [with_longest_answers(group, trainer) for group in groups]
     return LongestStep(groups=groups, num_rows=sum(map(len, step)), num_known=len(known), total=len(rows))
@@ -123,7 +123,7 @@ def with_longest_answers(prompt: Group, trainer: OnlineTrainer) -> Group:
         prompt,
         responses=(answer,) * number,
         weights=(torch.ones(length),) * number,
-        extra={"advantage": torch.zeros(number)},
+        columns=Columns(advantage=torch.zeros(number)),
     )
 
 
@@ -157,8 +157,8 @@ class Lengths(Dataset):
         return len(self.rows)
 
     def __getitem__(self, index: int) -> int:
-        item = self.rows[index]
-        return tokens_in_grid(item, shared_prefix=True) if isinstance(item, Group) else 0
+        group = group_of(self.rows[index])
+        return tokens_in_grid(group, shared_prefix=True) if group is not None else 0
 
 
 WHICH = "The longest step of this run, tried before the first one,"

@@ -35,13 +35,13 @@ def stale(judged: list[Judged], old: list[LogProbs], sampling: SamplingConfig) -
 
 def correction(
     judged: Judged, old: LogProbs, sampling: SamplingConfig
-) -> tuple[dict[str, Float[Tensor, " tokens"]], dict[str, float]]:
-    """Importance weights as a group's column, and metrics; both empty for a sampler that is the policy."""
+) -> tuple[Float[Tensor, " tokens"] | None, dict[str, float]]:
+    """Importance weights of a group's tokens, and metrics; none for a sampler that is the policy."""
     if not isinstance(sampling, VLLMSamplerConfig):
-        return {}, {}
+        return None, {}
     said = sampler_logp(judged)
     mode = sampling.importance_sampling
     if mode == "none":
-        return {}, sampling_metrics(old.logp, said, torch.ones_like(said))
+        return None, sampling_metrics(old.logp, said, torch.ones_like(said))
     weight = importance_weights(old, said, mode=mode, cap=sampling.importance_sampling_cap)
-    return {"importance_weight": weight}, sampling_metrics(old.logp, said, weight)
+    return weight, sampling_metrics(old.logp, said, weight)

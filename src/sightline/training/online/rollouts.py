@@ -8,17 +8,14 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from sightline.generation.sampling import Sampled, SamplingSettings
 from sightline.rewards.answers import Answers
 from sightline.rewards.images import Pictures
 from sightline.rewards.panel import Panel
+from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.sampler import Sampler
-from sightline.types import Group
-
-NOT_COLUMNS = ("prompt", "messages", "turns", "text", "images", "index", "place")
-"""What `PromptDataset` adds to a row's columns."""
+from sightline.types import Columns, Group, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,20 +26,20 @@ class Judged:
     logged: what rewards logged by `log_extra`, one entry an answer.
     """
 
-    prompt: Group
+    prompt: Prompt
     sampled: list[Sampled]
     texts: list[str]
     values: Float[Tensor, "responses rewards"]
     total: Float[Tensor, " responses"]
     logged: dict[str, list[Any]] = field(default_factory=dict)
 
-    def as_group(self, **columns: Tensor) -> Group:
-        """The group to train on; `columns` are what its objective reads."""
+    def as_group(self, columns: Columns | None = None) -> Group:
+        """The group to train on; its objective reads `columns`."""
         return replace(
-            self.prompt,
+            self.prompt.group,
             responses=tuple(one.ids for one in self.sampled),
             weights=tuple(torch.ones(len(one.ids)) for one in self.sampled),
-            extra=dict(columns),
+            columns=columns or Columns(),
         )
 
 
@@ -71,7 +68,7 @@ class Asker:
 
     def ask(
         self,
-        prompts: Sequence[Group],
+        prompts: Sequence[Prompt],
         num_responses: int,
         settings: SamplingSettings,
         *,
@@ -108,18 +105,18 @@ class Asker:
         return judged, scores.metrics
 
 
-def as_answers(prompts: Sequence[Group], sampled: list[list[Sampled]], texts: list[list[str]]) -> Answers:
+def as_answers(prompts: Sequence[Prompt], sampled: list[list[Sampled]], texts: list[list[str]]) -> Answers:
     """All answers in one list, each with its row's columns, as rewards want them."""
     owners = [prompt for prompt, answers in zip(prompts, sampled, strict=True) for _ in answers]
-    names = dict.fromkeys(name for prompt in prompts for name in prompt.extra if name not in NOT_COLUMNS)
-    columns = {name: [prompt.extra.get(name) for prompt in owners] for name in names}
+    names = dict.fromkeys(name for prompt in prompts for name in prompt.row)
     return Answers(
         rows=[prompt.id for prompt in owners],
-        prompts=[prompt.extra["prompt"] for prompt in owners],
+        prompts=[prompt.as_given for prompt in owners],
         texts=[text for answers in texts for text in answers],
-        conversational=[prompt.extra["messages"] for prompt in owners],
+        conversational=[prompt.conversational for prompt in owners],
         token_ids=[one.ids.tolist() for answers in sampled for one in answers],
-        columns={**columns, "images": [Pictures(prompt.extra["images"]) for prompt in owners]},
+        images=[Pictures(prompt.images) for prompt in owners],
+        columns={name: [prompt.row.get(name) for prompt in owners] for name in names},
     )
 
 
@@ -160,15 +157,16 @@ class Reuse:
 
     def state(self) -> dict[str, Any]:
         """Everything but the prompts, to go on from."""
-        answers = [{"responses": group.responses, "extra": group.extra} for group in self.groups]
+        answers = [{"responses": group.responses, "extra": group.columns.known} for group in self.groups]
         return {"indices": self.indices, "next_step": self.next_step, "answers": answers}
 
-    def load_state(self, state: dict[str, Any], prompts: Dataset[Group]) -> None:
+    def load_state(self, state: dict[str, Any], prompts: PromptDataset) -> None:
         """Put back what `state` gave, with the prompts from the data set."""
         self.indices, self.next_step = state["indices"], state["next_step"]
         self.groups = []
         for index, answer in zip(self.indices, state["answers"], strict=True):
             prompt = prompts[index]
-            assert isinstance(prompt, Group)
+            assert isinstance(prompt, Prompt)
             weights = tuple(torch.ones(len(response)) for response in answer["responses"])
-            self.groups.append(replace(prompt, responses=answer["responses"], weights=weights, extra=answer["extra"]))
+            columns = Columns(**answer["extra"])
+            self.groups.append(replace(prompt.group, responses=answer["responses"], weights=weights, columns=columns))

@@ -29,7 +29,7 @@ def completion_rows(
     """One row an answer: step, row, question, answer, rewards, their sum, advantage, what rewards logged, picture."""
     rows = []
     for each, mine in zip(judged, advantages, strict=True):
-        images = each.prompt.extra["images"]
+        images = each.prompt.images
         picture = {"bytes": _thumbnail(images[0].open()), "path": None} if images else None
         for k, text in enumerate(each.texts):
             values = {f"rewards/{name}": float(each.values[k, i]) for i, name in enumerate(reward_names)}
@@ -37,7 +37,7 @@ def completion_rows(
                 {
                     "step": step,
                     "row": each.prompt.id,
-                    "prompt": question_of(each.prompt.extra["prompt"]),
+                    "prompt": question_of(each.prompt.as_given),
                     "completion": text,
                     **values,
                     "reward": float(each.total[k]),

@@ -20,7 +20,6 @@ from sightline.errors import UserError
 from sightline.generation.sampling import SamplingSettings
 from sightline.rollouts.prompts import PromptDataset, PromptStream
 from sightline.training.checkpoint.files import way_on
-from sightline.training.datasets import collate
 from sightline.training.online.off_policy import correction, stale
 from sightline.training.online.rewards import Tally, advantages_of, round_metrics
 from sightline.training.online.rollouts import Asker, Judged, Reuse, Seconds
@@ -28,7 +27,7 @@ from sightline.training.online.tables import completion_rows, completions_path, 
 from sightline.training.step.scoring import Scored, score_before_update
 from sightline.training.step.step import train_step
 from sightline.training.trainer import AlignmentTrainer
-from sightline.types import Group
+from sightline.types import BadRow, Columns, Group, Prompt
 
 
 class Steps(Dataset):
@@ -133,14 +132,13 @@ class OnlineTrainer(AlignmentTrainer):
         tally = Tally.of(judged, len(self.asker.panel.names))
         advantages = advantages_of(tally, ratios, self.objective, self.settings)
         for i, (advantage, one) in enumerate(zip(advantages, scored, strict=True)):
-            columns = {"advantage": advantage}
+            columns = Columns(advantage=advantage)
             if one.old is not None:
-                columns["old_logp"] = one.old.logp
                 weights, figures = correction(judged[i], one.old, self.sampling)
-                columns |= weights
+                columns = replace(columns, old_logp=one.old.logp, importance_weight=weights)
                 self.means.add({name: (value, 1.0) for name, value in figures.items()})
-            groups[i] = judged[i].as_group(**columns)
-        self.reuse.fill(groups, [each.prompt.extra["index"] for each in judged])
+            groups[i] = judged[i].as_group(columns)
+        self.reuse.fill(groups, [each.prompt.index for each in judged])
         self._log_round(tried, logged)
         self._write_completions(judged, advantages)
         self.position = self.stream.position
@@ -248,16 +246,15 @@ class OnlineTrainer(AlignmentTrainer):
         loader = DataLoader(
             Subset(dataset, mine),
             batch_size=self.args.per_device_eval_batch_size * self.sampling.num_generations,
-            collate_fn=collate,
+            collate_fn=list,
             num_workers=self.args.dataloader_num_workers,
             worker_init_fn=OutlivesTermination(),
         )
         greedy = replace(self.sampling_settings, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
-        for inputs in loader:
-            self._take_bad_rows(inputs["bad_rows"])
-            answered, _ = self.asker.ask(
-                inputs["groups"], 1, greedy, seed=0, seconds=Seconds(), trainer_state=self.state
-            )
+        for items in loader:
+            self._take_bad_rows([item for item in items if isinstance(item, BadRow)])
+            prompts = [item for item in items if isinstance(item, Prompt)]
+            answered, _ = self.asker.ask(prompts, 1, greedy, seed=0, seconds=Seconds(), trainer_state=self.state)
             judged += answered
         return judged
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from sightline.errors import RecipeError
 from sightline.objectives.ddpo import corrected_tokens
 from sightline.objectives.roles import CORRUPTED, MISMATCHED, ORDINARY
-from sightline.types import Group
+from sightline.types import Columns, Group
 
 Gather = Callable[[Any], list[Any]]
 """Lists an object of every process, in their order."""
@@ -63,11 +63,11 @@ def _corrected(group: Group, weight: float) -> Group:
 
 def _marked(group: Group) -> Group:
     companions = tuple(
-        replace(companion, extra={**companion.extra, "role": torch.full((len(companion.responses),), CORRUPTED)})
+        replace(companion, columns=replace(companion.columns, role=torch.full((len(companion.responses),), CORRUPTED)))
         for companion in group.companions
     )
     role = torch.full((len(group.responses),), ORDINARY)
-    return replace(group, extra={**group.extra, "role": role}, companions=companions)
+    return replace(group, columns=replace(group.columns, role=role), companions=companions)
 
 
 def _with_mismatched(groups: list[Group], gather: Gather, process_index: int, spare: Group | None) -> list[Group]:
@@ -93,8 +93,7 @@ def _neighbour(place: int, number: int) -> int:
 
 def _with_answer(group: Group, response: Tensor, weight: Tensor) -> Group:
     """The group with another prompt's answer behind its own."""
-    extra = {**group.extra, "role": torch.cat([group.extra["role"], torch.tensor([MISMATCHED])])}
-    if "label" in extra:
-        # a mismatched answer is neither desirable nor not; objectives leave it out by its role
-        extra["label"] = torch.cat([extra["label"], torch.tensor([False])])
-    return replace(group, responses=(*group.responses, response), weights=(*group.weights, weight), extra=extra)
+    # a mismatched answer is neither desirable nor not; objectives leave it out by its role
+    label = None if group.columns.label is None else torch.tensor([False])
+    columns = Columns.join([group.columns, Columns(role=torch.tensor([MISMATCHED]), label=label)])
+    return replace(group, responses=(*group.responses, response), weights=(*group.weights, weight), columns=columns)

@@ -7,7 +7,7 @@ processes at once, so that no batch size or number of processes changes its figu
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sightline.errors import DataError
 from sightline.forward.reference import AnyReference
@@ -16,16 +16,16 @@ from sightline.training.step.metrics import Means, averages
 from sightline.training.step.micro_batch import (
     Counts,
     StepSettings,
+    columns_of,
     concatenate,
     concatenate_references,
-    extras,
     micro_batch,
     policy_log_probs,
     reference_log_probs,
     scored_alone,
 )
-from sightline.training.step.step import counts_of, everywhere, everywhere_extras, part_means
-from sightline.types import Group, LogProbs
+from sightline.training.step.step import columns_everywhere, counts_of, everywhere, part_means
+from sightline.types import Columns, Group, LogProbs
 
 
 class Scored(NamedTuple):
@@ -33,7 +33,7 @@ class Scored(NamedTuple):
 
     policy: LogProbs
     reference: LogProbs | None
-    columns: dict[str, Tensor]
+    columns: Columns
     counts: Counts
 
 
@@ -81,7 +81,7 @@ class HeldOut:
                 Scored(
                     policy=policy_log_probs(model, micro, self.settings),
                     reference=reference_log_probs(reference, micro, self.settings),
-                    columns=extras(micro.groups, self.settings.device),
+                    columns=columns_of(micro.groups, self.settings.device),
                     counts=counts_of(self.objective, piece),
                 )
             )
@@ -91,13 +91,13 @@ class HeldOut:
         """Sums and counts over the rows of all processes, the same in each."""
         settings, names = self.settings, self.objective.weights
         counts = settings.sum_over_processes({name: sum(one.counts[name] for one in self.scored) for name in names})
-        first = self.scored[0].columns if self.scored else {}  # a process may have no held-out row
-        columns = {name: torch.cat([one.columns[name] for one in self.scored]) for name in first}
+        # a process may have no held-out row
+        columns = Columns.join([one.columns for one in self.scored]) if self.scored else None
         policy = everywhere(concatenate([one.policy for one in self.scored]) if self.scored else None, settings)
         reference_here = concatenate_references([one.reference for one in self.scored])
         has_reference = any(settings.gather(reference_here is not None))
         reference = everywhere(reference_here, settings) if has_reference else None
-        losses = self.objective(policy, reference, everywhere_extras(columns, settings), self.state)
+        losses = self.objective(policy, reference, columns_everywhere(columns, settings), self.state)
         means = Means()
         means.add(part_means(losses, counts))
         return means.totals()

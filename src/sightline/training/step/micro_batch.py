@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from sightline.forward.features import Features, encode
 from sightline.forward.forward import log_probs
@@ -18,7 +18,7 @@ from sightline.forward.reference import AnyReference
 from sightline.layout import padded, prefix
 from sightline.models.families.find import Family
 from sightline.training.step.memory import Memory, alone_until_it_fits, cut
-from sightline.types import Batch, Group, LogProbs
+from sightline.types import Batch, Columns, Group, LogProbs
 
 
 def concatenate(parts: list[LogProbs]) -> LogProbs:
@@ -158,16 +158,9 @@ def with_companions(groups: list[Group]) -> list[Group]:
     return [*groups, *(companion for group in groups for companion in group.companions)]
 
 
-def extras(groups: list[Group], device: torch.device) -> dict[str, Tensor]:
-    """Columns with an entry for each response, such as `label` and `role`, that all of the groups have."""
-    if not groups:
-        return {}
-    names = [
-        name
-        for name, value in groups[0].extra.items()
-        if isinstance(value, Tensor) and all(isinstance(group.extra.get(name), Tensor) for group in groups)
-    ]
-    return {name: torch.cat([group.extra[name] for group in groups]).to(device) for name in names}
+def columns_of(groups: list[Group], device: torch.device) -> Columns:
+    """What is known of the responses of all of the groups."""
+    return Columns.join([group.columns for group in groups]).to(device)
 
 
 def policy_log_probs(model: nn.Module, piece: MicroBatch, settings: StepSettings) -> LogProbs:

@@ -26,17 +26,17 @@ from sightline.training.step.micro_batch import (
     Counts,
     MicroBatch,
     StepSettings,
+    columns_of,
     concatenate,
     concatenate_references,
     cut_step,
-    extras,
     micro_batch,
     num_idle,
     policy_log_probs,
     reference_log_probs,
     with_companions,
 )
-from sightline.types import Group, LogProbs, Loss
+from sightline.types import Columns, Group, LogProbs, Loss
 
 
 def with_router_loss(loss: Tensor, policy: LogProbs, share: float, means: Means) -> Tensor:
@@ -76,7 +76,7 @@ def accumulate(step: Step, pieces: list[list[Group]], means: Means) -> Tensor:
         reference_logp = reference_log_probs(reference, micro, settings)
         with step.syncing(last=index == len(pieces) - 1):
             policy = policy_log_probs(model, micro, settings)
-            losses = objective(policy, reference_logp, extras(micro.groups, settings.device))
+            losses = objective(policy, reference_logp, columns_of(micro.groups, settings.device))
             loss = reduce(losses, objective.weights, counts) * settings.num_processes
             backward(with_router_loss(loss, policy, len(piece) / sum(map(len, pieces)), means))
         means.add(part_means(losses, counts_of(objective, piece)))
@@ -152,11 +152,11 @@ def replayed(step: Step, pieces: list[list[Group]], state: State, means: Means) 
     whole = everywhere(here, settings)
     logp = whole.logp.detach().requires_grad_()
     groups = [group for one in scored for group in one.micro.groups]
-    everything = everywhere_extras(extras(groups, settings.device), settings)
+    columns = columns_everywhere(columns_of(groups, settings.device) if groups else None, settings)
     reference_here = concatenate_references([one.reference for one in scored])
     whole_reference = everywhere(reference_here, settings) if step.reference is not None else None
-    state.update(objective.update_state(state, whole, whole_reference, everything))
-    losses = objective(replace(whole, logp=logp), whole_reference, everything, state)
+    state.update(objective.update_state(state, whole, whole_reference, columns))
+    losses = objective(replace(whole, logp=logp), whole_reference, columns, state)
     loss = reduce(losses, objective.weights, step.counts)
     means.add(part_means(losses, step.counts))
     (gradient,) = torch.autograd.grad(loss, logp)
@@ -192,11 +192,10 @@ def everywhere(here: LogProbs | None, settings: StepSettings) -> LogProbs:
     return concatenate(parts)
 
 
-def everywhere_extras(columns: dict[str, Tensor], settings: StepSettings) -> dict[str, Tensor]:
-    """The columns of all processes, in their order."""
-    received = [one for one in settings.gather({name: column.cpu() for name, column in columns.items()}) if one]
-    names = received[0] if received else {}
-    return {name: torch.cat([one[name] for one in received]).to(settings.device) for name in names}
+def columns_everywhere(here: Columns | None, settings: StepSettings) -> Columns:
+    """The columns of all processes, in their order; None from one without rows."""
+    received = settings.gather(None if here is None else here.to(torch.device("cpu")))
+    return Columns.join([one for one in received if one is not None]).to(settings.device)
 
 
 def train_step(
