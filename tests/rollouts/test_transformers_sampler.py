@@ -181,7 +181,7 @@ def test_a_trained_adapter_is_sampled_from(tiny_model):
     config = ModelConfig(name=str(tiny_model("llava")))
     processor = load_processor(config)
     model = add_lora(load_model(config), LoraConfig(r=4))
-    adapted = Policy(model, processor, [make_group(processor, lengths=())])
+    adapted = Policy(model, processor, [Prompt(group=make_group(processor, lengths=()), messages=(), text="")])
     before = ids(adapted.sample(1, GREEDY))
     for name, weight in model.named_parameters():
         if "lora_B" in name:
