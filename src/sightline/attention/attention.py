@@ -112,10 +112,22 @@ def attend(
         )
     assert dropout == 0.0 and others.get("softcap") is None
     rows, _, length, _ = query.shape
+    query, key, value = in_one_dtype(query, key, value)
     flat = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
     is_last = spans.last_layer is not None and getattr(module, "layer_idx", None) == spans.last_layer
     output = _SharedPrefixAttention.apply(*flat, spans, scaling, is_last)
     return output.unflatten(0, (rows, length)), None
+
+
+def in_one_dtype(*states: Tensor) -> tuple[Tensor, ...]:
+    """The states as autocast hands them to a kernel of its list: rotary embeddings may have left some in float32.
+
+    Without autocast, and in float64, they are untouched; each gradient comes back in its state's own dtype.
+    """
+    device = states[0].device.type
+    if not torch.is_autocast_enabled(device) or states[0].dtype == torch.float64:
+        return states
+    return tuple(one.to(torch.get_autocast_dtype(device)) for one in states)
 
 
 AttentionInterface.register(NAME, attend)
