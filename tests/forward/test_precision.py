@@ -1,0 +1,84 @@
+"""Every family in float32 and bfloat16 weights, with and without autocast: values and gradients near those of float32."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from sightline.config import LoraConfig, ModelConfig
+from sightline.forward.features import encode
+from sightline.forward.forward import log_probs
+from sightline.layout import padded, prefix
+from sightline.models.families.find import family_of
+from sightline.models.load import load_model, load_processor, unfreeze
+from sightline.models.lora import add_lora
+from sightline.types import Group
+from tests.forward.test_equivalence import SHARED, gradients
+from tests.groups import make_group
+
+PRECISIONS = [("float32", True), ("bfloat16", False), ("bfloat16", True)]
+LOGP, GRADIENT = 0.15, 0.2
+"""Largest difference of a log-prob (nats, of some 6) and of the whole gradient (relative) that rounding explains."""
+
+
+@pytest.fixture(autouse=True)
+def _no_group_is_too_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline.attention.attention.SMALLEST_GROUP", 0)
+
+
+def autocast(on: bool) -> AbstractContextManager:
+    return torch.autocast("cpu", dtype=torch.bfloat16) if on else nullcontext()
+
+
+def loaded(folder: Path, *, dtype: str, attention: str, lora: bool) -> tuple[nn.Module, list[Group]]:
+    config = ModelConfig(name=str(folder), dtype=dtype, attn_implementation=attention)
+    model = load_model(config)
+    if lora:
+        torch.manual_seed(0)
+        model = add_lora(model, LoraConfig(r=4))
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                nn.init.normal_(parameter, std=0.05)
+    else:
+        unfreeze(model, config)
+    processor = load_processor(config)
+    groups = [
+        make_group(processor, sizes=((50, 70),), lengths=(7, 1, 11), seed=0),
+        make_group(processor, sizes=((90, 40), (30, 80)), lengths=(4, 9), seed=1),
+    ]
+    return model, [family_of(model).place(group) for group in groups]
+
+
+def scored(model: nn.Module, groups: list[Group], *, layout: str, with_autocast: bool) -> Tensor:
+    batch = (prefix if layout == "prefix" else padded).lay_out(groups)
+    with autocast(with_autocast):
+        return log_probs(model, batch, groups=groups, features=encode(model, groups)).logp
+
+
+def whole(found: dict[str, Tensor], names: list[str]) -> Tensor:
+    return torch.cat([found[name].double().flatten() for name in names])
+
+
+@pytest.mark.parametrize("dtype, with_autocast", PRECISIONS, ids=["autocast", "bf16", "bf16-autocast"])
+@pytest.mark.parametrize("attention", ["auto", "sdpa"])
+@pytest.mark.parametrize("lora", [False, True], ids=["full", "lora"])
+@pytest.mark.parametrize("name", SHARED)
+def test_every_precision_gives_the_values_and_gradients_of_float32_but_for_rounding(
+    tiny_model: Callable[[str], Path], name: str, lora: bool, attention: str, dtype: str, with_autocast: bool
+) -> None:
+    if (name, attention) == ("paligemma2", "sdpa"):
+        return  # Gemma 2 has no sdpa: its scores are capped
+    exact, groups = loaded(tiny_model(name), dtype="float32", attention="auto", lora=lora)
+    expected = scored(exact, groups, layout="prefix", with_autocast=False)
+    expected_gradients = gradients(exact, expected)
+    model, groups = loaded(tiny_model(name), dtype=dtype, attention=attention, lora=lora)
+    found = scored(model, groups, layout="prefix", with_autocast=with_autocast)
+    assert (found.float() - expected).abs().max() <= LOGP
+    found_gradients = gradients(model, found.float())
+    assert found_gradients.keys() == expected_gradients.keys()
+    names = sorted(expected_gradients)
+    right = whole(expected_gradients, names)
+    assert (whole(found_gradients, names) - right).norm() <= GRADIENT * right.norm()
