@@ -1,4 +1,4 @@
-"""Every family in float32 and bfloat16 weights, with and without autocast: values and gradients near those of float32."""
+"""Every family with weights in float32 and bfloat16, with and without autocast: float32 numbers but for rounding."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -82,3 +82,30 @@ def test_every_precision_gives_the_values_and_gradients_of_float32_but_for_round
     names = sorted(expected_gradients)
     right = whole(expected_gradients, names)
     assert (whole(found_gradients, names) - right).norm() <= GRADIENT * right.norm()
+
+
+@pytest.mark.parametrize("dtype, with_autocast", PRECISIONS, ids=["autocast", "bf16", "bf16-autocast"])
+@pytest.mark.parametrize("freeze_vision, freeze_projector", [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize("name", SHARED)
+def test_a_trained_tower_or_projector_beside_frozen_parts_has_gradients_in_every_precision(
+    tiny_model: Callable[[str], Path],
+    name: str,
+    freeze_vision: bool,
+    freeze_projector: bool,
+    dtype: str,
+    with_autocast: bool,
+) -> None:
+    folder = tiny_model(name)
+    found = {}
+    for precision, casts in (("float32", False), (dtype, with_autocast)):
+        config = ModelConfig(
+            name=str(folder), dtype=precision, freeze_vision=freeze_vision, freeze_projector=freeze_projector
+        )
+        model = load_model(config)
+        unfreeze(model, config)
+        group = family_of(model).place(make_group(load_processor(config), sizes=((50, 70),), lengths=(7, 1)))
+        logp = scored(model, [group], layout="prefix", with_autocast=casts)
+        found[precision, casts] = (logp.detach().float(), set(gradients(model, logp.float())))
+    (right, names), (near, trained) = found.values()
+    assert (near - right).abs().max() <= LOGP
+    assert trained == names

@@ -13,6 +13,7 @@ from sightline.attention.flex import NAME as FLEX
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
 from sightline.models.families.find import family_of
+from sightline.models.precision import cast_where_precision_changes
 from sightline.models.processor import from_pretrained, refuse_foreign_code, set_options
 from sightline.models.quantize import number_of, quantization, steady
 
@@ -119,6 +120,9 @@ def unfreeze(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
         if not frozen.get(family.part_of(name), False):
             parameter.data = parameter.data.float()
             parameter.requires_grad_(True)
+    if family.features_take_tower_dtype and any(weight.dtype == torch.float32 for weight in model.parameters()):
+        model.float()
+    cast_where_precision_changes(model)
     return model
 
 

@@ -34,6 +34,8 @@ class Family:
     prompt_is_causal: bool = True
     features_as_list: bool = True
     """Whether the model takes features as a list of tensors or as one; seen from what its tower returns."""
+    features_take_tower_dtype: bool = False
+    """Whether the model casts features to its tower's dtype instead of the language model's (then both are one)."""
     along_tokens: ClassVar[dict[str, int]] = {"mm_token_type_ids": 0, "token_type_ids": 0}
     """Inputs [1, P] that run along the prompt, and what continues them behind a response."""
     along_pictures: tuple[str, ...] = ("image_grid_thw",)

@@ -6,6 +6,7 @@ from sightline.models.families.family import Family
 from sightline.models.families.gemma import Gemma3Family, PaliGemmaFamily
 from sightline.models.families.mllama import MllamaFamily
 from sightline.models.families.qwen import DeepstackFamily, ExpertsFamily, HybridFamily, QwenFamily
+from sightline.models.families.smolvlm import SmolVLMFamily
 from sightline.models.unwrap import unwrap
 
 FAMILIES: dict[str, type[Family]] = {
@@ -22,7 +23,7 @@ FAMILIES: dict[str, type[Family]] = {
     "qwen3_5": HybridFamily,
     "qwen3_vl": DeepstackFamily,
     "qwen3_vl_moe": ExpertsFamily,
-    "smolvlm": Family,
+    "smolvlm": SmolVLMFamily,
 }
 """By the `model_type` of config.json."""
 
