@@ -27,7 +27,7 @@ def commands(page: Path) -> list[list[str]]:
 CASES = [pytest.param(words, id=" ".join(words)) for page in PAGES for words in commands(page)]
 
 
-class Read(Exception):
+class Read(BaseException):
     """The arguments were read: nothing further is done."""
 
 

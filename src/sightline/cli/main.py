@@ -1,12 +1,16 @@
-"""`sightline COMMAND …`: finds the command and turns errors into exit codes (0 done, 1 failed, 2 the user's mistake).
+"""`sightline COMMAND …`: finds the command and turns errors into exit codes.
+
+0 done, 1 failed, 2 the user's mistake, 70 a fault of Sightline's, 130 Ctrl-C, 141 a reader that has read enough.
 
 Nothing heavy is imported before the command is known, so that `--help` answers at once.
 """
 
+import contextlib
 import importlib
 import os
+import select
 import sys
-import traceback
+from typing import Any
 
 from sightline import __version__
 from sightline.cli.colour import paint
@@ -32,14 +36,10 @@ COMMANDS = {
 def main(argv: list[str] | None = None) -> int:
     """Entry point. Returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(paint(usage()))
-        return 0
-    if argv[0] in ("-V", "--version"):
-        print(f"sightline {__version__}")
-        return 0
     try:
-        return importlib.import_module(f"sightline.cli.{command_named(argv[0]).replace('-', '_')}").run(argv[1:])
+        code = _run(argv)
+        sys.stdout.flush()  # here, where it can be told, and not while the interpreter ends
+        return code
     except UserError as error:
         print_error(f"error: {error}")
         return 2
@@ -47,16 +47,49 @@ def main(argv: list[str] | None = None) -> int:
         print_error(f"stopped: {error}")
         return 1
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        print_error("stopped")
         return 130
-    except BrokenPipeError:
-        return 1
-    except Exception:
-        if "SIGHTLINE_LAUNCHED" not in os.environ:
-            raise
-        # of several processes that fail together, the first says why
-        print_error(traceback.format_exc())
-        return 1
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and any(_reader_gone(stream) for stream in (sys.stdout, sys.stderr)):
+            return PIPE_CLOSED
+        from sightline.cli.fault import told
+
+        paragraph, code = told(error, argv)
+        print_error(paragraph)
+        return code
+    finally:
+        _drop_what_cannot_be_written()
+
+
+PIPE_CLOSED = 141
+"""What a shell says of a program that SIGPIPE ended: `sightline … | head` has read enough."""
+
+
+def _reader_gone(stream: Any) -> bool:
+    """Whether a stream is a pipe that nobody reads any more; a worker's pipe that broke is another matter."""
+    with contextlib.suppress(OSError, ValueError):
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+        return any(event & select.POLLERR for _, event in poll.poll(0))
+    return False
+
+
+def _drop_what_cannot_be_written() -> None:
+    """A closed pipe or a full disk behind standard output has been told; the interpreter would complain again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(paint(usage()))
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"sightline {__version__}")
+        return 0
+    return importlib.import_module(f"sightline.cli.{command_named(argv[0]).replace('-', '_')}").run(argv[1:])
 
 
 def print_error(message: str) -> None:

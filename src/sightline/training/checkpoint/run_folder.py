@@ -65,7 +65,7 @@ def opened_run_folder(recipe: Recipe) -> Iterator[Path]:
     open_run_folder(recipe)
     try:
         yield folder
-    except UserError:
+    except BaseException:  # a mistake, a fault or Ctrl-C: none leaves a folder that the next run would refuse
         if is_new and not recipe.resume:
             for name in (RECIPE, METRICS):
                 (folder / name).unlink(missing_ok=True)
