@@ -103,8 +103,9 @@ def test_the_summary_holds_every_metric_by_group_with_its_interval(llava: Loaded
     summary = summarise(task, records)
     assert summary.counts == {"all": 9, "even": 6, "odd": 3}
     right = sum(bool(r.scores["accuracy"].numerator) for r in records)
-    assert summary.overall("accuracy") == wilson(right, 9).percent()
-    assert summary.baselines["always “No”"]["all"]["accuracy"] == wilson(5, 9).percent()
+    # nine answers about three pictures
+    assert summary.overall("accuracy") == wilson(right / 3, 3).percent()
+    assert summary.baselines["always “No”"]["all"]["accuracy"] == wilson(5 / 3, 3).percent()
     assert summary.baselines["always “No”"]["odd"]["recall"].value == 100.0
     write_summary(tmp_path / "toy.json", task, records, {"model": "m"})
     written = json.loads((tmp_path / "toy.json").read_text())

@@ -202,7 +202,8 @@ def _print(console: Any, found: Any) -> None:
     for c in found.comparisons:
         console.print(
             f"  {c.b} against {c.a}: {c.test.only_b} right only for {c.b}, {c.test.only_a} only for {c.a}; "
-            f"{p_value(c.test.p_value)} (exact McNemar); smallest difference that {c.on} show: {c.smallest:.2f} points",
+            f"{p_value(c.test.p_value)} (exact McNemar over pictures); smallest difference that {c.on} show: "
+            f"{c.smallest:.2f} points",
             highlight=False,
         )
     for j in found.judgements:

@@ -9,8 +9,9 @@ from sightline.evaluation.record import Record
 from sightline.evaluation.statistics import (
     Difference,
     McNemar,
-    mcnemar_exact,
-    paired_bootstrap,
+    design_effect,
+    mcnemar,
+    paired_difference,
     smallest_detectable_difference,
 )
 from sightline.evaluation.task import Metric, Task
@@ -22,9 +23,9 @@ class PairedTest:
     """b against a on the items that both answered.
 
     differences: b minus a by metric, in points of percent (or the metric's own unit). judged: how many of the items
-    `Task.correct` concerns; mcnemar: on right and wrong answers to those. smallest: the smallest difference in the
-    share of right answers, in points, that so many items would show four times in five. only_one: items that just one
-    of the two answered; they are left out.
+    `Task.correct` concerns; mcnemar: on right and wrong answers to those, over pictures. smallest: the smallest
+    difference in the share of right answers, in points, that so many items would show four times in five. only_one:
+    items that just one of the two answered; they are left out.
     """
 
     items: int
@@ -59,8 +60,11 @@ def compare(task: Task, a: Sequence[Record], b: Sequence[Record]) -> PairedTest:
     pairs = [(of_a[identity], of_b[identity]) for identity in common]
     differences = {m.name: difference(m, pairs) for m in task.metrics if any(_concerned(m, p) for p in pairs)}
     judged = [(a, b) for a, b in pairs if task.correct in a.scores and task.correct in b.scores]
-    test = mcnemar_exact(*([task.is_right(r.scores) for r in side] for side in _columns(judged)))
-    smallest = smallest_detectable_difference(len(judged), test.only_a + test.only_b)
+    right_a, right_b = ([task.is_right(r.scores) for r in side] for side in _columns(judged))
+    pictures = [a.picture_id for a, _ in judged]
+    test = mcnemar(right_a, right_b, pictures)
+    effect = design_effect(right_a, right_b, pictures)
+    smallest = smallest_detectable_difference(len(judged), test.only_a + test.only_b, effect)
     return PairedTest(
         items=len(common),
         judged=len(judged),
@@ -72,14 +76,15 @@ def compare(task: Task, a: Sequence[Record], b: Sequence[Record]) -> PairedTest:
 
 
 def difference(metric: Metric, pairs: Sequence[tuple[Record, Record]]) -> Difference:
-    """b minus a with a paired, picture-clustered bootstrap; in percent points where the metric is one of percent."""
+    """b minus a, whole pictures drawn (`paired_difference`); in percent points where the metric is one of percent."""
     of_a, of_b = ([_ratio(r, metric) for r in side] for side in _columns(pairs))
-    found = paired_bootstrap(
+    found = paired_difference(
         [q.numerator for q in of_a],
         [q.denominator for q in of_a],
         [q.numerator for q in of_b],
         [q.denominator for q in of_b],
         [a.picture_id for a, _ in pairs],
+        is_share=metric.unit == "percent",
     )
     scale = 100 if metric.unit == "percent" else 1
     return Difference(scale * found.value, scale * found.low, scale * found.high, found.p_value)

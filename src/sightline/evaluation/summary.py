@@ -11,10 +11,10 @@ import numpy as np
 from jaxtyping import Float
 
 from sightline.evaluation.record import Record, record
-from sightline.evaluation.statistics import clustered_bootstrap
+from sightline.evaluation.statistics import ratio_interval
 from sightline.evaluation.task import OVERALL, Item, Metric, Task
 from sightline.files import write_text
-from sightline.scoring.interval import Interval, wilson
+from sightline.scoring.interval import Interval
 from sightline.scoring.ratio import EMPTY
 
 Figures = dict[str, dict[str, Interval]]
@@ -77,16 +77,20 @@ def summarise(task: Task, records: Sequence[Record]) -> Summary:
 
 def figures(metrics: Sequence[Metric], records: Sequence[Record]) -> Figures:
     """Every metric that some answer of the group has a part in, by group."""
-    places = by_group(records)
     pictures = np.array([r.picture_id for r in records], dtype=object)
-    found: Figures = {group: {} for group in places}
+    ratios = {}
     for metric in metrics:
         parts = chain.from_iterable(r.scores.get(metric.name, EMPTY) for r in records)
-        ratios = np.fromiter(parts, dtype=np.float64, count=2 * len(records)).reshape(-1, 2)
-        for group, members in places.items():
-            if ratios[members, 1].any():
-                found[group][metric.name] = interval(metric, ratios[members], pictures[members].tolist())
-    return found
+        ratios[metric] = np.fromiter(parts, dtype=np.float64, count=2 * len(records)).reshape(-1, 2)
+    return {
+        group: {
+            metric.name: interval(metric, ratios[metric][members], pictures[members].tolist())
+            for metric in metrics
+            if ratios[metric][members, 1].any()
+        }
+        # group by group: one table of draws serves all its metrics
+        for group, members in by_group(records).items()
+    }
 
 
 def by_group(records: Sequence[Record]) -> dict[str, list[int]]:
@@ -99,14 +103,10 @@ def by_group(records: Sequence[Record]) -> dict[str, list[int]]:
 
 
 def interval(metric: Metric, ratios: Float[np.ndarray, "answers 2"], pictures: Sequence[str]) -> Interval:
-    """A metric from its answers' numerators and denominators: Wilson's for a rate, else a bootstrap over pictures."""
+    """A metric from its answers' numerators and denominators, and the pictures that they are about."""
     numerators, denominators = ratios.T
     is_share = metric.unit == "percent"
-    # a rate is 0 or 1 of 1 for every answer that it concerns
-    is_rate = is_share and np.isin(denominators, (0, 1)).all() and np.isin(numerators, (0, 1)).all()
-    if is_rate:
-        return wilson(int(numerators.sum()), int(denominators.sum())).percent()
-    found = clustered_bootstrap(numerators, denominators, pictures, is_share=is_share)
+    found = ratio_interval(numerators, denominators, pictures, is_share=is_share)
     return found.percent() if is_share else found
 
 

@@ -12,9 +12,9 @@ from typing import Any, Literal, NamedTuple
 
 from sightline.evaluation.judge import Judge
 from sightline.evaluation.record import Record
-from sightline.evaluation.statistics import clustered_bootstrap
+from sightline.evaluation.statistics import ratio_interval
 from sightline.evaluation.task import Item, Task
-from sightline.scoring.interval import Interval, wilson
+from sightline.scoring.interval import Interval
 
 Verdict = Literal["first", "second", "tie"]
 Outcome = Literal["a", "b", "tie", "flipped", "equal"]
@@ -72,10 +72,12 @@ def win_rate(
     read = [(pair, v) for pair, v in zip(pairs, verdicts, strict=True) if v is not None]
     points = [{"b": 1.0, "a": 0.0}.get(v, 0.5) for _, v in read]
     pictures = [item.picture_id for (item, _, _), _ in read]
-    flips = [v == "flipped" for _, v in read if v != "equal"]
+    asked = [(item.picture_id, v != "flipped") for (item, _, _), v in read if v != "equal"]
     return WinRate(
-        win_rate=clustered_bootstrap(points, [1.0] * len(points), pictures).percent(),
-        consistency=wilson(len(flips) - sum(flips), len(flips)).percent() if flips else None,
+        win_rate=ratio_interval(points, [1.0] * len(points), pictures).percent(),
+        consistency=ratio_interval([kept for _, kept in asked], [1.0] * len(asked), [p for p, _ in asked]).percent()
+        if asked
+        else None,
         wins=sum(v == "b" for _, v in read),
         losses=sum(v == "a" for _, v in read),
         ties=sum(v in ("tie", "flipped", "equal") for _, v in read),

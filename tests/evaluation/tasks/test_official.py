@@ -57,7 +57,8 @@ def test_our_figures_agree_with_the_official_ones_and_baselines_stand_beside_the
         for name in ("accuracy", "f1"):
             assert always_no[group][name].value == pytest.approx(row[name], abs=0.06)
     interval = always_no["all"]["accuracy"]
-    assert interval.high - interval.low == pytest.approx(1.55, abs=0.05)
+    # every picture has about as many noes as the next: whole pictures drawn, always “No” hardly varies
+    assert interval.high - interval.low == pytest.approx(0.41, abs=0.05)
     assert summary.counts == {
         "all": 14216, "attribute": 7628, "attribute/state": 4764, "attribute/number": 2072, "attribute/action": 792,
         "existence": 4924, "relation": 1664,
