@@ -166,6 +166,29 @@ def test_every_kind_of_row_survives_conversion(tmp_path, row):
     } | ({"output": json.dumps(row["output"])} if "output" in row else {})
 
 
+def test_conversion_keeps_columns_that_are_called_like_ours(tmp_path):
+    from sightline.data.export import export
+    from sightline.data.sources.load import rows_of
+
+    pairs = rows_of(
+        [
+            {"question": "Q", "prompt": "mine", "source_prompt": 3, "chosen": "a", "rejected": "b", "label": "cat"},
+            {"question": "Q", "prompt": ["mine"], "chosen": "a", "rejected": "b", "label": True, "image_path": "a.png",
+             "image": COLOURS[0], "img": {"bytes": b"", "path": None}},
+        ]
+    )  # fmt: skip
+    export(pairs.entries(), pairs.entries(), tmp_path / "pairs.parquet")
+    one, two = (load_rows(DataConfig(source=str(tmp_path / "pairs.parquet"))).example(i) for i in range(2))
+    assert one.row == {"source_source_prompt": '"mine"', "source_prompt": 3, "label": '"cat"'}
+    assert two.row["source_source_prompt"] == '["mine"]' and two.row["label"] == "true"
+    assert two.row["image_path"] == "a.png" and "img" not in two.row
+
+    answered = rows_of([{"question": "Q", "completion": ["a", "b"]}, {"question": "Q", "answer": "a", "completion": 7}])
+    export(answered.entries(), answered.entries(), tmp_path / "answered.parquet")
+    read = load_rows(DataConfig(source=str(tmp_path / "answered.parquet")))
+    assert [read.example(i).row["source_completion"] for i in range(2)] == ['["a", "b"]', "7"]
+
+
 def test_convert_stops_at_a_bad_row_and_leaves_nothing_behind(broken, tmp_path, capsys):
     target = tmp_path / "clean"
     assert main(["data", "convert", str(broken), "--output", str(target)]) == 2

@@ -24,7 +24,7 @@ from sightline.training import run
 from sightline.training.checkpoint import files as checkpoints
 from sightline.training.checkpoint import run_folder
 from sightline.training.checkpoint import trainer as checkpointing
-from sightline.training.online.rollouts import Asker
+from sightline.training.online.rollouts import RolloutCollector
 from sightline.training.step import metrics, step
 from sightline.training.trainer import AlignmentTrainer
 from tests.training.runs import pairs
@@ -45,7 +45,7 @@ PHASES = {
         (run_folder, "write_text"),
     ],
     "evaluating": [(AlignmentTrainer, "evaluate"), (AlignmentTrainer, "log")],
-    "rolling out": [(Asker, "ask")],
+    "rolling out": [(RolloutCollector, "collect")],
 }
 """What is an event, by what the run is doing then."""
 

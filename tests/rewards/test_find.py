@@ -5,7 +5,7 @@ from pydantic import TypeAdapter
 
 from sightline.config.online import Rewards
 from sightline.errors import RecipeError
-from sightline.rewards.find import BUILT_IN, build_panel, find_function
+from sightline.rewards.find import BUILT_IN, build_reward_set, find_function
 from sightline.rewards.length import Length
 from tests.rewards.made import answers
 
@@ -63,16 +63,16 @@ def test_functions_and_classes_come_from_files_and_modules_with_their_options(ow
         ({f"{own}:Counter": {"letter": "a"}}, [1.0, 1.0]),
         ({"sightline.rewards.length.Length": {"longest": 1}}, [0.0, 0.0]),
     ]:
-        assert build_panel(read(given)).score(text).total.tolist() == totals
+        assert build_reward_set(read(given)).score(text).total.tolist() == totals
 
 
 def test_an_option_wins_over_a_column_of_its_name(own):
-    panel = build_panel(read({f"{own}:polite": {"word": "thanks"}}))
-    assert panel.score(answers("please", "thanks", word=["please", "please"])).total.tolist() == [0.0, 1.0]
+    reward_set = build_reward_set(read({f"{own}:polite": {"word": "thanks"}}))
+    assert reward_set.score(answers("please", "thanks", word=["please", "please"])).total.tolist() == [0.0, 1.0]
 
 
 def test_metrics_are_named_after_the_function(own):
-    assert build_panel(read([f"{own}:polite", "accuracy"]), [len]).names == ["polite", "accuracy", "len"]
+    assert build_reward_set(read([f"{own}:polite", "accuracy"]), [len]).names == ["polite", "accuracy", "len"]
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import torch
 from rich.console import Console
 
 from sightline.recipe import normalise, structure
-from sightline.rewards.panel import Panel
+from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.prompts import PromptStream
 from sightline.rollouts.transformers_sampler import TransformersSampler
 from sightline.training.checkpoint.trainer import CheckpointingTrainer
@@ -28,7 +28,7 @@ from tests.training.test_online import prompts, shortness
 PHASES: dict[str, tuple[Any, str]] = {
     "wait": (PromptStream, "take"),
     "generate": (TransformersSampler, "sample"),
-    "reward": (Panel, "score"),
+    "reward": (RewardSet, "score"),
     "score": (scoring, "score_by_policy"),
     "update": (online, "train_step"),
     "optimizer": (torch.optim.AdamW, "step"),

@@ -1,7 +1,8 @@
 """Rows of any format → clean parquet: pictures embedded, conversational columns, every row checked.
 
 Columns: `images`, `prompt`, then `chosen` and `rejected`, or `completion`, with `label` for unpaired preferences; then
-the source's other columns, text and numbers as they are and everything else as JSON.
+the source's other columns, text and numbers as they are and everything else as JSON. One of them that is called like
+one of ours is written as `source_prompt`, `source_completion`, …; pictures of a second picture column are left out.
 """
 
 import json
@@ -15,6 +16,7 @@ import pyarrow.parquet as pq
 
 from sightline.data.checks.check import check_example
 from sightline.data.defects import RowError
+from sightline.data.formats.names import PICTURE_COLUMNS
 from sightline.data.media.images import LazyPicture
 from sightline.data.rows import Entry
 from sightline.errors import DataError
@@ -39,11 +41,18 @@ class Exported(NamedTuple):
     skipped: list[RowError]
 
 
+class Other(NamedTuple):
+    """A further column of the source: its name in the file, and its type there."""
+
+    name: str
+    kind: str
+
+
 class Shape(NamedTuple):
-    """Columns of the responses, and the type of each further column."""
+    """Columns of the responses, and each further column by its name in the source."""
 
     responses: tuple[str, ...]
-    others: dict[str, str]
+    others: dict[str, Other]
 
 
 def export(entries: Iterable[Entry], again: Iterable[Entry], path: Path, *, skip: bool = False) -> Exported:
@@ -90,15 +99,31 @@ def _shape(examples: Iterable[Example]) -> Shape:
     for example in examples:
         kinds.setdefault(_response_columns(example), example.id)
         for name, value in example.row.items():
-            if value is not None:
-                types.setdefault(name, set()).add(PLAIN.get(type(value), "json"))
+            kind = PLAIN.get(type(value), "json")
+            is_picture = name in PICTURE_COLUMNS and kind == "json"
+            if value is not None and not is_picture and not _is_response(example, name, value):
+                types.setdefault(name, set()).add(kind)
     if len(kinds) > 1:
         found = " and ".join(f"{', '.join(columns) or 'prompts alone'} ({row})" for columns, row in kinds.items())
         raise DataError(f"The rows are of several kinds: {found}. Convert them apart.")
     responses = next(iter(kinds), ())
     taken = {"images", "prompt", *responses}
-    others = {name: found.pop() if len(found) == 1 else "json" for name, found in types.items() if name not in taken}
+    others = {}
+    for name, found in types.items():
+        written = name
+        while written in taken or (written != name and written in types):
+            written = f"source_{written}"
+        taken.add(written)
+        others[name] = Other(written, found.pop() if len(found) == 1 else "json")
     return Shape(responses, others)
+
+
+def _is_response(example: Example, name: str, value: Any) -> bool:
+    """Whether a column says what the response's own column will say."""
+    if len(example.responses) != 1:
+        return False
+    (response,) = example.responses
+    return (name == "label" and value is response.label) or (name == "completion" and value == response.text)
 
 
 def _response_columns(example: Example) -> tuple[str, ...]:
@@ -115,7 +140,7 @@ def _features(shape: Shape) -> datasets.Features:
     columns: dict[str, Any] = {"images": datasets.List(datasets.Image()), "prompt": MESSAGES}
     for name in shape.responses:
         columns[name] = datasets.Value("bool") if name == "label" else MESSAGES
-    for name, kind in shape.others.items():
+    for name, kind in shape.others.values():
         columns[name] = datasets.Value("string" if kind == "json" else kind)
     return datasets.Features(columns)
 
@@ -141,9 +166,9 @@ def _row(example: Example, shape: Shape) -> dict[str, Any]:
         row[name] = _messages(response.messages)
     if "label" in shape.responses:
         row["label"] = example.responses[0].label
-    for name, kind in shape.others.items():
+    for name, (written, kind) in shape.others.items():
         value = example.row.get(name)
-        row[name] = json.dumps(value, default=str) if kind == "json" and value is not None else value
+        row[written] = json.dumps(value, default=str) if kind == "json" and value is not None else value
     return row
 
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from sightline.config.online import RewardConfig
 from sightline.errors import RecipeError, did_you_mean
-from sightline.rewards.panel import Panel, Reward
+from sightline.rewards.reward_set import Reward, RewardSet
 
 BUILT_IN = {
     "think_format": "think_format:ThinkFormat",
@@ -29,7 +29,7 @@ BUILT_IN = {
 """Name → module and class in this package; the class's fields are the reward's options."""
 
 
-def build_panel(configs: Sequence[RewardConfig], functions: Sequence[Callable[..., Any]] = ()) -> Panel:
+def build_reward_set(configs: Sequence[RewardConfig], functions: Sequence[Callable[..., Any]] = ()) -> RewardSet:
     """The rewards of a recipe, and functions given in Python with weight 1.
 
     Raises `RecipeError` for a name that leads nowhere, or an option that the reward does not have.
@@ -45,7 +45,7 @@ def build_panel(configs: Sequence[RewardConfig], functions: Sequence[Callable[..
         )
         for config in configs
     ]
-    return Panel([*found, *given])
+    return RewardSet([*found, *given])
 
 
 def metric_name(function: Any) -> str:

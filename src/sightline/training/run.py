@@ -30,7 +30,7 @@ from sightline.models.load import load_model, load_processor, trainable_summary,
 from sightline.models.lora import add_lora
 from sightline.models.recompute import recompute
 from sightline.objectives.objective import Objective, build
-from sightline.rewards.panel import Panel
+from sightline.rewards.reward_set import RewardSet
 from sightline.training.arguments import check_optimizer, device, training_arguments, uses_bf16
 from sightline.training.checkpoint.files import last_checkpoint, named_checkpoint
 from sightline.training.checkpoint.finish import finish, read_card
@@ -47,7 +47,7 @@ from sightline.training.distributed.world import (
 )
 from sightline.training.distributed.zero import check_installed, refuse_model
 from sightline.training.layout_choice import choose_layout
-from sightline.training.online.setup import check_sampler, online_trainer, panel_of, sampling_of
+from sightline.training.online.setup import check_sampler, online_trainer, reward_set_of, sampling_of
 from sightline.training.reference import ReferenceUpdates, precomputed_reference
 from sightline.training.step.metrics import MetricsFile
 from sightline.training.trainer import AlignmentTrainer
@@ -97,7 +97,7 @@ def train(
     check_optimizer(recipe)
     check_temporary_folder(recipe.dataloader_num_workers)
     check_installed(asked_engine(recipe), on_cpu=device(recipe).type == "cpu")
-    panel = panel_of(recipe, rewards) if objective.num_responses == 0 else None
+    reward_set = reward_set_of(recipe, rewards) if objective.num_responses == 0 else None
     finished = finished_run(recipe, console)
     if finished is not None:
         return finished
@@ -116,7 +116,7 @@ def train(
             rows,
             policy,
             processor,
-            panel=panel,
+            reward_set=reward_set,
             folder=folder,
             checkpoint=checkpoint,
             callbacks=callbacks,
@@ -235,7 +235,7 @@ def assemble(
     policy: PreTrainedModel | PeftModel,
     processor: Any,
     *,
-    panel: Panel | None,
+    reward_set: RewardSet | None,
     folder: Path,
     checkpoint: Path | None,
     callbacks: Sequence[TrainerCallback],
@@ -244,7 +244,7 @@ def assemble(
 ) -> Assembled:
     """Layout, reference, callbacks and the trainer around them, as the recipe says.
 
-    panel: rewards, for objectives over sampled answers. checkpoint: that the run goes on from.
+    reward_set: rewards, for objectives over sampled answers. checkpoint: that the run goes on from.
     """
     console.print(describe_trainable(policy), highlight=False)
     family = family_of(policy)
@@ -259,7 +259,7 @@ def assemble(
     bar = ProgressBar(console, description)
     watching = scores(recipe, bar, held_out=rows.eval is not None and recipe.eval_steps is not None)
     metrics_file = opened_metrics(folder, checkpoint, {"event": "layout", "layout": layout, "reason": reason})
-    make = partial(online_trainer, recipe, panel=panel) if panel is not None else AlignmentTrainer
+    make = partial(online_trainer, recipe, rewards=reward_set) if reward_set is not None else AlignmentTrainer
     arguments = training_arguments(recipe, has_eval=rows.eval is not None, resumes=checkpoint is not None)
     refuse_model(policy, None if reference is None else reference.mode, asked_engine(recipe))
     with engine_at_work(arguments, asked_engine(recipe)):

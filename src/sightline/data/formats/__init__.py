@@ -106,7 +106,7 @@ def _labelled(parsed: Parsed, row: Mapping[str, Any], format: str) -> Parsed:
     is_answer = format == "columns" and present(row, ANSWER_COLUMNS) == "label"
     if not isinstance(row.get("label"), bool) or is_answer or len(parsed.responses) != 1:
         return parsed
-    return parsed if parsed.responses[0].label is not None else labelled(parsed, row["label"], "label")
+    return parsed if parsed.responses[0].label is not None else labelled(parsed, row["label"])
 
 
 def _shape(row: Any, where: str) -> str:

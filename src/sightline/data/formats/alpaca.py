@@ -39,7 +39,7 @@ def parse_alpaca(row: Mapping[str, Any], where: str, media: Media) -> Parsed:
         return parsed
     parsed = Parsed(prompt=prompt, images=images, responses=responses, consumed=CONSUMED)
     if isinstance(row.get("kto_tag"), bool) and len(responses) == 1:
-        return labelled(parsed, row["kto_tag"], "kto_tag")
+        return labelled(parsed, row["kto_tag"])
     return parsed
 
 

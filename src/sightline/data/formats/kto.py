@@ -17,10 +17,10 @@ def parse_kto(row: Mapping[str, Any], where: str, media: Media) -> Parsed:
     if row.get("completion") is None:
         raise RowError("response missing", where, "the row has no completion")
     parsed = parse_conversational({k: row[k] for k in row if k not in ("chosen", "rejected")}, where, media)
-    return labelled(parsed, row["label"], "label")
+    return labelled(parsed, row["label"])
 
 
-def labelled(parsed: Parsed, label: bool, column: str) -> Parsed:
-    """The same with its one response labelled."""
+def labelled(parsed: Parsed, label: bool) -> Parsed:
+    """The same with its one response labelled. The column stays among the row's: rewards may read it."""
     (response,) = parsed.responses
-    return replace(parsed, responses=(replace(response, label=label),), consumed=(*parsed.consumed, column))
+    return replace(parsed, responses=(replace(response, label=label),))

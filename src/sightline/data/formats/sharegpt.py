@@ -43,7 +43,7 @@ def parse_sharegpt(row: Mapping[str, Any], where: str, media: Media) -> Parsed:
     responses = tuple(Response(messages=a) for a in answers)
     parsed = Parsed(prompt=prompt, images=images, responses=responses, consumed=consumed)
     if isinstance(row.get("kto_tag"), bool) and len(responses) == 1:
-        return labelled(parsed, row["kto_tag"], "kto_tag")
+        return labelled(parsed, row["kto_tag"])
     return parsed
 
 

@@ -8,20 +8,20 @@ from sightline.config.online import SamplingConfig, VLLMSamplerConfig
 from sightline.errors import SamplerError
 from sightline.objectives.online.importance import importance_weights
 from sightline.training.online.rewards import sampling_metrics
-from sightline.training.online.rollouts import Judged
+from sightline.training.online.rollouts import Rollout
 from sightline.types import LogProbs
 
 
-def sampler_logp(judged: Judged) -> Float[Tensor, " tokens"]:
+def sampler_logp(rollout: Rollout) -> Float[Tensor, " tokens"]:
     """What the sampler says of its answers' tokens, one answer behind the other."""
-    return torch.cat([one.log_probs for one in judged.sampled if one.log_probs is not None])
+    return torch.cat([one.log_probs for one in rollout.sampled if one.log_probs is not None])
 
 
-def stale(judged: list[Judged], old: list[LogProbs], sampling: SamplingConfig) -> SamplerError | None:
+def stale(rollouts: list[Rollout], old: list[LogProbs], sampling: SamplingConfig) -> SamplerError | None:
     """What to say of a sampler whose log-probs are far from the trainer's (`old`): it has other weights."""
-    if not isinstance(sampling, VLLMSamplerConfig) or not judged:
+    if not isinstance(sampling, VLLMSamplerConfig) or not rollouts:
         return None
-    pairs = zip(judged, old, strict=True)
+    pairs = zip(rollouts, old, strict=True)
     difference = float(torch.cat([(one.logp - sampler_logp(each)).abs() for each, one in pairs]).mean())
     if difference <= sampling.max_logp_difference:
         return None
@@ -34,12 +34,12 @@ def stale(judged: list[Judged], old: list[LogProbs], sampling: SamplingConfig) -
 
 
 def correction(
-    judged: Judged, old: LogProbs, sampling: SamplingConfig
+    rollout: Rollout, old: LogProbs, sampling: SamplingConfig
 ) -> tuple[Float[Tensor, " tokens"] | None, dict[str, float]]:
     """Importance weights of a group's tokens, and metrics; none for a sampler that is the policy."""
     if not isinstance(sampling, VLLMSamplerConfig):
         return None, {}
-    said = sampler_logp(judged)
+    said = sampler_logp(rollout)
     mode = sampling.importance_sampling
     if mode == "none":
         return None, sampling_metrics(old.logp, said, torch.ones_like(said))

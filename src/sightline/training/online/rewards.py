@@ -9,12 +9,12 @@ from torch import Tensor
 
 from sightline.objectives.objective import Objective
 from sightline.objectives.online.advantages import group_std, without_variance
-from sightline.training.online.rollouts import Judged
+from sightline.training.online.rollouts import Rollout
 from sightline.training.step.micro_batch import StepSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tally:
+class RewardStats:
     """The figures of some answers; adds up over processes. group: which prompt each answer belongs to, from 0."""
 
     values: Float[Tensor, "responses rewards"]
@@ -24,20 +24,20 @@ class Tally:
     finished: Bool[Tensor, " responses"]
 
     @classmethod
-    def of(cls, judged: list[Judged], num_rewards: int) -> "Tally":
+    def of(cls, rollouts: list[Rollout], num_rewards: int) -> "RewardStats":
         """The figures of these prompts' answers."""
-        sampled = [one for each in judged for one in each.sampled]
-        sizes = torch.tensor([len(each.sampled) for each in judged], dtype=torch.long)
+        sampled = [one for each in rollouts for one in each.sampled]
+        sizes = torch.tensor([len(each.sampled) for each in rollouts], dtype=torch.long)
         return cls(
-            values=torch.cat([*(each.values for each in judged), torch.zeros(0, num_rewards)]),
-            total=torch.cat([*(each.total for each in judged), torch.zeros(0)]),
-            group=torch.repeat_interleave(torch.arange(len(judged)), sizes),
+            values=torch.cat([*(each.values for each in rollouts), torch.zeros(0, num_rewards)]),
+            total=torch.cat([*(each.total for each in rollouts), torch.zeros(0)]),
+            group=torch.repeat_interleave(torch.arange(len(rollouts)), sizes),
             length=torch.tensor([float(len(one.ids)) for one in sampled]),
             finished=torch.tensor([one.finished for one in sampled], dtype=torch.bool),
         )
 
     @classmethod
-    def join(cls, parts: list["Tally"]) -> "Tally":
+    def join(cls, parts: list["RewardStats"]) -> "RewardStats":
         """Those of several processes, in their order."""
         groups, first = [], 0
         for part in parts:
@@ -57,19 +57,19 @@ class Tally:
         return without_variance(self.total, self.group)
 
 
-def round_metrics(tally: Tally, reward_names: list[str]) -> dict[str, float]:
+def round_metrics(stats: RewardStats, reward_names: list[str]) -> dict[str, float]:
     """Rewards, spread within prompts, and lengths. A figure that nothing counts towards is left out."""
     figures = {
-        "reward": tally.total.nanmean(),
-        "reward_std": group_std(tally.total, tally.group).nanmean(),
-        "frac_reward_zero_std": tally.flat.float().mean(),
+        "reward": stats.total.nanmean(),
+        "reward_std": group_std(stats.total, stats.group).nanmean(),
+        "frac_reward_zero_std": stats.flat.float().mean(),
     }
-    for name, values in zip(reward_names, tally.values.unbind(-1), strict=True):
+    for name, values in zip(reward_names, stats.values.unbind(-1), strict=True):
         applied = values[~values.isnan()]
         figures[f"rewards/{name}/mean"] = applied.mean()
         figures[f"rewards/{name}/std"] = applied.std()
-    figures |= _lengths("length", tally.length) | _lengths("terminated_length", tally.length[tally.finished])
-    figures["completions/clipped_ratio"] = (~tally.finished).float().mean()
+    figures |= _lengths("length", stats.length) | _lengths("terminated_length", stats.length[stats.finished])
+    figures["completions/clipped_ratio"] = (~stats.finished).float().mean()
     return {name: float(value) for name, value in figures.items() if not math.isnan(float(value))}
 
 
@@ -98,17 +98,17 @@ def _lengths(name: str, length: Float[Tensor, " responses"]) -> dict[str, Tensor
 
 
 def advantages_of(
-    tally: Tally, log_ratios: list[Tensor | None], objective: Objective, settings: StepSettings
+    stats: RewardStats, log_ratios: list[Tensor | None], objective: Objective, settings: StepSettings
 ) -> list[Tensor]:
     """The advantages of each group's answers.
 
-    tally: of this process's answers. log_ratios: log π/π_ref of each group's answers, where the objective's KL is part
+    stats: of this process's answers. log_ratios: log π/π_ref of each group's answers, where the objective's KL is part
     of the reward.
     """
     assert objective.advantages is not None
     ratios = [ratio for ratio in log_ratios if ratio is not None]
-    parts: list[tuple[Tally, Tensor | None]] = settings.gather((tally, torch.cat(ratios) if ratios else None))
-    whole = Tally.join([part for part, _ in parts])
+    parts: list[tuple[RewardStats, Tensor | None]] = settings.gather((stats, torch.cat(ratios) if ratios else None))
+    whole = RewardStats.join([part for part, _ in parts])
     with_ratio = [ratio for _, ratio in parts if ratio is not None]
     advantages = objective.advantages(
         whole.total,
@@ -117,5 +117,5 @@ def advantages_of(
         log_ratio_to_reference=torch.cat(with_ratio) if with_ratio else None,
     )
     first = sum(len(part.total) for part, _ in parts[: settings.process_index])
-    mine = advantages[first : first + len(tally.total)]
-    return list(mine.split(torch.bincount(tally.group, minlength=len(log_ratios)).tolist()))
+    mine = advantages[first : first + len(stats.total)]
+    return list(mine.split(torch.bincount(stats.group, minlength=len(log_ratios)).tolist()))

@@ -12,15 +12,15 @@ from torch import Tensor
 from sightline.generation.sampling import Sampled, SamplingSettings
 from sightline.rewards.answers import Answers
 from sightline.rewards.images import Pictures
-from sightline.rewards.panel import Panel
+from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.sampler import Sampler
 from sightline.types import Columns, Group, Prompt
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """A prompt, its sampled answers, and what the rewards made of them.
+class Rollout:
+    """A prompt, its sampled answers, and their rewards.
 
     values: NaN where a reward does not apply. total: the weighted sum; NaN where no reward applies.
     logged: what rewards logged by `log_extra`, one entry an answer.
@@ -59,14 +59,14 @@ class Seconds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asker:
-    """Samples answers to prompts and has them judged."""
+class RolloutCollector:
+    """Samples answers to prompts and has the rewards judge them."""
 
     sampler: Sampler
-    panel: Panel
+    rewards: RewardSet
     tokenizer: Any
 
-    def ask(
+    def collect(
         self,
         prompts: Sequence[Prompt],
         num_responses: int,
@@ -75,8 +75,8 @@ class Asker:
         seed: int,
         seconds: Seconds,
         trainer_state: Any = None,
-    ) -> tuple[list[Judged], dict[str, float]]:
-        """Each prompt with `num_responses` judged answers, and the metrics that rewards logged.
+    ) -> tuple[list[Rollout], dict[str, float]]:
+        """Each prompt with `num_responses` answers and their rewards, and the metrics that rewards logged.
 
         Raises `RewardError` and `SamplerError`.
         """
@@ -87,13 +87,13 @@ class Asker:
         seconds.spent("generate", started)
         started = time.perf_counter()
         texts = [[self.tokenizer.decode(one.ids, skip_special_tokens=True) for one in answers] for answers in sampled]
-        scores = self.panel.score(as_answers(prompts, sampled, texts), trainer_state)
+        scores = self.rewards.score(as_answers(prompts, sampled, texts), trainer_state)
         seconds.spent("reward", started)
-        judged = []
+        rollouts = []
         for i, (prompt, answers) in enumerate(zip(prompts, sampled, strict=True)):
             mine = slice(i * num_responses, (i + 1) * num_responses)
-            judged.append(
-                Judged(
+            rollouts.append(
+                Rollout(
                     prompt=prompt,
                     sampled=answers,
                     texts=texts[i],
@@ -102,7 +102,7 @@ class Asker:
                     logged={name: list(values[mine]) for name, values in scores.columns.items()},
                 )
             )
-        return judged, scores.metrics
+        return rollouts, scores.metrics
 
 
 def as_answers(prompts: Sequence[Prompt], sampled: list[list[Sampled]], texts: list[list[str]]) -> Answers:

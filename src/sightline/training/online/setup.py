@@ -14,8 +14,8 @@ from transformers import ProcessorMixin
 from sightline.config import Recipe
 from sightline.config.online import SamplingConfig, TransformersSamplerConfig, VLLMSamplerConfig
 from sightline.errors import RecipeError, SamplerError
-from sightline.rewards.find import build_panel
-from sightline.rewards.panel import Panel
+from sightline.rewards.find import build_reward_set
+from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.sampler import Sampler
 from sightline.rollouts.transformers_sampler import TransformersSampler
@@ -29,7 +29,7 @@ from sightline.rollouts.vllm_weights import (
     address_towards,
     free_port,
 )
-from sightline.training.online.rollouts import Asker
+from sightline.training.online.rollouts import RolloutCollector
 from sightline.training.online.trainer import OnlineTrainer
 
 NUM_LOOKED_AT = 64
@@ -41,14 +41,14 @@ def sampling_of(recipe: Recipe) -> SamplingConfig:
     return recipe.sampler or TransformersSamplerConfig()  # pyright: ignore[reportCallIssue]
 
 
-def panel_of(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> Panel:
+def reward_set_of(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> RewardSet:
     """The recipe's rewards and those given in Python. Raises `RecipeError` when there are none, or one is not there."""
     if not recipe.rewards and not functions:
         raise RecipeError(
             f"`objective.type: {recipe.objective.type}` needs `rewards` to judge the answers that it samples, for "
             "example `rewards: {accuracy: 1.0}`; docs/online.md lists them."
         )
-    return build_panel(recipe.rewards, functions)
+    return build_reward_set(recipe.rewards, functions)
 
 
 def check_sampler(recipe: Recipe, say: Callable[[str], None]) -> None:
@@ -64,17 +64,17 @@ def check_sampler(recipe: Recipe, say: Callable[[str], None]) -> None:
         wait_for(Endpoint(config.url, config.server_timeout, say))
 
 
-def prepare_rewards(panel: Panel, prompts: PromptDataset) -> None:
+def prepare_rewards(rewards: RewardSet, prompts: PromptDataset) -> None:
     """Before anything is sampled: raises `UserError` for a reward that lacks a column, a file, a model or a server."""
     columns = prompts.columns(NUM_LOOKED_AT)
     if columns is not None:
-        panel.prepare(columns)
+        rewards.prepare(columns)
 
 
 def online_trainer(
     recipe: Recipe,
     *,
-    panel: Panel,
+    rewards: RewardSet,
     model: nn.Module,
     processor: ProcessorMixin,
     train_dataset: Dataset,
@@ -83,15 +83,15 @@ def online_trainer(
 ) -> OnlineTrainer:
     """The trainer of an objective over sampled answers."""
     assert isinstance(train_dataset, PromptDataset)
-    prepare_rewards(panel, train_dataset)
+    prepare_rewards(rewards, train_dataset)
     sampling = sampling_of(recipe)
-    asker = Asker(
+    collector = RolloutCollector(
         sampler=build_sampler(sampling, recipe, model, processor, say),
-        panel=panel,
+        rewards=rewards,
         tokenizer=processor.tokenizer,
     )
     return OnlineTrainer(
-        asker=asker,
+        collector=collector,
         sampling=sampling,
         prompts=train_dataset,
         folder=Path(recipe.output_dir),

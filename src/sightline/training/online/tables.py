@@ -12,7 +12,7 @@ from PIL.Image import Image
 from sightline.files import whole_file
 from sightline.report.contents import Answer, Round, Sample
 from sightline.rewards.answers import question_of
-from sightline.training.online.rollouts import Judged
+from sightline.training.online.rollouts import Rollout
 
 THUMBNAIL = 256
 """Longest edge of the picture in a table, in pixels."""
@@ -24,11 +24,11 @@ def completions_path(folder: Path, step: int) -> Path:
 
 
 def completion_rows(
-    judged: list[Judged], advantages: list[list[float]], reward_names: list[str], step: int
+    rollouts: list[Rollout], advantages: list[list[float]], reward_names: list[str], step: int
 ) -> list[dict[str, Any]]:
     """One row an answer: step, row, question, answer, rewards, their sum, advantage, what rewards logged, picture."""
     rows = []
-    for each, mine in zip(judged, advantages, strict=True):
+    for each, mine in zip(rollouts, advantages, strict=True):
         images = each.prompt.images
         picture = {"bytes": _thumbnail(images[0].open()), "path": None} if images else None
         for k, text in enumerate(each.texts):

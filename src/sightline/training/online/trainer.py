@@ -1,4 +1,4 @@
-"""The online trainer: prompts in, answers sampled inside the step, judged, and from there the offline step.
+"""The online trainer: prompts in, answers sampled and rewarded inside the step, and from there the offline step.
 
 The library's loader only counts steps here; prompts come from `PromptStream`, because one round of sampling may serve
 several steps, and one step may need several rounds. What is sampled depends on seed, prompt and weights alone, so that
@@ -21,8 +21,8 @@ from sightline.generation.sampling import SamplingSettings
 from sightline.rollouts.prompts import PromptDataset, PromptStream
 from sightline.training.checkpoint.files import way_on
 from sightline.training.online.off_policy import correction, stale
-from sightline.training.online.rewards import Tally, advantages_of, round_metrics
-from sightline.training.online.rollouts import Asker, Judged, Reuse, Seconds
+from sightline.training.online.rewards import RewardStats, advantages_of, round_metrics
+from sightline.training.online.rollouts import Reuse, Rollout, RolloutCollector, Seconds
 from sightline.training.online.tables import completion_rows, completions_path, write_completions
 from sightline.training.step.scoring import Scored, score_before_update
 from sightline.training.step.step import train_step
@@ -46,14 +46,20 @@ class Steps(Dataset):
 class OnlineTrainer(AlignmentTrainer):
     """Trains a policy on its own answers.
 
-    asker: sampler and rewards. sampling: the recipe's sampler. prompts: the rows to answer. folder: of the run.
+    collector: sampler and rewards. sampling: the recipe's sampler. prompts: the rows to answer. folder: of the run.
     """
 
     def __init__(
-        self, *, asker: Asker, sampling: SamplingConfig, prompts: PromptDataset, folder: Path, **options: Any
+        self,
+        *,
+        collector: RolloutCollector,
+        sampling: SamplingConfig,
+        prompts: PromptDataset,
+        folder: Path,
+        **options: Any,
     ) -> None:
         super().__init__(train_dataset=Steps(len(prompts), sampling.num_iterations), **options)
-        self.asker, self.sampling, self.folder = asker, sampling, folder
+        self.collector, self.sampling, self.folder = collector, sampling, folder
         self.settings = replace(self.settings, temperature=sampling.temperature)
         self.sampling_settings = SamplingSettings.of(sampling)
         self.prompts = prompts
@@ -114,51 +120,51 @@ class OnlineTrainer(AlignmentTrainer):
         return loss
 
     def _new_round(self, model: nn.Module, seconds: Seconds) -> None:
-        """Sample, judge, form advantages, and put the groups where the next steps take them."""
+        """Sample, reward, form advantages, and put the groups where the next steps take them."""
         self.position = self.stream.position
-        problem, judged, tried, logged = None, [], [], {}
+        problem, rollouts, tried, logged = None, [], [], {}
         try:
             started = time.perf_counter()
-            self.asker.sampler.sync(model)
+            self.collector.sampler.sync(model)
             seconds.spent("sync", started)
-            judged, tried, logged = self._ask(seconds)
+            rollouts, tried, logged = self._collect(seconds)
         except UserError as error:
             problem = error
         self._stop_if_any(problem)
-        groups = [each.as_group() for each in judged]
+        groups = [each.as_group() for each in rollouts]
         scored = self._score(model, groups)
-        self._stop_if_any(stale(judged, [one.old for one in scored if one.old is not None], self.sampling))
+        self._stop_if_any(stale(rollouts, [one.old for one in scored if one.old is not None], self.sampling))
         ratios = [one.log_ratio_to_reference for one in scored]
-        tally = Tally.of(judged, len(self.asker.panel.names))
-        advantages = advantages_of(tally, ratios, self.objective, self.settings)
+        stats = RewardStats.of(rollouts, len(self.collector.rewards.names))
+        advantages = advantages_of(stats, ratios, self.objective, self.settings)
         for i, (advantage, one) in enumerate(zip(advantages, scored, strict=True)):
             columns = Columns(advantage=advantage)
             if one.old is not None:
-                weights, figures = correction(judged[i], one.old, self.sampling)
+                weights, figures = correction(rollouts[i], one.old, self.sampling)
                 columns = replace(columns, old_logp=one.old.logp, importance_weight=weights)
                 self.means.add({name: (value, 1.0) for name, value in figures.items()})
-            groups[i] = judged[i].as_group(columns)
-        self.reuse.fill(groups, [each.prompt.index for each in judged])
+            groups[i] = rollouts[i].as_group(columns)
+        self.reuse.fill(groups, [each.prompt.index for each in rollouts])
         self._log_round(tried, logged)
-        self._write_completions(judged, advantages)
+        self._write_completions(rollouts, advantages)
         self.position = self.stream.position
 
-    def _ask(self, seconds: Seconds) -> tuple[list[Judged], list[Judged], dict[str, float]]:
-        """A round's prompts with judged answers, everything that was tried for it, and what rewards logged.
+    def _collect(self, seconds: Seconds) -> tuple[list[Rollout], list[Rollout], dict[str, float]]:
+        """A round's prompts with answers and rewards, everything that was tried for it, and what rewards logged.
 
         With dynamic sampling, prompts whose answers all have the same reward make room for others, as often as the
         recipe allows; then they are taken after all, so that every step has its size.
         """
         wanted = self.args.per_device_train_batch_size * self.sampling.steps_per_generation
-        kept: list[Judged] = []
-        flat: list[Judged] = []
+        kept: list[Rollout] = []
+        flat: list[Rollout] = []
         logged: dict[str, float] = {}
         rounds = self.sampling.dynamic_sampling_rounds
         for _ in range(1 + rounds):
             started = time.perf_counter()
             prompts = self.stream.take(wanted - len(kept))
             seconds.spent("wait", started)
-            answered, said = self.asker.ask(
+            answered, said = self.collector.collect(
                 prompts,
                 self.sampling.num_generations,
                 self.sampling_settings,
@@ -167,7 +173,8 @@ class OnlineTrainer(AlignmentTrainer):
                 trainer_state=self.state,
             )
             logged |= said
-            same = Tally.of(answered, len(self.asker.panel.names)).flat.tolist() if rounds else [False] * len(answered)
+            stats = RewardStats.of(answered, len(self.collector.rewards.names))
+            same = stats.flat.tolist() if rounds else [False] * len(answered)
             kept += [each for each, is_flat in zip(answered, same, strict=True) if not is_flat]
             flat += [each for each, is_flat in zip(answered, same, strict=True) if is_flat]
             if len(kept) == wanted:
@@ -177,24 +184,24 @@ class OnlineTrainer(AlignmentTrainer):
     def _score(self, model: nn.Module, groups: list[Group]) -> list[Scored]:
         """Log-probs that only can be had before the update, where something needs them."""
         kl_in_reward = self.objective.kl_in_reward > 0
-        needed = self.reuse.num_steps > 1 or not self.asker.sampler.exact or kl_in_reward
+        needed = self.reuse.num_steps > 1 or not self.collector.sampler.exact or kl_in_reward
         if not needed:
             return [Scored() for _ in groups]
         return score_before_update(model, groups, self.settings, self.reference if kl_in_reward else None)
 
-    def _log_round(self, tried: list[Judged], logged: dict[str, float]) -> None:
-        names = self.asker.panel.names
-        tally = Tally.join(self.settings.gather(Tally.of(tried, len(names))))
+    def _log_round(self, tried: list[Rollout], logged: dict[str, float]) -> None:
+        names = self.collector.rewards.names
+        stats = RewardStats.join(self.settings.gather(RewardStats.of(tried, len(names))))
         if self.is_world_process_zero():
-            figures = round_metrics(tally, names) | logged
+            figures = round_metrics(stats, names) | logged
             self.means.add({name: (value, 1.0) for name, value in figures.items()})
 
-    def _write_completions(self, judged: list[Judged], advantages: list[Tensor]) -> None:
+    def _write_completions(self, rollouts: list[Rollout], advantages: list[Tensor]) -> None:
         step, every = self.state.global_step + 1, self.sampling.completions_steps
         last_step = self.state.global_step + self.reuse.num_steps
         if every is None or last_step // every == self.state.global_step // every:
             return
-        rows = completion_rows(judged, [one.tolist() for one in advantages], self.asker.panel.names, step)
+        rows = completion_rows(rollouts, [one.tolist() for one in advantages], self.collector.rewards.names, step)
         everywhere = self.settings.gather(rows)
         if self.is_world_process_zero():
             write_completions(completions_path(self.folder, step), [row for part in everywhere for row in part])
@@ -220,17 +227,17 @@ class OnlineTrainer(AlignmentTrainer):
         """Rewards of one greedy answer to each held-out prompt."""
         dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
         assert isinstance(dataset, PromptDataset) and self.model_wrapped is not None
-        started, problem, judged = time.time(), None, []
+        started, problem, rollouts = time.time(), None, []
         self.is_evaluation_due = True  # says a checkpoint that is written because it failed
         try:
-            self.asker.sampler.sync(self.model_wrapped)
-            judged = self._greedy_answers(dataset)
+            self.collector.sampler.sync(self.model_wrapped)
+            rollouts = self._greedy_answers(dataset)
         except UserError as error:
             problem = error
         self._stop_if_any(problem)
         self.is_evaluation_due = False
-        names = self.asker.panel.names
-        figures = round_metrics(Tally.join(self.settings.gather(Tally.of(judged, len(names)))), names)
+        names = self.collector.rewards.names
+        figures = round_metrics(RewardStats.join(self.settings.gather(RewardStats.of(rollouts, len(names)))), names)
         # of one answer a prompt there is no spread
         figures = {name: value for name, value in figures.items() if not name.endswith(("_std", "/std"))}
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
@@ -239,9 +246,9 @@ class OnlineTrainer(AlignmentTrainer):
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
-    def _greedy_answers(self, dataset: PromptDataset) -> list[Judged]:
-        """One judged answer to each of this process's prompts."""
-        judged = []
+    def _greedy_answers(self, dataset: PromptDataset) -> list[Rollout]:
+        """One answer to each of this process's prompts."""
+        rollouts = []
         mine = range(self.settings.process_index, len(dataset), self.settings.num_processes)
         loader = DataLoader(
             Subset(dataset, mine),
@@ -254,9 +261,11 @@ class OnlineTrainer(AlignmentTrainer):
         for items in loader:
             self._take_bad_rows([item for item in items if isinstance(item, BadRow)])
             prompts = [item for item in items if isinstance(item, Prompt)]
-            answered, _ = self.asker.ask(prompts, 1, greedy, seed=0, seconds=Seconds(), trainer_state=self.state)
-            judged += answered
-        return judged
+            answered, _ = self.collector.collect(
+                prompts, 1, greedy, seed=0, seconds=Seconds(), trainer_state=self.state
+            )
+            rollouts += answered
+        return rollouts
 
     def rows_trained_on(self) -> PromptDataset:
         """The prompts; the library's own data set only counts steps."""
@@ -265,7 +274,7 @@ class OnlineTrainer(AlignmentTrainer):
     def close(self) -> None:
         """End the workers that read prompts, and the sampler."""
         self.stream.close()
-        self.asker.sampler.close()
+        self.collector.sampler.close()
 
     def process_state(self) -> dict[str, Any]:
         """With the place among the prompts, answers that steps to come will use, and an evaluation that is missing."""

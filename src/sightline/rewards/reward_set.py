@@ -66,7 +66,7 @@ class Scores:
     metrics: dict[str, float] = field(default_factory=dict)
 
 
-class Panel:
+class RewardSet:
     """The rewards of a run."""
 
     def __init__(self, rewards: Sequence[Reward]) -> None:

@@ -9,15 +9,15 @@ from trl.rewards import accuracy_reward, think_format_reward
 
 from sightline.config.online import RewardConfig
 from sightline.errors import RewardError
-from sightline.rewards.find import build_panel
-from sightline.rewards.panel import Panel, Reward
+from sightline.rewards.find import build_reward_set
+from sightline.rewards.reward_set import Reward, RewardSet
 from tests.rewards.made import answers
 
 ARTICLE = Path(__file__).parent / "articles.py"
 
 
-def panel(function, **options):
-    return Panel([Reward(name=function.__name__, function=function, **options)])
+def only(function, **options):
+    return RewardSet([Reward(name=function.__name__, function=function, **options)])
 
 
 def length(completions, **columns):
@@ -29,7 +29,7 @@ def even_only(completions, **columns):
 
 
 def test_rewards_are_weighted_and_added_where_they_apply():
-    both = Panel([Reward(name="length", function=length, weight=0.5), Reward(name="even", function=even_only)])
+    both = RewardSet([Reward(name="length", function=length, weight=0.5), Reward(name="even", function=even_only)])
     scores = both.score(answers("ab", "abc"))
     assert scores.values[0].tolist() == [2.0, 1.0]
     assert scores.values[1, 0] == 3.0 and math.isnan(scores.values[1, 1])
@@ -37,7 +37,7 @@ def test_rewards_are_weighted_and_added_where_they_apply():
 
 
 def test_an_answer_that_no_reward_applies_to_has_no_total():
-    assert panel(even_only).score(answers("ab", "abc")).total.isnan().tolist() == [False, True]
+    assert only(even_only).score(answers("ab", "abc")).total.isnan().tolist() == [False, True]
 
 
 def test_completions_come_as_the_data_has_them_or_as_asked():
@@ -47,10 +47,10 @@ def test_completions_come_as_the_data_has_them_or_as_asked():
         seen.append((completions[0], prompts[0]))
         return [0.0] * len(completions)
 
-    panel(look).score(answers("two", messages=True))
-    panel(look).score(answers("two"))
-    panel(look, form="text").score(answers("two", messages=True))
-    panel(look, form="messages").score(answers("two"))
+    only(look).score(answers("two", messages=True))
+    only(look).score(answers("two"))
+    only(look, form="text").score(answers("two", messages=True))
+    only(look, form="messages").score(answers("two"))
     message = [{"role": "assistant", "content": "two"}]
     assert [completion for completion, _ in seen] == [message, "two", "two", message]
     assert seen[0][1][0]["role"] == "user" and seen[1][1] == "How many?"
@@ -60,21 +60,21 @@ def test_columns_and_token_ids_reach_the_function_row_by_row():
     def closeness(completions, completion_ids, target):
         return [-abs(len(ids) - t) for ids, t in zip(completion_ids, target, strict=True)]
 
-    scores = panel(closeness).score(answers("a b c", "a", target=[3, 4], unused=[0, 0]))
+    scores = only(closeness).score(answers("a b c", "a", target=[3, 4], unused=[0, 0]))
     assert scores.total.tolist() == [0.0, -3.0]
 
 
 def test_the_articles_rewards_run_unchanged():
     right = r"<think>half of 260</think><answer>$130$</answer>"
-    text = build_panel([RewardConfig(name=f"{ARTICLE}:format_reward")])
+    text = build_reward_set([RewardConfig(name=f"{ARTICLE}:format_reward")])
     assert text.score(answers(right, "130")).total.tolist() == [1.0, 0.0]
-    math_ = build_panel([RewardConfig(name=f"{ARTICLE}:accuracy_reward")])
+    math_ = build_reward_set([RewardConfig(name=f"{ARTICLE}:accuracy_reward")])
     given = answers(right, "$140$", messages=True, solution=["$130$", "$130$"])
     assert math_.score(given).total.tolist() == [1.0, 0.0]
 
 
 def test_the_articles_rewards_run_side_by_side_once_told_what_each_wants():
-    both = build_panel(
+    both = build_reward_set(
         [
             RewardConfig(name=f"{ARTICLE}:format_reward", completions="text"),
             RewardConfig(name=f"{ARTICLE}:accuracy_reward"),
@@ -83,14 +83,14 @@ def test_the_articles_rewards_run_side_by_side_once_told_what_each_wants():
     given = answers("<think>x</think><answer>$3$</answer>", messages=True, solution=["$3$"])
     assert both.score(given).values.tolist() == [[1.0, 1.0]]
     with pytest.raises(RewardError, match="completions: text"):
-        build_panel([RewardConfig(name=f"{ARTICLE}:format_reward")]).score(given)
+        build_reward_set([RewardConfig(name=f"{ARTICLE}:format_reward")]).score(given)
 
 
 def test_trls_own_rewards_run_unchanged():
     given = answers(
         "<think>1/3</think>\nThe answer is \\boxed{\\frac{1}{3}}", "7", messages=True, solution=["\\frac{1}{3}"] * 2
     )
-    scores = build_panel([], [accuracy_reward, think_format_reward]).score(given)
+    scores = build_reward_set([], [accuracy_reward, think_format_reward]).score(given)
     assert scores.values.tolist() == [[1.0, 1.0], [0.0, 0.0]]
     assert scores.columns["gold_parsed"]
 
@@ -100,11 +100,11 @@ def test_a_reward_that_raises_stops_with_name_row_and_line():
         return [1 / len(completion.split()) for completion in completions]
 
     with pytest.raises(RewardError) as caught:
-        panel(fragile).score(answers("one", "two words", "", "one"))
+        only(fragile).score(answers("one", "two words", "", "one"))
     message = str(caught.value)
     assert "`fragile` raised ZeroDivisionError" in message and "rows.jsonl:2" in message
     assert "return [1 / len(completion.split())" in message
-    assert "rewards/time_limit.py" not in message and "rewards/panel.py" not in message
+    assert "rewards/time_limit.py" not in message and "rewards/reward_set.py" not in message
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
@@ -116,7 +116,7 @@ def test_a_reward_that_hangs_stops_with_name_row_and_line():
         return [0.0] * len(completions)
 
     with pytest.raises(RewardError, match=r"`hangs` took too long \(not done after 0.2 seconds\), on row rows.jsonl:1"):
-        panel(hangs, timeout=0.2).score(answers("fine", "loop", "fine"))
+        only(hangs, timeout=0.2).score(answers("fine", "loop", "fine"))
 
 
 def test_a_reward_that_hangs_asynchronously_stops_with_name_row_and_line():
@@ -125,7 +125,7 @@ def test_a_reward_that_hangs_asynchronously_stops_with_name_row_and_line():
         return [0.0] * len(completions)
 
     with pytest.raises(RewardError, match=r"on row rows\.jsonl:1") as caught:
-        panel(hangs, timeout=0.2).score(answers("fine", "loop"))
+        only(hangs, timeout=0.2).score(answers("fine", "loop"))
     assert "await asyncio.sleep" in str(caught.value)
 
 
@@ -144,14 +144,14 @@ def test_a_reward_that_returns_anything_but_one_number_an_answer_stops(returned,
         return returned
 
     with pytest.raises(RewardError, match=complaint):
-        panel(broken).score(answers("a", "b"))
+        only(broken).score(answers("a", "b"))
 
 
 def test_a_tensor_of_rewards_is_fine():
     def tensor(completions, **columns):
         return torch.arange(len(completions))
 
-    assert panel(tensor).score(answers("a", "b")).total.tolist() == [0.0, 1.0]
+    assert only(tensor).score(answers("a", "b")).total.tolist() == [0.0, 1.0]
 
 
 def test_asynchronous_rewards_run_beside_each_other():
@@ -170,7 +170,7 @@ def test_asynchronous_rewards_run_beside_each_other():
         return [2.0] * len(completions)
 
     rewards = [Reward(name=f.__name__, function=f, timeout=20.0) for f in (first, second)]
-    assert Panel(rewards).score(answers("a")).values.tolist() == [[1.0, 2.0]]
+    assert RewardSet(rewards).score(answers("a")).values.tolist() == [[1.0, 2.0]]
 
 
 def test_a_missing_column_is_named_with_those_there_are():
@@ -178,7 +178,7 @@ def test_a_missing_column_is_named_with_those_there_are():
         return [0.0] * len(completions)
 
     with pytest.raises(RewardError, match=r"needs `solution`, .* rows.jsonl:0.* Their columns: answer"):
-        panel(accuracy).score(answers("a", answer=["b"]))
+        only(accuracy).score(answers("a", answer=["b"]))
 
 
 def test_what_rewards_log_is_kept():
@@ -187,10 +187,10 @@ def test_what_rewards_log_is_kept():
         log_metric("mean_words", 1.5)
         return [0.0] * len(completions)
 
-    scores = panel(chatty).score(answers("a", "b c"))
+    scores = only(chatty).score(answers("a", "b c"))
     assert scores.columns == {"words": [1, 2]} and scores.metrics == {"mean_words": 1.5}
 
 
 def test_two_rewards_of_one_name_are_refused():
     with pytest.raises(RewardError, match="Two rewards are named `length`"):
-        Panel([Reward(name="length", function=length)] * 2)
+        RewardSet([Reward(name="length", function=length)] * 2)
