@@ -10,7 +10,7 @@ from transformers import ProcessorMixin
 from sightline.data.media.images import LazyPicture
 from sightline.data.render.render import Renderer
 from sightline.evaluation.models import Models
-from sightline.generation.stream import stream
+from sightline.generation.generate import stream
 from sightline.types import Example, Group
 
 

@@ -6,17 +6,17 @@ causal prompts; `can_read_in_parts` says whether a model is one of those. Other 
 features of the picture that were encoded once.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
-from transformers import DynamicCache, ProcessorMixin
+from transformers import ProcessorMixin
 
 from sightline.data.render.render import Renderer
-from sightline.generation.generate import left_padded, token_settings
+from sightline.generation.decoder import Answers, read_prompts, write
+from sightline.generation.sampling import SamplingSettings
+from sightline.layout.grid import stack_left
 from sightline.models.families.find import Family, family_of
 from sightline.models.unwrap import in_eval_mode
 from sightline.types import Example, Group
@@ -31,12 +31,12 @@ class Asked:
 
 
 def can_read_in_parts(family: Family, asked: Asked, max_new_tokens: int) -> bool:
-    """Whether these prompts may be read in two parts: a causal model whose past is keys and values, all of them still
-    visible at the end of the longest answer."""
+    """Whether these prompts may be read in two parts: a causal model whose layers take padding in the middle of a row,
+    and all of the row still visible at the end of the longest answer."""
     window = getattr(family.text_config, "sliding_window", None)
     longest = len(asked.shared.prompt_ids) + max(map(len, asked.rests)) + max_new_tokens
     in_reach = window is None or longest < window
-    return family.layout == "prefix" and family.prompt_is_causal and family.name != "mllama" and in_reach
+    return family.layout == "prefix" and family.prompt_is_causal and in_reach
 
 
 JOINTS = (("", ""), (" ", ""), ("", "\n"))
@@ -124,92 +124,21 @@ class Renders:
         return {*self.family.along_tokens, *self.family.continues}
 
 
-@torch.no_grad()
 def answer(
     model: nn.Module, processor: ProcessorMixin, asked: Sequence[Asked], *, max_new_tokens: int
 ) -> list[list[Tensor]]:
     """Greedy answers to every question of every picture, as `generation.generate` gives them one by one; on the CPU."""
     family = family_of(model)
-    settings = token_settings(family.model, processor, family)
-    with in_eval_mode(model):
-        answers = list(_answers(family, asked, settings, max_new_tokens))
-    grouped = iter(answers)
-    return [[next(grouped) for _ in one.rests] for one in asked]
-
-
-def _answers(family: Family, asked: Sequence[Asked], settings: dict[str, Any], max_new_tokens: int) -> Iterator[Tensor]:
-    """Answers picture by picture, question by question."""
-    model, device = family.model, family.model.device
-    cache = DynamicCache(config=model.config.get_text_config())
-    read = _read_shared(family, asked, cache, settings["pad_token_id"])
-    counts = torch.tensor([len(one.rests) for one in asked], device=device)
-    owner = torch.arange(len(asked), device=device).repeat_interleave(counts)
-    cache.batch_select_indices(owner)
     rests = [rest for one in asked for rest in one.rests]
-    lengths = torch.tensor([len(rest) for rest in rests], device=device)
-    longest = int(lengths.max())
-    ids = torch.stack([left_padded(rest, longest, settings["pad_token_id"]) for rest in rests]).to(device)
-    columns = torch.arange(longest, device=device)
-    within = columns - (longest - lengths)[:, None]
-    mask = torch.cat([read.mask[owner], (within >= 0).long()], dim=1)
-    # where a question's first token stands; padding in front of it stands anywhere, nobody sees it
-    positions = (read.next_position[owner][:, None] + within).clamp(min=0)
-    ends = torch.tensor(settings["eos_token_id"], device=device)
-    done = torch.zeros(len(rests), dtype=torch.bool, device=device)
-    said: list[Tensor] = []
-    for _ in range(max_new_tokens):
-        output = model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions.expand(*read.axes, *positions.shape),
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-        logits = output.logits[:, -1]
-        logits[:, settings["suppress_tokens"] or []] = -torch.inf
-        said.append(logits.argmax(-1))
-        done |= torch.isin(said[-1], ends)
-        if done.all():
-            break
-        ids, positions = said[-1][:, None], positions[:, -1:] + 1
-        mask = nn.functional.pad(mask, (0, 1), value=1)
-    for row in torch.stack(said, dim=1).cpu():
-        ended = torch.isin(row, ends.cpu()).nonzero()
-        yield row[: int(ended[0]) + 1].clone() if len(ended) else row
-
-
-class Read(NamedTuple):
-    """What was read of each picture: its mask, the position where questions begin, and the shape of position axes."""
-
-    mask: Int[Tensor, "pictures length"]
-    next_position: Int[Tensor, " pictures"]
-    axes: tuple[int, ...]
-
-
-def _read_shared(family: Family, asked: Sequence[Asked], cache: DynamicCache, padding: int) -> Read:
-    """Read what the prompts share into the cache."""
-    model = family.model
-    groups = [family.place(one.shared) for one in asked]
-    length = max(len(group.prompt_ids) for group in groups)
-    mask = torch.stack([left_padded(torch.ones_like(g.prompt_ids), length, 0) for g in groups])
-    inputs = family.concatenate([group.model_inputs for group in groups])
-    for name in family.along_tokens:
-        if any(name in group.model_inputs for group in groups):
-            inputs[name] = torch.stack([left_padded(g.model_inputs[name][0], length, 0) for g in groups])
-    positions = torch.stack([_positions(g, length) for g in groups], dim=-2)
-    call = {
-        "input_ids": torch.stack([left_padded(g.prompt_ids, length, padding) for g in groups]),
-        "attention_mask": mask,
-        "position_ids": positions,
-        **inputs,
-    }
-    call = {name: v.to(model.device) if isinstance(v, Tensor) else v for name, v in call.items()}
-    model(**call, past_key_values=cache, use_cache=True, logits_to_keep=1)
-    next_position = torch.tensor([g.next_position for g in groups], device=model.device)
-    return Read(call["attention_mask"], next_position, tuple(positions.shape[:-2]))
-
-
-def _positions(group: Group, length: int) -> Int[Tensor, "*axes length"]:
-    assert group.positions is not None
-    return nn.functional.pad(group.positions, (length - len(group.prompt_ids), 0))
+    settings = SamplingSettings(max_new_tokens=max_new_tokens, temperature=0.0)
+    answers = Answers(len(rests), processor, family, settings)
+    ids = stack_left(rests, answers.tokens.padding).to(family.model.device)
+    mask = stack_left([torch.ones_like(rest) for rest in rests], 0).to(ids.device)
+    picture = torch.arange(len(asked)).repeat_interleave(torch.tensor([len(one.rests) for one in asked]))
+    with torch.no_grad(), in_eval_mode(model):
+        past, _ = read_prompts(family, [one.shared for one in asked], answers.tokens.padding)
+        past.fork(picture.to(ids.device))
+        for _ in write(past, past.read(ids, mask), answers):
+            pass
+    said = iter(answers.sampled())
+    return [[next(said).ids for _ in one.rests] for one in asked]

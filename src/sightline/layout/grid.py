@@ -18,6 +18,11 @@ def stack_rows(rows: list[Tensor], fill: int) -> Int[Tensor, "... rows length"]:
     return grid
 
 
+def stack_left(rows: list[Tensor], fill: int) -> Int[Tensor, "... rows length"]:
+    """As `stack_rows`, filled on the left: what follows a row is read or drawn for all rows alike."""
+    return stack_rows([row.flip(-1) for row in rows], fill).flip(-1)
+
+
 def order(batch: Batch) -> list[int]:
     """The group of every prompt in the grid, row by row and left to right.
 

@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 
 from torch import nn
 
-from sightline.generation.sampling import Sampled, SamplingSettings
+from sightline.generation.sampling import Sampled, SamplingSettings, seeds_at
 from sightline.types import Prompt
 
 
@@ -16,7 +16,7 @@ def seeds_of(prompts: Sequence[Prompt], num_responses: int, seed: int) -> list[i
     on the number of processes nor on which prompts are sampled together.
     """
     places = [i if prompt.place is None else prompt.place for i, prompt in enumerate(prompts)]
-    return [(seed * 1_000_003 + place) * num_responses for place in places]
+    return seeds_at(places, num_responses, seed)
 
 
 @runtime_checkable

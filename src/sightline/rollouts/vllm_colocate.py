@@ -19,7 +19,7 @@ from transformers import ProcessorMixin
 from sightline.config.model import ModelConfig
 from sightline.config.online import VLLMSamplerConfig
 from sightline.errors import SamplerError
-from sightline.generation.generate import token_settings
+from sightline.generation.decoder import special_tokens
 from sightline.generation.sampling import Sampled, SamplingSettings
 from sightline.models.families.find import family_of
 from sightline.models.load import dtype_of
@@ -89,7 +89,7 @@ class VLLMColocateSampler:
         refuse_where_it_cannot_run()
         self.processor, self.sleeps = processor, config.sleep and torch.cuda.is_available()
         self.family = family_of(model)
-        self.tokens = token_settings(unwrap(model), processor, self.family)
+        self.tokens = special_tokens(processor, self.family)
         self.folder = engine_folder(model_config, processor)
         self.adapters = Path(tempfile.mkdtemp(prefix="sightline-adapter-"))
         self.adapter: Any = None
@@ -154,7 +154,7 @@ class VLLMColocateSampler:
         """See `Sampler.sample`. Raises `SamplerError` where vLLM reads another prompt than training."""
         from vllm import SamplingParams  # pyright: ignore[reportMissingImports]
 
-        shared = sampling_parameters(settings, self.tokens["eos_token_id"], self.tokens["suppress_tokens"] or [])
+        shared = sampling_parameters(settings, self.tokens.ends, self.tokens.banned)
         parameters = [
             SamplingParams(
                 n=num_responses,

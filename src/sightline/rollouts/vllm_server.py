@@ -17,11 +17,10 @@ from transformers import ProcessorMixin
 
 from sightline.errors import SamplerError
 from sightline.files import data_uri
-from sightline.generation.generate import token_settings
+from sightline.generation.decoder import special_tokens
 from sightline.generation.sampling import Sampled, SamplingSettings
 from sightline.http import HTTPFailure, NoAddress
 from sightline.models.families.find import family_of
-from sightline.models.unwrap import unwrap
 from sightline.rollouts.sampler import seeds_of
 from sightline.rollouts.server_key import VARIABLE
 from sightline.rollouts.vllm_model import sampling_parameters
@@ -44,7 +43,7 @@ class VLLMServerSampler:
 
     def __init__(self, model: nn.Module, processor: ProcessorMixin, server: Endpoint, weights: ServerWeights) -> None:
         self.server, self.weights = server, weights
-        self.tokens = token_settings(unwrap(model), processor, family_of(model))
+        self.tokens = special_tokens(processor, family_of(model))
         # the same in all processes, and another one for every start of a run: nobody else's weights have it
         named = [secrets.token_hex(4)]
         broadcast_object_list(named)
@@ -108,7 +107,7 @@ class VLLMServerSampler:
         return [[_sampled(choice) for choice in sorted(a["choices"], key=lambda c: c["index"])] for a in found]
 
     def _request(self, prompt: Prompt, num_responses: int, settings: SamplingSettings, seed: int) -> dict[str, Any]:
-        shared = sampling_parameters(settings, self.tokens["eos_token_id"], self.tokens["suppress_tokens"] or [])
+        shared = sampling_parameters(settings, self.tokens.ends, self.tokens.banned)
         return {
             "model": self.weights.model_name(self.version),
             "messages": messages(prompt),

@@ -6,6 +6,7 @@ Model-specific names (`pixel_values` and the like) appear here, in the other fam
 """
 
 import inspect
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
@@ -14,13 +15,13 @@ from typing import Any, ClassVar, Literal
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sightline.attention import attention, flex
 from sightline.errors import ModelError
 from sightline.layout import visible
-from sightline.layout.grid import stack_rows
+from sightline.layout.grid import stack_left, stack_rows
 from sightline.types import Batch, Group
 
 Pieces = dict[str, Tensor]
@@ -31,6 +32,9 @@ class Family:
     """A model and how it wants its inputs. Made by `families.family_of`."""
 
     layout: Literal["prefix", "padded"] = "prefix"
+    decodes: bool = True
+    """Whether positions of later tokens and the past that they see are known here, so that `generation.decoder` can
+    write answers; a model of which they are not is left to transformers' own `generate`."""
     prompt_is_causal: bool = True
     features_as_list: bool = True
     """Whether the model takes features as a list of tensors or as one; seen from what its tower returns."""
@@ -170,10 +174,6 @@ class Family:
         pooled: Any = present if self.features_as_list else torch.cat(present)[:, None]
         return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
 
-    def generating(self, pieces: list[Pieces | None]) -> AbstractContextManager[dict[str, Any]]:
-        """The arguments of `model.generate` for the features of its prompts; the context must last while it runs."""
-        return nullcontext(self.join(pieces, None))
-
     def pixels(self, groups: list[Group], batch: Batch) -> dict[str, Any]:
         """The model's keyword arguments for the pixels of the prompts in a grid, in the order of `layout.order`."""
         present = [group.model_inputs for group in groups if self.has_pictures(group)]
@@ -183,6 +183,34 @@ class Family:
     def calling(self, batch: Batch, groups: list[Group]) -> AbstractContextManager:
         """What must be in force while the model is called on the prompts in a grid; nothing, for most."""
         return nullcontext()
+
+    # generation
+
+    def new_cache(self) -> Cache:
+        """An empty past."""
+        return DynamicCache(config=self.text_config)
+
+    def fork(self, cache: Cache, rows: Int[Tensor, " rows"]) -> None:
+        """Let the past of these rows be continued; one may come several times, and others not at all.
+
+        All that transformers' own caches hold: keys and values, and the states of linear attention and convolutions.
+        A family that keeps more extends this.
+        """
+        cache.reorder_cache(rows)  # pyright: ignore[reportArgumentType]
+
+    def prompt_inputs(self, groups: Sequence[Group], pieces: Sequence[Pieces | None] | None) -> dict[str, Any]:
+        """All but ids, mask and positions that the model wants of prompts in rows of their own, filled on the left.
+
+        pieces: the features of their images, if encoded before; those are then not sent again.
+        """
+        encoded = set() if pieces is None else {*self.tower_inputs} - {*self.along_pictures}
+        inputs = self.concatenate([{n: v for n, v in g.model_inputs.items() if n not in encoded} for g in groups])
+        for name in self.along_tokens:
+            if any(name in group.model_inputs for group in groups):
+                rows = [g.model_inputs[name][0] if name in g.model_inputs else g.prompt_ids * 0 for g in groups]
+                inputs[name] = stack_left(rows, 0)
+        inputs = {name: v.to(self.model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
+        return inputs if pieces is None else {**inputs, **self.join([*pieces], None)}
 
     # grids
 

@@ -34,13 +34,16 @@ KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 def family_of(model: nn.Module) -> Family:
     """The family of a model, wrapped (DDP, peft, compile) or bare.
 
-    A model that is not in the table, or whose language model has layers that know no mask, gets the padded layout.
+    A model that is not in the table, or whose language model has layers that know no mask, gets the padded layout, and
+    its answers are left to transformers' `generate` unless its family is made for such layers.
     """
     bare = unwrap(model)
+    known = bare.config.model_type in FAMILIES
     family = FAMILIES.get(bare.config.model_type, Family)(bare)
     kinds = set(getattr(family.text_config, "layer_types", None) or ())
     stateful = getattr(bare.get_decoder(), "_is_stateful", False)
-    if bare.config.model_type not in FAMILIES or stateful or not kinds <= KNOWN_LAYERS:
+    if not known or stateful or not kinds <= KNOWN_LAYERS:
+        family.decodes = known and family.layout == "padded"
         family.layout = "padded"
     return family
 

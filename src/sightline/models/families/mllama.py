@@ -72,22 +72,6 @@ class MllamaFamily(Family):
         shelves = _shelves([empty if piece is None else piece["states"] for piece in pieces], batch)
         return {"cross_attention_states": shelves.flatten(0, 2)}
 
-    @contextmanager
-    def generating(self, pieces: list[Pieces | None]) -> Iterator[dict[str, Any]]:
-        """The states enter with the first forward only: the layers keep keys and values, and would add more to them."""
-
-        def only_once(_: nn.Module, arguments: tuple, options: dict[str, Any]) -> tuple[tuple, dict[str, Any]]:
-            past = options.get("past_key_values")
-            if past is not None and past.get_seq_length() > 0:
-                options = {**options, "cross_attention_states": None}
-            return arguments, options
-
-        hook = self.model.register_forward_pre_hook(only_once, with_kwargs=True)
-        try:
-            yield self.join(pieces, None)
-        finally:
-            hook.remove()
-
     def pixels(self, groups: list[Group], batch: Batch) -> dict[str, Any]:
         present = [group for group in groups if self.has_pictures(group)]
         if not present:
