@@ -1,9 +1,9 @@
-"""What mkdocs does not do by itself: `\\|` inside code of a table is a bar, as GitHub shows it."""
+"""An mkdocs hook: `\\|` in the code of a table is shown as a bar, as on GitHub."""
 
 import re
 from typing import Any
 
 
 def on_page_content(html: str, **_: Any) -> str:
-    """The page's HTML with bars in code."""
+    """Returns the page's HTML with `\\|` in code replaced by `|`."""
     return re.sub(r"<code>[^<]*</code>", lambda code: code[0].replace("\\|", "|"), html)
