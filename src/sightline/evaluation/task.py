@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from sightline.errors import DataError
 from sightline.scoring.ratio import EMPTY, Ratios
 from sightline.types import Example, Picture
 
@@ -83,6 +84,17 @@ class Task:
     at_once: int = 1
     official: Callable[[Sequence[tuple[Item, str]]], dict[str, dict[str, float]]] | None = None
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises `DataError` where two items share an id: one answer would stand for both."""
+        by_id: dict[str, Item] = {}
+        for item in self.items:
+            other = by_id.setdefault(item.id, item)
+            if other is not item:
+                raise DataError(
+                    f"Task {self.name}: two questions have the id {item.id!r}: {other.question[:80]!r} and "
+                    f"{item.question[:80]!r}. Answers are found again by it; give every question an id of its own."
+                )
 
     def asked(self, item: Item) -> str:
         """The text that the model gets."""

@@ -10,6 +10,8 @@ from sightline.evaluation.record import record
 from sightline.evaluation.summary import summarise
 from sightline.evaluation.tasks import build
 
+ASKED = {"image": "a.png", "question": "Which?"}
+
 
 def write(folder: Path, name: str, rows: list[dict]) -> Path:
     (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -41,6 +43,59 @@ def test_multiple_choice_is_asked_with_letters_and_taken_by_letter_or_words(tmp_
     assert task.items[0].question == "Which?\nA. a cat\nB. a dog"
     assert task.asked(task.items[0]).endswith("directly.")
     assert accuracy("choice", data, ["(B)", "A dog.", "The answer is B"]) == pytest.approx(100 * 2 / 3)
+
+
+def test_choices_come_by_letter_and_answers_in_brackets(tmp_path: Path) -> None:
+    rows = [
+        {**ASKED, "answer": "(B)", "choices": ["B", "A"]},
+        {**ASKED, "answer": ["A", "C"], "choices": {"A": "one", "B": "two", "C": "three"}},
+        {**ASKED, "answer": 7, "choices": [5, 7]},
+    ]
+    (task,) = build("choice", write(tmp_path, "questions.jsonl", rows))
+    assert [item.truth["answers"] for item in task.items] == [["A"], ["one", "three"], ["7"]]
+
+
+def test_answers_are_taken_as_vqav2_writes_them_and_as_numbers(tmp_path: Path) -> None:
+    people = [{"answer": "blue" if i < 8 else "grey", "answer_id": i, "answer_confidence": "yes"} for i in range(10)]
+    rows = [{**ASKED, "answers": people}, {**ASKED, "answer": 3}, {**ASKED, "answer": True}]
+    data = write(tmp_path, "questions.jsonl", rows)
+    for name in ("vqa", "anls", "chartqa"):
+        assert accuracy(name, data, ["blue", "3", "yes"]) == 100.0
+
+
+def test_a_few_answers_are_accepted_ones_and_the_task_says_so(tmp_path: Path) -> None:
+    rows = [{**ASKED, "answers": ["sofa", "couch", "settee"][:n]} for n in (1, 2, 3)]
+    rows.append({**ASKED, "answers": ["sofa"] * 5 + ["couch"]})
+    data = write(tmp_path, "questions.jsonl", rows)
+    # one of six: left out in one of six draws, one of three needed in the other five
+    assert accuracy("vqa", data, ["sofa", "couch", "settee", "couch"]) == pytest.approx(100 * (3 + 5 / 18) / 4)
+    (task,) = build("vqa", data)
+    assert task.notes == ("3 of 4 questions have fewer than 4 answers: any of them is right.",)
+
+
+def test_questions_that_share_an_id_are_refused(tmp_path: Path) -> None:
+    rows = [
+        {"id": "street.png", **ASKED, "answer": "x"},
+        {**ASKED, "id": "street.png", "question": "Who?", "answer": "y"},
+    ]
+    with pytest.raises(DataError, match=r"two questions have the id 'street.png': 'Which\?' and 'Who\?'"):
+        build("vqa", write(tmp_path, "questions.jsonl", rows))
+
+
+@pytest.mark.parametrize("labels", [("Yes", "No"), ("YES", " no "), (True, False), (1, 0), ("true", "false")])
+def test_pope_takes_labels_in_any_common_form(labels: tuple, tmp_path: Path) -> None:
+    rows = [{"question_id": i, "image": "a.png", "text": "?", "label": label} for i, label in enumerate(labels)]
+    data = write(tmp_path, "coco_pope_random.json", rows)
+    assert accuracy("pope-random", data, ["Yes", "No"]) == 100.0
+    assert accuracy("pope-random", data, ["No", "Yes"]) == 0.0
+
+
+def test_pope_refuses_a_label_that_is_neither(tmp_path: Path) -> None:
+    data = write(
+        tmp_path, "coco_pope_random.json", [{"question_id": 1, "image": "a.png", "text": "?", "label": "maybe"}]
+    )
+    with pytest.raises(DataError, match="row 1: the label is 'maybe'; yes or no is expected"):
+        build("pope-random", data)
 
 
 def test_mathvista_reads_its_own_file_by_rule(tmp_path: Path) -> None:
@@ -105,6 +160,15 @@ def test_objects_that_are_no_names_are_refused(tmp_path: Path) -> None:
             {"image": "a.png", "question": "?", "answer": "C", "choices": ["a", "b"]},
             "neither a letter nor one",
         ),
+        (
+            "choice",
+            {**ASKED, "answer": "B", "choices": ["B", "A"]},
+            r"the letter of 'A' and the text of another .* \(A\)",
+        ),
+        ("choice", {**ASKED, "answer": "A", "choices": "red, blue"}, "a list of texts is expected"),
+        ("choice", {**ASKED, "answer": "A", "choices": ["red", "red"]}, "two of the choices are the same"),
+        ("vqa", {**ASKED, "answers": []}, r"the answers are \[\]; a text is expected"),
+        ("anls", {**ASKED, "answers": [{"text": "red"}]}, "objects with the text under `answer`"),
         ("vqa", {"image": "../a.png", "question": "?", "answer": "x"}, "leaves the media folder"),
     ],
 )

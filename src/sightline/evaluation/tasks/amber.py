@@ -10,7 +10,7 @@ from typing import Any
 
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Published, Task
-from sightline.evaluation.tasks.files import find, picture_in, read_json
+from sightline.evaluation.tasks.files import find, picture_in, read_json, yes_or_no
 from sightline.evaluation.tasks.metrics import CAPTIONS, metrics_of
 from sightline.scoring import amber, chair, yes_no
 from sightline.scoring.amber import KINDS, Reading, Similar, Vocabulary
@@ -41,7 +41,7 @@ def discriminative(folder: Path) -> Task:
     """Yes/no questions on existence, attributes and relations; positive class "no", as officially."""
     kinds = {a["id"]: a for a in read_json(find(folder, ("annotations.json",), SOURCE))}
     items = [
-        _item(folder, row, truth={"kind": kinds[row["id"]]["type"], "answer": kinds[row["id"]]["truth"]})
+        _item(folder, row, truth={"kind": kinds[row["id"]]["type"], "answer": _truth(kinds[row["id"]])})
         for row in _queries(folder, "query_discriminative.json", kinds)
     ]
     return Task(
@@ -121,6 +121,10 @@ def _item(folder: Path, row: dict[str, Any], truth: dict[str, Any]) -> Item:
         pictures=(picture_in(folder, row["image"], f"AMBER question {row['id']}"),),
         groups=KINDS.get(truth.get("kind", ""), ()),
     )
+
+
+def _truth(annotation: dict[str, Any]) -> str:
+    return yes_or_no(annotation["truth"], f"AMBER annotation {annotation['id']}")
 
 
 def _score_answer(item: Item, answer: str) -> Ratios:

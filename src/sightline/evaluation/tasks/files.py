@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sightline.data.media.find import Media, picture
 from sightline.data.media.images import LazyPicture
@@ -56,6 +56,37 @@ def field(row: dict[str, Any], names: Sequence[str], where: str) -> Any:
         if row.get(name) is not None:
             return row[name]
     raise DataError(f"{where} has no `{'` or `'.join(names)}`; it has {', '.join(map(repr, row)) or 'nothing'}.")
+
+
+def yes_or_no(value: Any, where: str) -> Literal["yes", "no"]:
+    """A label: yes or no in any case, true or false, 1 or 0. Raises `DataError` for anything else."""
+    match str(value).strip().lower():
+        case "yes" | "true" | "1" | "1.0":
+            return "yes"
+        case "no" | "false" | "0" | "0.0":
+            return "no"
+    raise DataError(f"{where}: the label is {value!r:.60}; yes or no is expected (or true and false, or 1 and 0).")
+
+
+def answers_in(row: dict[str, Any], where: str) -> list[str]:
+    """The accepted answers under `answers` or `answer`: texts, numbers, true and false (as yes and no), or objects with
+    the text under `answer`, as VQAv2 and TextVQA write them. Raises `DataError` for none, or for anything else."""
+    found = field(row, ("answers", "answer"), where)
+    texts = [_answer(one) for one in (found if isinstance(found, list) else [found])]
+    if not texts or None in texts:
+        raise DataError(
+            f"{where}: the answers are {found!r:.120}; a text is expected, a list of texts, or of objects with the "
+            "text under `answer`."
+        )
+    return [text for text in texts if text is not None]
+
+
+def _answer(value: Any) -> str | None:
+    if isinstance(value, dict):
+        value = value.get("answer")
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value) if isinstance(value, str | int | float) else None
 
 
 def picture_in(folder: Path, name: str, where: str) -> LazyPicture:

@@ -6,7 +6,7 @@ Positive class "yes". Officially only the first sentence counts, and whatever is
 from pathlib import Path
 
 from sightline.evaluation.task import Item, Task
-from sightline.evaluation.tasks.files import field, find, picture_in, read_rows
+from sightline.evaluation.tasks.files import field, find, picture_in, read_rows, yes_or_no
 from sightline.evaluation.tasks.metrics import metrics_of
 from sightline.scoring import yes_no
 from sightline.scoring.ratio import Ratios
@@ -26,7 +26,7 @@ def pope(folder: Path, setting: str) -> Task:
             Item(
                 id=str(field(row, ("question_id",), where)),
                 question=field(row, ("text", "question"), where),
-                truth=field(row, ("label",), where),
+                truth=yes_or_no(field(row, ("label",), where), where),
                 picture_id=name,
                 pictures=(picture_in(folder, name, where),),
             )

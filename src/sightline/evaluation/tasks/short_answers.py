@@ -5,15 +5,16 @@ has `choices` too. How an answer is judged is the task's name.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Metric, Scorer, Task
-from sightline.evaluation.tasks.files import field, find, picture_in, read_rows
+from sightline.evaluation.tasks.files import answers_in, field, find, picture_in, read_rows
 from sightline.scoring.matching import chosen_letter, final_answer, relaxed
 from sightline.scoring.ratio import amount, rate
-from sightline.scoring.text_answers import anls, normal, vqa_accuracy
+from sightline.scoring.text_answers import FEWEST_PEOPLE, anls, normal, vqa_accuracy
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 WORDS = Metric(name="words", label="Words", better="neither", unit="number", explanation="words an answer")
@@ -22,8 +23,11 @@ NAMES = ("questions.jsonl", "questions.json")
 
 
 def vqa(data: Path) -> Task:
-    """VQA accuracy: human answers agree with it."""
-    return _task(data, "vqa", "VQA", "VQA accuracy", lambda item, text: vqa_accuracy(text, item.truth["answers"]))
+    """VQA accuracy: human answers agree with it; of fewer than four answers, any is right."""
+    task = _task(data, "vqa", "VQA", "VQA accuracy", lambda item, text: vqa_accuracy(text, item.truth["answers"]))
+    few = sum(len(item.truth["answers"]) < FEWEST_PEOPLE for item in task.items)
+    note = f"{few:,} of {len(task.items):,} questions have fewer than {FEWEST_PEOPLE} answers: any of them is right."
+    return replace(task, notes=(note,)) if few else task
 
 
 def anls_task(data: Path) -> Task:
@@ -72,17 +76,11 @@ def _task(
 
 def _item(path: Path, row: dict[str, Any], number: int, with_choices: bool) -> Item:
     where = f"{path}, row {number}"
-    answers = field(row, ("answers", "answer"), where)
-    answers = [str(a) for a in answers] if isinstance(answers, list) else [str(answers)]
-    choices = [str(c) for c in field(row, ("choices", "options"), where)] if with_choices else []
+    answers = answers_in(row, where)
+    choices = choices_in(row, where) if with_choices else []
     question = str(field(row, ("question",), where))
     if choices:
-        if len(choices) > len(LETTERS):
-            raise DataError(f"{where} has {len(choices)} choices; at most {len(LETTERS)} have letters.")
-        letter = answers[0].strip().upper()
-        answers = [choices[LETTERS.index(letter)]] if letter in LETTERS[: len(choices)] else answers
-        if answers[0] not in choices:
-            raise DataError(f"{where}: the answer {answers[0]!r} is neither a letter nor one of the choices.")
+        answers = [_choice(answer, choices, where) for answer in answers]
         question += "".join(f"\n{a}. {text}" for a, text in zip(LETTERS, choices, strict=False))
     name = str(field(row, ("image",), where))
     return Item(
@@ -93,6 +91,39 @@ def _item(path: Path, row: dict[str, Any], number: int, with_choices: bool) -> I
         pictures=(picture_in(path.parent, name, where),),
         groups=tuple(str(g) for g in row.get("groups", ())),
     )
+
+
+def choices_in(row: dict[str, Any], where: str) -> list[str]:
+    """The choices' texts under `choices` or `options`: a list, or an object by letter.
+
+    Raises `DataError` for anything else, for more than there are letters, and for two that are the same.
+    """
+    found = field(row, ("choices", "options"), where)
+    if isinstance(found, dict) and list(found) == list(LETTERS[: len(found)]):
+        found = list(found.values())
+    if not isinstance(found, list) or not all(isinstance(one, str | int | float) for one in found):
+        raise DataError(f"{where}: the choices are {found!r:.80}; a list of texts is expected, or an object by letter.")
+    choices = [str(one) for one in found]
+    if len(choices) > len(LETTERS):
+        raise DataError(f"{where} has {len(choices)} choices; at most {len(LETTERS)} have letters.")
+    if len(set(choices)) < len(choices):
+        raise DataError(f"{where}: two of the choices are the same ({', '.join(choices)}); give every one once.")
+    return choices
+
+
+def _choice(answer: str, choices: Sequence[str], where: str) -> str:
+    """The choice that a row's answer is, by its text or its letter. Raises `DataError` where it is none, or two."""
+    by_letter = dict(zip(LETTERS, choices, strict=False)).get(answer.strip().strip("().").upper())
+    by_text = answer if answer in choices else None
+    if by_text is not None and by_letter not in (None, by_text):
+        raise DataError(
+            f"{where}: the answer {answer!r} is the letter of {by_letter!r} and the text of another choice. Write the "
+            f"letter of the right one in brackets, as in ({LETTERS[choices.index(by_text)]})."
+        )
+    found = by_text if by_text is not None else by_letter
+    if found is None:
+        raise DataError(f"{where}: the answer {answer!r} is neither a letter nor one of the choices.")
+    return found
 
 
 def scorer(name: str, judge: Callable[[Item, str], float]) -> Scorer:
@@ -108,7 +139,7 @@ def scorer(name: str, judge: Callable[[Item, str], float]) -> Scorer:
 
 def chosen_right(item: Item, text: str) -> float:
     """1 where the answer names the right choice, else 0."""
-    return float(one_of(text, item.truth["choices"]) == item.truth["answers"][0])
+    return float(one_of(text, item.truth["choices"]) in item.truth["answers"])
 
 
 def one_of(text: str, choices: Sequence[str]) -> str | None:
