@@ -105,3 +105,14 @@ def test_files_of_the_repository_that_pages_name_are_there():
     named = {name for page in pages for name in re.findall(r"\b(?:tests|src)/[\w/.]*\w", page.read_text())}
     assert len(named) > 5
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_the_map_of_the_packages_is_whole():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    table = text.partition("## Where things are")[2].partition("## What to test")[0]
+    rows = re.findall(r"^\| (`[^|]+?) \|", table, re.MULTILINE)
+    named = {name for row in rows for name in re.findall(r"`(\w+)`", row)}
+    source = ROOT / "src" / "sightline"
+    packages = {path.parent.name for path in source.glob("*/__init__.py")}
+    modules = {path.stem for path in source.glob("*.py")} - {"__init__"}
+    assert named == packages | modules
