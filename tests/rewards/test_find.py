@@ -82,7 +82,7 @@ def test_metrics_are_named_after_the_function(own):
         ("nonsense", {}, "Built in: think_format"),
         ("nowhere.py:f", {}, "there is no file nowhere.py"),
         ("no.such.module", {}, "there is no module `no`"),
-        ("math.squareroot", {}, "no function `squareroot`"),
+        ("math.squareroot", {}, "no `squareroot`"),
         ("accuracy", {"colum": "answer"}, "no option `colum`. Did you mean `column`?"),
         ("accuracy", {"method": "guess"}, "option `method`"),
         ("length", {}, "option `longest`"),

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from sightline.config.combinations import refuse_groups, refuse_reference, refuse_rows, refuse_sampler
+from sightline.config.custom import SamplerConfig
 from sightline.config.data import DataConfig
 from sightline.config.engine import Engine
 from sightline.config.evaluation import EvaluationConfig
@@ -17,7 +18,7 @@ from sightline.config.fit import fit_complaint
 from sightline.config.guard import GuardConfig
 from sightline.config.model import LoraConfig, ModelConfig, ReferenceConfig
 from sightline.config.objective import DPOConfig, ObjectiveConfig, SFTConfig
-from sightline.config.online import RewardConfig, Rewards, SamplerConfig, TransformersSamplerConfig, VLLMSamplerConfig
+from sightline.config.online import RewardConfig, Rewards, TransformersSamplerConfig, VLLMSamplerConfig
 from sightline.config.online_objectives import OnlineConfig
 from sightline.config.strict import STRICT
 

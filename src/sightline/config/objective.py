@@ -6,9 +6,16 @@ Every loss is a `type` of its own and, by the same name, a part of `mix`. docs/o
 from dataclasses import field, fields
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from sightline.config.custom import (
+    CustomOnlineConfig,
+    CustomPairConfig,
+    CustomTokenConfig,
+    names_user_code,
+    read_objective,
+)
 from sightline.config.online_objectives import OnlineObjectiveConfig
 from sightline.config.other_objectives import (
     BCOConfig,
@@ -66,7 +73,10 @@ PartConfig = (
     | KTOConfig
     | BCOConfig
 )
-"""Objectives that can be parts of a mixture."""
+"""Built-in objectives that can be parts of a mixture."""
+
+AnyPartConfig = PartConfig | CustomPairConfig | CustomTokenConfig
+"""Those, and losses of the user's own."""
 
 PART_TYPES: dict[str, type[PartConfig]] = {
     name: option
@@ -84,7 +94,7 @@ class WeightedPart:
     """A part of a mixture, read."""
 
     weight: float
-    config: PartConfig
+    config: AnyPartConfig
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -118,8 +128,9 @@ class MixConfig:
         return {name: self._read_part(name, given) for name, given in self.parts.items()}
 
     def _read_part(self, name: str, given: float | dict[str, Any]) -> WeightedPart:
-        if name not in PART_TYPES:
-            raise ValueError(f"`mix` has no part `{name}`. Known: {', '.join(PART_TYPES)}.")
+        if name not in PART_TYPES and not names_user_code(name):
+            known = ", ".join(PART_TYPES)
+            raise ValueError(f"`mix` has no part `{name}`. Known: {known}; one of your own is `file.py:function`.")
         options = dict(given) if isinstance(given, dict) else {"weight": given}
         weight = TypeAdapter(float).validate_python(options.pop("weight", 1.0))
         if not 0 <= weight < float("inf"):
@@ -127,6 +138,8 @@ class MixConfig:
                 f"Part `{name}` has weight {weight}; a weight is a number of 0 or more (below 0, the loss would be "
                 "something to raise)."
             )
+        if names_user_code(name):
+            return WeightedPart(weight=weight, config=self._custom_part(name, options))
         kind = PART_TYPES[name]
         shared = {key: value for key in SHARED if (value := getattr(self, key)) is not None}
         if kind in (SFTConfig, DFTConfig):
@@ -135,6 +148,19 @@ class MixConfig:
             return WeightedPart(
                 weight=weight, config=TypeAdapter(kind).validate_python({"type": name, **shared, **options})
             )
+        except ValidationError as error:
+            raise ValueError(f"Part `{name}`: {_explain(error, kind)}") from None
+
+    def _custom_part(self, name: str, options: dict[str, Any]) -> CustomPairConfig | CustomTokenConfig:
+        entry = read_objective({"type": name, **options})
+        kind = {"custom": CustomPairConfig, "custom_tokens": CustomTokenConfig}.get(entry["type"])
+        if kind is None:
+            raise ValueError(f"Part `{name}` is over sampled completions (`kind: online`), which cannot be mixed.")
+        shared = {key: value for key in SHARED if (value := getattr(self, key)) is not None}
+        own = {f.name for f in fields(kind)}
+        entry = {**{key: value for key, value in shared.items() if key in own}, **entry}
+        try:
+            return TypeAdapter(kind).validate_python(entry)
         except ValidationError as error:
             raise ValueError(f"Part `{name}`: {_explain(error, kind)}") from None
 
@@ -180,4 +206,14 @@ class MPOConfig:
         )
 
 
-ObjectiveConfig = Annotated[PartConfig | MixConfig | MPOConfig | OnlineObjectiveConfig, Field(discriminator="type")]
+ObjectiveConfig = Annotated[
+    PartConfig
+    | MixConfig
+    | MPOConfig
+    | OnlineObjectiveConfig
+    | CustomPairConfig
+    | CustomTokenConfig
+    | CustomOnlineConfig,
+    Field(discriminator="type"),
+    BeforeValidator(read_objective),
+]

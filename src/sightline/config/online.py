@@ -65,7 +65,21 @@ ImportanceSampling = Literal["token_truncate", "token_mask", "sequence_truncate"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class VLLMSamplerConfig(SamplingConfig):
+class OffPolicySamplerConfig(SamplingConfig):
+    """What every sampler is asked for whose log-probs are not the trainer's own to the last digit."""
+
+    importance_sampling: ImportanceSampling = "token_truncate"
+    """Correction for the sampler's log-probs being not quite the trainer's: π_old / π_sampler, truncated at a cap or
+    masked."""
+    importance_sampling_cap: float = Field(default=3.0, gt=0)
+    """The cap."""
+    max_logp_difference: float = Field(default=0.5, gt=0)
+    """Mean difference between the sampler's log-probs and the trainer's, in nats per token, above which the run stops:
+    completions then come from other weights than those that are trained."""
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class VLLMSamplerConfig(OffPolicySamplerConfig):
     """vLLM answers, in this process or in a server that `sightline rollout-server` starts."""
 
     type: Literal["vllm"] = "vllm"
@@ -86,13 +100,6 @@ class VLLMSamplerConfig(SamplingConfig):
     """Give vLLM's memory back while the policy is updated (colocate, on a GPU)."""
     model_impl: Literal["auto", "vllm", "transformers"] = "auto"
     """vLLM's implementation of the model, or its transformers back end (colocate)."""
-    importance_sampling: ImportanceSampling = "token_truncate"
-    """Correction for vLLM's log-probs being not quite the trainer's: π_old / π_vllm, truncated at a cap or masked."""
-    importance_sampling_cap: float = Field(default=3.0, gt=0)
-    """The cap."""
-    max_logp_difference: float = Field(default=0.5, gt=0)
-    """Mean difference between vLLM's log-probs and the trainer's, in nats a token, above which the run stops: vLLM then
-    samples from other weights than those that are trained."""
 
     @model_validator(mode="after")
     def _refuse_options_of_the_other_mode(self) -> Any:
@@ -108,9 +115,6 @@ class VLLMSamplerConfig(SamplingConfig):
 
 SERVER_ONLY = ("url", "server_timeout", "weights")
 COLOCATE_ONLY = ("gpu_memory_utilization", "max_model_len", "sleep", "model_impl")
-
-
-SamplerConfig = Annotated[TransformersSamplerConfig | VLLMSamplerConfig, Field(discriminator="type")]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

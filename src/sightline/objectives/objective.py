@@ -5,13 +5,16 @@
 so that no cut of a step into forwards or processes changes it.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
+from torch import Tensor
 
-from sightline.config.objective import MixConfig, MPOConfig, ObjectiveConfig, PartConfig
-from sightline.config.online_objectives import OnlineObjectiveConfig, SurrogateConfig
+from sightline.config.custom import CustomTokenConfig
+from sightline.config.objective import AnyPartConfig, MixConfig, MPOConfig, ObjectiveConfig
+from sightline.config.online_objectives import OnlineConfig, SurrogateConfig
 from sightline.config.other_objectives import (
     BCOConfig,
     CPOConfig,
@@ -22,6 +25,7 @@ from sightline.config.other_objectives import (
     SFTConfig,
 )
 from sightline.config.pair_objectives import BCOPairConfig, DPOConfig, PairConfig
+from sightline.objectives.custom import custom_loss
 from sightline.objectives.dft import dft_loss
 from sightline.objectives.image_parts import anchor_part, image_conditional_part
 from sightline.objectives.labels import desirable
@@ -35,7 +39,7 @@ from sightline.objectives.token_parts import token_part
 from sightline.objectives.unpaired_parts import bco_part, kto_part
 from sightline.types import Columns, Group, LogProbs, Loss
 
-DEMONSTRATIONS = (SFTConfig, DFTConfig)
+DEMONSTRATIONS = (SFTConfig, DFTConfig, CustomTokenConfig)
 UNPAIRED = (KTOConfig, BCOConfig)
 
 
@@ -149,7 +153,7 @@ class Objective:
 
 def build(config: ObjectiveConfig, *, max_completion_length: int = 512) -> Objective:
     """The objective of a recipe. max_completion_length: in tokens, of sampled answers: the sampler's."""
-    if isinstance(config, OnlineObjectiveConfig):
+    if isinstance(config, OnlineConfig):
         return _build_online(config, max_completion_length)
     if isinstance(config, MPOConfig):
         return build(config.as_mix())
@@ -161,7 +165,7 @@ def build(config: ObjectiveConfig, *, max_completion_length: int = 512) -> Objec
     )
 
 
-def _build_online(config: OnlineObjectiveConfig, max_completion_length: int) -> Objective:
+def _build_online(config: OnlineConfig, max_completion_length: int) -> Objective:
     return Objective(
         parts={config.type: online_part(config, max_completion_length=max_completion_length)},
         num_responses=0,
@@ -182,20 +186,18 @@ def _build_mix(config: MixConfig) -> Objective:
     return Objective(parts=parts, num_responses=_num_responses(configs))
 
 
-def _num_responses(configs: list[PartConfig]) -> int | None:
+def _num_responses(configs: list[AnyPartConfig]) -> int | None:
     """2 where some part is over pairs, 1 for demonstrations alone; labelled responses come single or in pairs."""
     if any(not isinstance(c, DEMONSTRATIONS + UNPAIRED) for c in configs):
         return 2
     return None if any(isinstance(c, UNPAIRED) for c in configs) else 1
 
 
-def parts_of(config: PartConfig, *, only_desirable: bool) -> dict[str, Part]:
+def parts_of(config: AnyPartConfig, *, only_desirable: bool) -> dict[str, Part]:
     """A config's own part under the name "", and the parts that come with it under theirs."""
+    if isinstance(config, DEMONSTRATIONS):
+        return {"": token_part(_loss_of_tokens(config), weight=1.0, only_desirable=only_desirable)}
     match config:
-        case SFTConfig():
-            return {"": token_part(sft_loss, weight=1.0, only_desirable=only_desirable)}
-        case DFTConfig():
-            return {"": token_part(dft_loss, weight=1.0, only_desirable=only_desirable)}
         case KTOConfig():
             return {"": kto_part(config, weight=1.0)}
         case BCOConfig():
@@ -215,6 +217,14 @@ def parts_of(config: PartConfig, *, only_desirable: bool) -> dict[str, Part]:
             return {"": pair_part(config, weight=1.0), **_rpo(config)}
         case _:
             return {"": pair_part(config, weight=1.0)}
+
+
+def _loss_of_tokens(config: SFTConfig | DFTConfig | CustomTokenConfig) -> Callable[[Tensor], Tensor]:
+    """[targets] log-probs -> [targets] losses."""
+    if isinstance(config, CustomTokenConfig):
+        own = custom_loss(config)
+        return lambda logp: own(logp, logp=logp)
+    return dft_loss if isinstance(config, DFTConfig) else sft_loss
 
 
 def _rpo(config: PairConfig) -> dict[str, Part]:

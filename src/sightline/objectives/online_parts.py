@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from sightline.config.custom import CustomOnlineConfig
 from sightline.config.online_objectives import (
     CISPOConfig,
     ClippedConfig,
@@ -19,12 +20,13 @@ from sightline.config.online_objectives import (
     GRPOConfig,
     GSPOConfig,
     GSPOTokenConfig,
-    OnlineObjectiveConfig,
+    OnlineConfig,
     ReinforcePPConfig,
     RLOOConfig,
     SAPOConfig,
     SurrogateConfig,
 )
+from sightline.objectives.custom import custom_loss
 from sightline.objectives.metrics import Metrics, averaged, token_metrics
 from sightline.objectives.online.advantages import batch_advantages, group_advantages, leave_one_out_advantages
 from sightline.objectives.online.cispo import cispo_loss
@@ -56,7 +58,7 @@ Advantages = Callable[..., Tensor]
 
 
 def advantages_of(
-    config: OnlineObjectiveConfig,
+    config: OnlineConfig,
     reward: Float[Tensor, " responses"],
     group: Int[Tensor, " responses"],
     length: Float[Tensor, " responses"],
@@ -80,13 +82,14 @@ def advantages_of(
     return leave_one_out_advantages(reward, group) if isinstance(config, RLOOConfig) else batch_advantages(reward)
 
 
-def online_part(config: OnlineObjectiveConfig, *, max_completion_length: int) -> Part:
+def online_part(config: OnlineConfig, *, max_completion_length: int) -> Part:
     """The loss of a config. max_completion_length: tokens, Dr. GRPO's constant denominator."""
     per_answer = isinstance(config, PER_ANSWER)
     kl_in_loss = isinstance(config, SurrogateConfig) and config.beta > 0
+    own = custom_loss(config) if isinstance(config, CustomOnlineConfig) else None
 
     def losses(sample: Sample) -> Tensor:
-        token_loss = online_token_loss(config, sample) * sample.policy.weight
+        token_loss = online_token_loss(config, sample, own) * sample.policy.weight
         if not per_answer:
             return token_loss
         total = token_loss.new_zeros(sample.policy.num_responses).index_add(0, sample.policy.response, token_loss)
@@ -110,8 +113,10 @@ def online_part(config: OnlineObjectiveConfig, *, max_completion_length: int) ->
     )
 
 
-def online_token_loss(config: OnlineObjectiveConfig, sample: Sample) -> Float[Tensor, " targets"]:
-    """Surrogate, importance weight and KL term of each token."""
+def online_token_loss(
+    config: OnlineConfig, sample: Sample, own: Callable[..., Tensor] | None = None
+) -> Float[Tensor, " targets"]:
+    """Surrogate, importance weight and KL term of each token. own: the user's surrogate (`custom_loss`)."""
     policy, log_ratio, advantage = sample.policy, _log_ratio(config, sample), _advantage(sample)
     match config:
         case CISPOConfig():
@@ -123,6 +128,11 @@ def online_token_loss(config: OnlineObjectiveConfig, sample: Sample) -> Float[Te
                 temperature_positive=config.temperature_positive,
                 temperature_negative=config.temperature_negative,
             )
+        case CustomOnlineConfig():
+            assert own is not None, "a loss of the user's own is loaded once, by `online_part`"
+            bounds = {"epsilon": config.epsilon, "epsilon_high": config.epsilon_high or config.epsilon}
+            given = {"log_ratio": log_ratio, "advantage": advantage, "logp": policy.logp, "beta": config.beta}
+            loss = own(policy.logp, **given, **bounds)
         case _:
             max_ratio = config.max_ratio if isinstance(config, ClippedConfig) else None
             loss = clipped_loss(log_ratio, advantage, **_bounds(config), max_ratio=max_ratio)
@@ -133,7 +143,7 @@ def online_token_loss(config: OnlineObjectiveConfig, sample: Sample) -> Float[Te
     return loss
 
 
-def online_metrics(config: OnlineObjectiveConfig, sample: Sample) -> Metrics:
+def online_metrics(config: OnlineConfig, sample: Sample) -> Metrics:
     """Entropy, KL, and how many ratios (of tokens, or of answers where they have one) are clipped, by TRL's names."""
     policy, log_ratio, advantage = sample.policy, _log_ratio(config, sample), _advantage(sample)
     metrics = token_metrics(policy, torch.zeros_like(policy.weight, dtype=torch.bool))
@@ -157,7 +167,7 @@ def _bounds(config: ClippedConfig | RLOOConfig | ReinforcePPConfig) -> dict[str,
     return {"epsilon_low": config.epsilon, "epsilon_high": high}
 
 
-def _log_ratio(config: OnlineObjectiveConfig, sample: Sample) -> Float[Tensor, " targets"]:
+def _log_ratio(config: OnlineConfig, sample: Sample) -> Float[Tensor, " targets"]:
     policy = sample.policy
     old = policy.logp.detach() if sample.columns.old_logp is None else sample.columns.old_logp
     return RATIOS.get(type(config), token_log_ratio)(policy, old)

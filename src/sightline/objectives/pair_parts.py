@@ -7,6 +7,7 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
+from sightline.config.custom import CustomPairConfig
 from sightline.config.other_objectives import CPOConfig, ORPOConfig, SimPOConfig
 from sightline.config.pair_objectives import (
     AOTConfig,
@@ -32,6 +33,7 @@ from sightline.objectives.aot import aot_loss, aot_unpaired_loss
 from sightline.objectives.apo import apo_down_loss, apo_zero_loss
 from sightline.objectives.bco import RunningRewards, bco_pair_loss
 from sightline.objectives.cpo import cpo_loss
+from sightline.objectives.custom import custom_loss
 from sightline.objectives.ddpo import segment_weighted_mean
 from sightline.objectives.discopop import discopop_loss
 from sightline.objectives.divergence import Divergence, build_divergence
@@ -93,7 +95,7 @@ PAIR_LOSSES: dict[type, PairLoss] = {
 
 def pair_part(config: PairConfig | SimPOConfig | ORPOConfig | CPOConfig, *, weight: float) -> Part:
     """The loss of a config, averaged over pairs, with its modifiers."""
-    loss = PAIR_LOSSES[type(config)]
+    loss = _custom(config) if isinstance(config, CustomPairConfig) else PAIR_LOSSES[type(config)]
 
     def losses(sample: Sample) -> Tensor:
         return _weigh(config, sample, loss(config, modified_scores(config, sample)))
@@ -109,6 +111,12 @@ def pair_part(config: PairConfig | SimPOConfig | ORPOConfig | CPOConfig, *, weig
         whole_step=isinstance(config, AOTConfig | AOTUnpairedConfig),
         corrected_weight=config.corrected_weight if isinstance(config, DDPOConfig) else 1.0,
     )
+
+
+def _custom(config: CustomPairConfig) -> PairLoss:
+    """The user's own loss over pairs."""
+    loss = custom_loss(config)
+    return lambda c, s: loss(s.chosen, **vars(s), beta=c.beta)
 
 
 def shifted_bco_pair_part(config: BCOPairConfig, *, weight: float) -> Part:
