@@ -26,6 +26,14 @@ _WHERE = {
     "Batch": "sightline.types",
     "LogProbs": "sightline.types",
     "Loss": "sightline.types",
+    "Prompt": "sightline.types",
+    "Sampled": "sightline.generation.sampling",
+    "SamplingSettings": "sightline.generation.sampling",
+    "Task": "sightline.evaluation.task",
+    "Item": "sightline.evaluation.task",
+    "Metric": "sightline.evaluation.task",
+    "rate": "sightline.scoring.ratio",
+    "amount": "sightline.scoring.ratio",
 }
 
 __all__ = ["__version__", *_WHERE]  # pyright: ignore[reportUnsupportedDunderAll]

@@ -91,7 +91,7 @@ def test_a_damaged_row_is_named(tmp_path: Path) -> None:
 def test_a_picture_that_cannot_be_read_is_named_with_its_task(llava: Loaded, tmp_path: Path) -> None:
     folder = toy.write_pope(tmp_path / "pope", ("random",))
     (folder / "image" / "1.png").write_bytes(b"not a picture")
-    from sightline.evaluation.tasks import build
+    from sightline.evaluation.tasks.registry import build
 
     with pytest.raises(DataError, match=r"1\.png.*cannot be decoded"):
         evaluate(*llava, build("pope-random", folder)[0])

@@ -9,7 +9,7 @@ from sightline.errors import RecipeError
 from sightline.evaluation.judge import Judge
 from sightline.evaluation.task import Task
 from sightline.evaluation.tasks.options import TaskOptions
-from sightline.evaluation.tasks.scenes import named_tasks
+from sightline.evaluation.tasks.registry import named_tasks
 
 
 def add_task_flags(arguments: Arguments) -> None:

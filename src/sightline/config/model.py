@@ -1,17 +1,12 @@
 """What is trained: the model, its adapter, and the reference it is held to."""
 
 from dataclasses import field
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from sightline.config.strict import STRICT, Options, one_or_several
-
-
-def as_word(value: Any) -> Any:
-    """A flag's `none` means null for other fields; here it is a word."""
-    return "none" if value is None else value
+from sightline.config.strict import STRICT, Options, none_is_a_word, one_or_several
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -43,7 +38,7 @@ class ModelConfig:
     processor: Options = field(default_factory=dict)
     """Options of the processor (`do_image_splitting`, `max_pixels`, `longest_edge`, …); saved with the model."""
 
-    _none_is_a_word = field_validator("quantize", mode="before")(as_word)
+    _none_is_a_word = field_validator("quantize", mode="before")(none_is_a_word)
     _one_or_several = field_validator("quantize_parts", mode="before")(one_or_several)
 
 
@@ -85,4 +80,4 @@ class ReferenceConfig:
     """How far it moves: W_ref ← (1 − w)·W_ref + w·W. 1 copies the policy; below 1 with LoRA the reference keeps dense
     copies of the adapted weights."""
 
-    _none_is_a_word = field_validator("type", mode="before")(as_word)
+    _none_is_a_word = field_validator("type", mode="before")(none_is_a_word)

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from sightline.config.refusal import default
-from sightline.config.strict import STRICT, Options, one_or_several
+from sightline.config.strict import STRICT, Options, none_is_a_word, one_or_several
 
 
 def read_stop(given: Any) -> Any:
@@ -61,7 +61,10 @@ class TransformersSamplerConfig(SamplingConfig):
     """Answers sampled at a time."""
 
 
-ImportanceSampling = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "none"]
+ImportanceSampling = Annotated[
+    Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "none"],
+    BeforeValidator(none_is_a_word),
+]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,12 +1,14 @@
 """Objectives over sampled answers and their rewards: GRPO and its relatives."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
 from sightline.config.refusal import Refusal
-from sightline.config.strict import STRICT
+from sightline.config.strict import STRICT, none_is_a_word
+
+ScaleRewards = Annotated[Literal["group", "batch", "none"], BeforeValidator(none_is_a_word)]
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -25,7 +27,7 @@ class SurrogateConfig(OnlineConfig):
     """Estimate of the KL divergence from a sampled token; k3 is GRPO's."""
     kl_ratio_corrected: bool = False
     """Multiply the KL estimate by π/π_old (DeepSeek-V3.2, arXiv:2512.02556), as TRL does."""
-    scale_rewards: Literal["group", "batch", "none"] = "group"
+    scale_rewards: ScaleRewards = "group"
     """Divide advantages by the standard deviation of the group's rewards, of the whole step's, or not at all."""
 
     @model_validator(mode="after")
@@ -62,7 +64,7 @@ class DrGRPOConfig(ClippedConfig):
     """Dr. GRPO (arXiv:2503.20783): no division by the answer's length or the group's standard deviation."""
 
     type: Literal["dr_grpo"] = "dr_grpo"
-    scale_rewards: Literal["group", "batch", "none"] = "none"
+    scale_rewards: ScaleRewards = "none"
     """Divide advantages by the standard deviation of the group's rewards, of the whole step's, or not at all."""
 
 

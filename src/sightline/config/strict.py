@@ -24,6 +24,11 @@ def parse_scalars(options: Any) -> Any:
     return options
 
 
+def none_is_a_word(given: Any) -> Any:
+    """`none` on the command line is null everywhere; where it is one of the words of a field, it is that word."""
+    return "none" if given is None else given
+
+
 def one_or_several(given: Any) -> Any:
     """A list of one is written without brackets, in YAML and as a flag."""
     return [given] if isinstance(given, str) else given

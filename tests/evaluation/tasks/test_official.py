@@ -8,8 +8,8 @@ from sightline.errors import DataError
 from sightline.evaluation.record import record
 from sightline.evaluation.summary import Summary, summarise
 from sightline.evaluation.task import Task
-from sightline.evaluation.tasks import build
 from sightline.evaluation.tasks.files import missing_pictures, require_pictures
+from sightline.evaluation.tasks.registry import build
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 needs_amber = pytest.mark.skipif(not (DATA / "amber").is_dir(), reason="AMBER's files are not here")

@@ -8,7 +8,7 @@ import pytest
 from sightline.errors import DataError
 from sightline.evaluation.record import record
 from sightline.evaluation.summary import summarise
-from sightline.evaluation.tasks import build
+from sightline.evaluation.tasks.registry import build
 
 ASKED = {"image": "a.png", "question": "Which?"}
 

@@ -5,14 +5,11 @@ and one absent companion where there is one; so two answers in three are no, and
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from numpy.random import RandomState
 
 from sightline.evaluation.task import Item, Metric, Task
-from sightline.evaluation.tasks import NO_OPTIONS, build
 from sightline.evaluation.tasks.metrics import CAPTIONS, metrics_of
-from sightline.evaluation.tasks.options import TaskOptions
 from sightline.scenes.image import picture_of
 from sightline.scenes.questions import Question, attribute, counting, description, existence, mentions
 from sightline.scenes.world import Scene, Thing, draw_scene
@@ -33,11 +30,6 @@ SHOWN = ("accuracy", "f1", "precision", "recall", "unparsed", "yes_rate")
 def scenes_tasks(*, num_scenes: int = 1000, seed: int = 0) -> list[Task]:
     """The task of `sightline evaluate --task scenes`."""
     return [scenes_task(num_scenes, seed=HELD_OUT + seed)]
-
-
-def named_tasks(name: str, data: Path | None, *, seed: int = 0, options: TaskOptions = NO_OPTIONS) -> list[Task]:
-    """The tasks of this name: `scenes`, or a benchmark from the folder `data`. Raises as `evaluation.tasks.build`."""
-    return scenes_tasks(seed=seed) if name == "scenes" else build(name, data, options)
 
 
 def scenes_task(num_scenes: int, *, seed: int = HELD_OUT) -> Task:

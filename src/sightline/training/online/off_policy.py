@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from sightline.config.online import SamplingConfig, VLLMSamplerConfig
+from sightline.config.online import OffPolicySamplerConfig, SamplingConfig
 from sightline.errors import SamplerError
 from sightline.objectives.online.importance import importance_weights
 from sightline.training.online.rewards import sampling_metrics
@@ -17,18 +17,23 @@ def sampler_logp(rollout: Rollout) -> Float[Tensor, " tokens"]:
     return torch.cat([one.log_probs for one in rollout.sampled if one.log_probs is not None])
 
 
+def gives_log_probs(rollouts: list[Rollout]) -> bool:
+    """Whether the sampler says how likely its completions were; without that nothing can be compared or corrected."""
+    return all(one.log_probs is not None for each in rollouts for one in each.sampled)
+
+
 def stale(rollouts: list[Rollout], old: list[LogProbs], sampling: SamplingConfig) -> SamplerError | None:
     """What to say of a sampler whose log-probs are far from the trainer's (`old`): it has other weights."""
-    if not isinstance(sampling, VLLMSamplerConfig) or not rollouts:
+    if not isinstance(sampling, OffPolicySamplerConfig) or not rollouts or not gives_log_probs(rollouts):
         return None
     pairs = zip(rollouts, old, strict=True)
     difference = float(torch.cat([(one.logp - sampler_logp(each)).abs() for each, one in pairs]).mean())
     if difference <= sampling.max_logp_difference:
         return None
     return SamplerError(
-        f"vLLM's log-probs are {difference:.3f} nats a token away from the trainer's, more than "
+        f"The sampler's log-probs are {difference:.3f} nats per token away from the trainer's, more than "
         f"`sampler.max_logp_difference: {sampling.max_logp_difference:g}`: it samples from other weights than those "
-        "that are trained. Start the server anew with this recipe, or raise the limit if both compute in very "
+        "that are trained. Start its server again with this recipe, or raise the limit if both compute in very "
         "different precision."
     )
 
@@ -37,7 +42,7 @@ def correction(
     rollout: Rollout, old: LogProbs, sampling: SamplingConfig
 ) -> tuple[Float[Tensor, " tokens"] | None, dict[str, float]]:
     """Importance weights of a group's tokens, and metrics; none for a sampler that is the policy."""
-    if not isinstance(sampling, VLLMSamplerConfig):
+    if not isinstance(sampling, OffPolicySamplerConfig) or not gives_log_probs([rollout]):
         return None, {}
     said = sampler_logp(rollout)
     mode = sampling.importance_sampling

@@ -12,10 +12,12 @@ from torch.utils.data import Dataset
 from transformers import ProcessorMixin
 
 from sightline.config import Recipe
+from sightline.config.custom import CustomSamplerConfig
 from sightline.config.online import SamplingConfig, TransformersSamplerConfig, VLLMSamplerConfig
 from sightline.errors import RecipeError, SamplerError
 from sightline.rewards.find import build_reward_set
 from sightline.rewards.reward_set import RewardSet
+from sightline.rollouts.custom import build_custom_sampler
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.sampler import Sampler
 from sightline.rollouts.transformers_sampler import TransformersSampler
@@ -108,6 +110,8 @@ def build_sampler(
     """The sampler that a recipe asks for. say: shows the user what it waits for."""
     if isinstance(config, TransformersSamplerConfig):
         return TransformersSampler(model, processor, batch_size=config.batch_size)
+    if isinstance(config, CustomSamplerConfig):
+        return build_custom_sampler(config, model, processor)
     assert isinstance(config, VLLMSamplerConfig)
     lora_rank = recipe.lora.r if recipe.lora is not None else None
     if config.mode == "colocate":

@@ -16,7 +16,7 @@ from sightline.evaluation.record import Record, append
 from sightline.evaluation.run import ask
 from sightline.evaluation.summary import Summary, summarise, write_summary
 from sightline.evaluation.task import OVERALL, Task
-from sightline.evaluation.tasks.scenes import named_tasks
+from sightline.evaluation.tasks.registry import named_tasks
 from sightline.files import RUN_CARD, write_text
 from sightline.training.checkpoint.files import InCheckpoint
 from sightline.training.checkpoint.run_folder import explain_disk_errors
