@@ -1,6 +1,7 @@
 """Tasks from files of one's own: what is asked, what is right, and what is refused."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -73,13 +74,19 @@ def test_a_few_answers_are_accepted_ones_and_the_task_says_so(tmp_path: Path) ->
     assert task.notes == ("3 of 4 questions have fewer than 4 answers: any of them is right.",)
 
 
-def test_questions_that_share_an_id_are_refused(tmp_path: Path) -> None:
-    rows = [
-        {"id": "street.png", **ASKED, "answer": "x"},
-        {**ASKED, "id": "street.png", "question": "Who?", "answer": "y"},
-    ]
-    with pytest.raises(DataError, match=r"two questions have the id 'street.png': 'Which\?' and 'Who\?'"):
-        build("vqa", write(tmp_path, "questions.jsonl", rows))
+def test_questions_that_share_an_id_are_each_asked_and_scored(tmp_path: Path) -> None:
+    rows = [{"id": "street.png", "image": "a.png", "question": f"{word}?", "answer": word} for word in ("Which", "Who")]
+    data = write(tmp_path, "questions.jsonl", rows)
+    (task,) = build("vqa", data)
+    assert [item.id for item in task.items] == ["street.png", "street.png#2"]
+    assert accuracy("vqa", data, ["Who", "Who"]) == 50.0
+    assert "Ids repeat in the file: the second question of 'street.png' is kept as 'street.png#2'" in task.notes[0]
+
+
+def test_a_task_of_one_s_own_refuses_ids_that_repeat(tmp_path: Path) -> None:
+    (task,) = build("vqa", write(tmp_path, "questions.jsonl", [{**ASKED, "answer": "x"}, {**ASKED, "answer": "y"}]))
+    with pytest.raises(DataError, match=r"Task vqa: two questions have the id '1': 'Which\?' and 'Which\?'"):
+        replace(task, items=[task.items[0], replace(task.items[1], id="1")])
 
 
 @pytest.mark.parametrize("labels", [("Yes", "No"), ("YES", " no "), (True, False), (1, 0), ("true", "false")])

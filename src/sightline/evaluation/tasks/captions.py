@@ -10,7 +10,7 @@ from typing import Any
 
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Task
-from sightline.evaluation.tasks.files import field, find, picture_in, read_rows
+from sightline.evaluation.tasks.files import field, find, picture_in, read_rows, told_apart
 from sightline.evaluation.tasks.metrics import CAPTIONS
 from sightline.scoring import chair
 from sightline.scoring.ratio import Ratios, amount
@@ -52,6 +52,8 @@ def chair_task(folder: Path, synonyms: Path | None = None) -> Task:
             )
         )
 
+    items, notes = told_apart(items)
+
     def read(item: Item, caption: str) -> tuple[list[Named], list[str | None], list[str | None]]:
         """What the caption names, what is there, and what one would expect: all as objects."""
         present, companions = item.truth["present"], item.truth["companions"]
@@ -78,6 +80,7 @@ def chair_task(folder: Path, synonyms: Path | None = None) -> Task:
         max_new_tokens=256,
         marks=marks,
         truth_text=lambda item: ", ".join(item.truth["present"]),
+        notes=notes,
     )
 
 

@@ -1,14 +1,16 @@
 """Reading the files of a benchmark's folder, with complaints that say which file is missing and where it comes from."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from sightline.data.media.find import Media, picture
 from sightline.data.media.images import LazyPicture
 from sightline.errors import DataError
-from sightline.evaluation.task import Task
+from sightline.evaluation.task import Item, Task
 
 
 def find(folder: Path, names: Sequence[str], source: str) -> Path:
@@ -87,6 +89,18 @@ def _answer(value: Any) -> str | None:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value) if isinstance(value, str | int | float) else None
+
+
+def told_apart(items: Iterable[Item]) -> tuple[list[Item], tuple[str, ...]]:
+    """The items, those whose id came before (a picture's, of several questions) as id#2, id#3, and a note on it."""
+    times: Counter[str] = Counter()
+    found = []
+    for item in items:
+        times[item.id] += 1
+        found.append(item if times[item.id] == 1 else replace(item, id=f"{item.id}#{times[item.id]}"))
+    example = next((id for id, count in times.items() if count > 1), None)
+    note = f"Ids repeat in the file: the second question of {example!r} is kept as {f'{example}#2'!r}, and so on."
+    return found, () if example is None else (note,)
 
 
 def picture_in(folder: Path, name: str, where: str) -> LazyPicture:

@@ -11,7 +11,7 @@ from typing import Any
 
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Metric, Scorer, Task
-from sightline.evaluation.tasks.files import answers_in, field, find, picture_in, read_rows
+from sightline.evaluation.tasks.files import answers_in, field, find, picture_in, read_rows, told_apart
 from sightline.scoring.matching import chosen_letter, final_answer, relaxed
 from sightline.scoring.ratio import amount, rate
 from sightline.scoring.text_answers import FEWEST_PEOPLE, anls, normal, vqa_accuracy
@@ -27,7 +27,7 @@ def vqa(data: Path) -> Task:
     task = _task(data, "vqa", "VQA", "VQA accuracy", lambda item, text: vqa_accuracy(text, item.truth["answers"]))
     few = sum(len(item.truth["answers"]) < FEWEST_PEOPLE for item in task.items)
     note = f"{few:,} of {len(task.items):,} questions have fewer than {FEWEST_PEOPLE} answers: any of them is right."
-    return replace(task, notes=(note,)) if few else task
+    return replace(task, notes=(*task.notes, note)) if few else task
 
 
 def anls_task(data: Path) -> Task:
@@ -61,16 +61,19 @@ def _task(
     with_choices: bool = False,
 ) -> Task:
     path = data if data.is_file() else find(data, NAMES, "one JSON object a line: id, image, question, answers")
+    rows = enumerate(read_rows(path), start=1)
+    items, notes = told_apart(_item(path, row, number, with_choices) for number, row in rows)
     return Task(
         name=name,
         title=title,
-        items=[_item(path, row, number, with_choices) for number, row in enumerate(read_rows(path), start=1)],
+        items=items,
         scorer=scorer("accuracy", judge),
         metrics=(Metric(name="accuracy", label=metric, better="higher"), WORDS),
         correct="accuracy",
         max_new_tokens=32,
         prompt=prompt,
         truth_text=truth_text,
+        notes=notes,
     )
 
 
