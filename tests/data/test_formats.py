@@ -161,16 +161,13 @@ def test_the_image_tag_is_text_in_columns_and_conversations():
     assert turns(read(row, "conversational").prompt) == [("user", "§<image> What?")]
 
 
-def test_one_question_with_a_tag_does_not_make_a_source_with_tags():
+def test_whether_a_tag_is_one_is_decided_for_each_row():
     plain = {"image": PICTURE, "question": "What?", **PAIR}
     tagged = {"image": PICTURE, "question": "<image>\nWhat?", **PAIR}
-    text_only = {"question": "What?", **PAIR}
-    assert recognise_source([plain] * 5 + [tagged]) == "columns"
-    assert recognise({**plain, "question": "What does <image> mean?"}) == "columns"
-    assert recognise_source([tagged, text_only, tagged]) == "mmpr"
-    rows = rows_of([plain, tagged])
-    assert turns(rows.example(1).prompt) == [("user", "§<image>\nWhat?")]
-    assert turns(rows_of([tagged, tagged]).example(1).prompt) == [("user", "§What?")]
+    assert recognise_source([plain] * 5 + [tagged]) == "columns, mmpr"
+    assert recognise({**plain, "question": "What does <image> mean?"}) == "mmpr"
+    rows = rows_of([plain] * 70 + [tagged])
+    assert turns(rows.example(70).prompt) == turns(rows.example(0).prompt) == [("user", "§What?")]
 
 
 @pytest.mark.parametrize(
@@ -186,7 +183,7 @@ def test_one_question_with_a_tag_does_not_make_a_source_with_tags():
         ({"prompt": [{"role": "system", "content": "x"}], **PAIR}, "no user turn"),
         ({"prompt": [{"role": "user", "content": [IMAGE, QUESTION]}], **PAIR}, DIFFER),
         ({"images": ["a", "b"], "prompt": [{"role": "user", "content": [IMAGE]}], **PAIR}, DIFFER),
-        ({"prompt": [{"role": "user", "content": [{"type": "video"}]}], **PAIR}, WRONG),
+        ({"prompt": [{"role": "user", "content": [{"type": "video"}]}], **PAIR}, "media not read"),
         ({"prompt": [{"role": "user"}], **PAIR}, WRONG),
         ({"prompt": [{"role": "user", "content": "x"}], "chosen": 5, "rejected": "no"}, WRONG),
         ({"prompt": [{"role": "user", "content": "x"}], "chosen": [], "rejected": "no"}, "response missing"),

@@ -184,7 +184,8 @@ def test_values_that_are_no_pictures_are_named():
         with pytest.raises(RowError):
             picture(value, WHERE, Media())
     assert pictures(None, WHERE, Media()) == ()
-    assert len(pictures([PHOTO, None, PHOTO], WHERE, Media())) == 2
+    with pytest.raises(RowError, match=r"images\[1\] is null, of 3"):
+        pictures([PHOTO, None, PHOTO], WHERE, Media())
 
 
 def test_equal_pictures_have_equal_keys_and_different_ones_do_not(tmp_path):

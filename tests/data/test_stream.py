@@ -101,7 +101,7 @@ def stream_of(source: object, renderer: Renderer, *, shuffle: bool = True, **con
     given = DataConfig(
         streaming=True, **{"shuffle_buffer": 5, "source": source if isinstance(source, str) else "", **config}
     )
-    streams = streams_of(given) if given.is_given else streams_in_python(source)
+    streams = streams_of(given) if given.is_given else streams_in_python(source, given)
     return GroupStream(streams, given, renderer, "pairs", seed=3, shuffle=shuffle)
 
 

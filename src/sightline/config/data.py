@@ -27,6 +27,8 @@ class SourceConfig:
     """Row format; auto recognises it."""
     columns: dict[str, str] = field(default_factory=dict)
     """What the format calls a column → what this source calls it."""
+    ignore_columns: list[str] = field(default_factory=list)
+    """Columns that no format reads; rewards and reports get them."""
     media_dir: str | None = None
     """Folder that picture paths are relative to; next to the file when left out."""
     allow_urls: bool = False
@@ -35,6 +37,8 @@ class SourceConfig:
     """Read at most this many of its rows."""
     weight: float = Field(default=1.0, gt=0)
     """How often its rows are seen in a pass: 0.5 a random half of them, 2 each twice."""
+
+    _one_or_several = field_validator("ignore_columns", mode="before")(one_or_several)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -55,6 +59,10 @@ class DataConfig:
     """Row format; auto recognises it and says which."""
     columns: dict[str, str] = field(default_factory=dict)
     """What the format calls a column → what this source calls it, for instance `question: prompt_en`."""
+    ignore_columns: list[str] = field(default_factory=list)
+    """Columns that no format reads, though they hold images, video, sound or tools; rewards and reports get them."""
+    allow_tokens: list[str] = field(default_factory=list)
+    """Special tokens that texts may hold, for instance `<|box_start|>`; any other is a bad row."""
     system: str | None = None
     """System turn for rows that have none, for instance how to answer where a reward wants a format."""
     media_dir: str | None = None
@@ -94,7 +102,7 @@ class DataConfig:
     scenes: Options = Field(default_factory=dict)
     """Options of the `scenes` source, see docs/scenes.md."""
 
-    _one_or_several = field_validator("names", mode="before")(one_or_several)
+    _one_or_several = field_validator("names", "ignore_columns", "allow_tokens", mode="before")(one_or_several)
 
     @property
     def is_given(self) -> bool:

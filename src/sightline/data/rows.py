@@ -23,6 +23,7 @@ class Part:
     one without a length can only be iterated over. media_dir: folder that its picture paths are relative to and cannot
     leave; None takes any path (rows made in Python). allow_urls, format: see `formats.parse`. weight, limit: see
     `sources.mixed`. stamp: changes when the file does; None where nothing tells. system: turn for rows that have none.
+    ignore: columns that no format reads.
     """
 
     table: Any
@@ -34,12 +35,12 @@ class Part:
     limit: int | None = None
     stamp: str | None = None
     system: str | None = None
+    ignore: tuple[str, ...] = ()
 
-    def recognised(self) -> "Part":
-        """The same with its format recognised from its first rows, where that is left to us."""
-        if self.format != "auto":
-            return self
-        return replace(self, format=recognise_source(itertools.islice(reader_of(self.table, {}), 64)))
+    @property
+    def formats(self) -> str:
+        """The recipe's format, or those of the first rows, for people to read."""
+        return self.format if self.format != "auto" else recognise_source(reader_of(self.table, {}))
 
 
 class Entry(NamedTuple):
@@ -69,6 +70,7 @@ class Entry(NamedTuple):
             row_number=self.number,
             media_dir=part.media_dir,
             allow_urls=part.allow_urls,
+            ignore=part.ignore,
         )
         if part.system is None or any(message["role"] == "system" for message in example.prompt):
             return example
@@ -80,7 +82,7 @@ class Rows(Sequence):
     """Rows of parts, in any order and selection. `rows[i]` is a mapping of columns; nothing is decoded."""
 
     def __init__(self, parts: Iterable[Part], part: np.ndarray | None = None, number: np.ndarray | None = None) -> None:
-        self.parts = tuple(p.recognised() for p in parts)
+        self.parts = tuple(parts)
         if part is None or number is None:
             counts = [len(p.table) for p in self.parts]
             part = np.repeat(np.arange(len(self.parts)), counts)
@@ -155,7 +157,7 @@ class Rows(Sequence):
             return None
         digest = sha256()
         for part in self.parts:
-            about = (part.stamp, part.source, part.format, part.media_dir, part.allow_urls, part.system)
+            about = (part.stamp, part.source, part.format, part.media_dir, part.allow_urls, part.system, part.ignore)
             digest.update(repr(about).encode())
         for places in self.places:
             digest.update(places.tobytes())
@@ -163,5 +165,5 @@ class Rows(Sequence):
 
     @property
     def formats(self) -> dict[str, str]:
-        """Source → the format that its rows are read in."""
-        return {part.source: part.format for part in self.parts}
+        """Source → the format, or formats, of its rows."""
+        return {part.source: part.formats for part in self.parts}

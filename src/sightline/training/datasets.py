@@ -18,7 +18,7 @@ from sightline.data.render.corrupt import WithCorruptedPictures
 from sightline.data.render.dataset import GroupDataset, Kind
 from sightline.data.render.render import Renderer
 from sightline.data.rows import Rows
-from sightline.data.sources.load import load_rows, rows_of, streams_in_python, streams_of
+from sightline.data.sources.load import load_rows, rows_given, rows_of, streams_in_python, streams_of
 from sightline.data.stream.loader_workers import OutlivesTermination
 from sightline.data.stream.passes import Passes
 from sightline.data.stream.stream import GroupStream
@@ -59,7 +59,7 @@ def training_rows(
         )
     if config.streaming:
         return streamed_rows(recipe, objective, processor, data=data, eval_data=eval_data)
-    rows = rows_of(data).with_system(config.system) if data is not None else _all_rows(recipe, processor, model)
+    rows = rows_given(data, config) if data is not None else _all_rows(recipe, processor, model)
     if len(rows) == 0:
         raise DataError(f"{name_of(config)} has no rows.")
     renderer = Renderer(processor, max_length=config.max_length, on_overlong=config.on_overlong)
@@ -73,9 +73,7 @@ def training_rows(
 
     trained, held_out = rows, None
     if eval_data is not None or config.eval_source is not None:
-        held_out = (
-            load_rows(config, split="eval") if eval_data is None else rows_of(eval_data).with_system(config.system)
-        )
+        held_out = load_rows(config, split="eval") if eval_data is None else rows_given(eval_data, config)
     elif config.val_size > 0:
         train_indices, eval_indices = split_by_picture(rows, config.val_size, config.seed)
         trained, held_out = rows.select(train_indices), rows.select(eval_indices)
@@ -111,7 +109,7 @@ def streamed_rows(
             "data.streaming reads rows without counting them, so the schedule needs `max_steps`. Give the number of "
             "optimizer steps."
         )
-    streams = streams_of(config) if data is None else streams_in_python(data, config.system)
+    streams = streams_of(config) if data is None else streams_in_python(data, config)
     first = Passes(streams, seed=None).next()
     assert first is not None, "the first pass begins with a row, or raises"
     kind: Kind = "pairs" if objective.num_responses is None else KINDS[objective.num_responses]
@@ -130,7 +128,7 @@ def streamed_rows(
     summary = f"Rows streamed from {'memory' if data is not None else name_of(config)} as {kind}"
     if eval_data is None and config.eval_source is None:
         return TrainingRows(train=train, eval=None, summary=summary)
-    held_out = rows_of(eval_data).with_system(config.system) if eval_data is not None else load_rows(config, "eval")
+    held_out = rows_given(eval_data, config) if eval_data is not None else load_rows(config, "eval")
     groups = GroupDataset(held_out, config, renderer, kind)
     return TrainingRows(
         train=train,

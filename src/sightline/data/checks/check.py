@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from sightline.data.defects import RowError
+from sightline.data.formats.names import ANSWER_COLUMNS, QUESTION_COLUMNS
 from sightline.types import Example
 
 
@@ -24,21 +25,35 @@ def check_example(example: Example, num_responses: int) -> None:
     """
     where = f"{example.source}, row {example.row_number}"
     if not any(m["role"] == "user" and _has_content(m) for m in example.prompt):
-        raise RowError("no user turn", where, "the prompt holds no user message with content")
+        what = "the prompt holds no user message with content"
+        raise RowError("no user turn", where, what + _unread(example, QUESTION_COLUMNS))
     num_parts = sum(p["type"] == "image" for m in example.prompt for p in m["content"])
     if num_parts != len(example.images):
         what = f"the prompt has {num_parts} image part(s) and the row {len(example.images)} picture(s)"
         raise RowError("pictures differ from placeholders", where, what)
     if len(example.responses) != num_responses:
         what = f"{num_responses} response(s) are expected, the row has {len(example.responses)}"
+        what += _unread(example, ("chosen", "rejected") if num_responses == 2 else ANSWER_COLUMNS)
         raise RowError("response missing", where, what)
     names = ("chosen", "rejected") if num_responses == 2 else tuple(f"response {i}" for i in range(num_responses))
     for name, response in zip(names, example.responses, strict=True):
-        if not response.text.strip():
-            raise RowError("response empty", where, f"{name} is empty")
+        trained = [m for m in response.messages if m["role"] == "assistant" and m.get("weight") != 0]
+        if not trained:
+            raise RowError("response empty", where, f"all turns of {name} have the weight 0: nothing is trained")
+        if any(not _text(m).strip() for m in trained):
+            turn = "is empty" if len(trained) == 1 else f"has an empty turn among {len(trained)}"
+            raise RowError("response empty", where, f"{name} {turn}")
     texts = [r.text.strip() for r in example.responses]
     if num_responses == 2 and texts[0] == texts[1] and _messages_equal(example):
         raise RowError("chosen equals rejected", where, f"both sides are {texts[0][:60]!r}")
+
+
+def _unread(example: Example, wanted: tuple[str, ...]) -> str:
+    """The columns that are left, for the message about one that is missing."""
+    if not example.extra:
+        return ""
+    columns = ", ".join(map(repr, example.extra))
+    return f". Read for it: {', '.join(wanted)}; the row has {columns:.200}, which data.columns can rename"
 
 
 def _messages_equal(example: Example) -> bool:

@@ -3,17 +3,32 @@
 A part is `{"type": "text", "text": …}` or `{"type": "image"}`; the i-th image part shows the i-th picture.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sightline.data.defects import RowError
-from sightline.data.media.find import Media, picture, pictures
+from sightline.data.formats.image_columns import ColumnImages, images_of
+from sightline.data.formats.tags import OTHER_MEDIA, num_tags, split_at_tags
+from sightline.data.formats.turn_keys import refuse_unread, weight_of
+from sightline.data.media.find import Media, picture
 from sightline.data.media.images import LazyPicture
 
 Message = dict[str, Any]
 IMAGE_PART = {"type": "image"}
 IMAGE_TYPES = ("image", "image_url", "input_image")
+IMAGE_KEYS = ("image", "image_url", "url", "path", "base64", "bytes", "source", "data")
+"""Keys of a content part that may carry the picture itself."""
 TEXT_TYPES = ("text", "input_text", "output_text")
+ROLES = {
+    "user": "user", "human": "user",
+    "assistant": "assistant", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "bot": "assistant",
+    "function_call": "assistant",
+    "system": "system", "developer": "system",
+    "tool": "tool", "function": "tool", "observation": "tool", "ipython": "tool",
+}  # fmt: skip
+"""What a row calls a role, in lower case → the role."""
 
 
 def text_part(value: Any, where: str) -> Message:
@@ -21,6 +36,8 @@ def text_part(value: Any, where: str) -> Message:
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         found = type(value).__name__
         raise RowError("column has the wrong type", where, f"text is expected where the row has {found} {value!r:.80}")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise RowError("column has the wrong type", where, f"text is expected where the row has the number {value}")
     text = str(value)
     if "\0" in text:
         raise RowError("column has the wrong type", where, f"the text {text[:60]!r} holds a NUL byte")
@@ -29,21 +46,6 @@ def text_part(value: Any, where: str) -> Message:
     except UnicodeEncodeError as error:
         raise RowError("column has the wrong type", where, f"the text {text[:60]!r} is not Unicode: {error}") from error
     return {"type": "text", "text": text}
-
-
-def tagged_parts(text: Any, where: str, tag: str = "<image>") -> list[Message]:
-    """Text with `<image>` tags → parts. Only for formats that use tags; a line break next to a tag goes with it."""
-    pieces = text_part(text, where)["text"].split(tag)
-    parts: list[Message] = []
-    for i, piece in enumerate(pieces):
-        if i > 0:
-            parts.append(dict(IMAGE_PART))
-            piece = piece.removeprefix("\n")
-        if i + 1 < len(pieces):
-            piece = piece.removesuffix("\n")
-        if piece:
-            parts.append({"type": "text", "text": piece})
-    return parts
 
 
 def user(text: Any, where: str) -> Message:
@@ -56,18 +58,36 @@ def assistant(text: Any, where: str) -> Message:
     return {"role": "assistant", "content": [text_part(text, where)]}
 
 
+def messages_as_text(value: Any) -> Any:
+    """Messages written as JSON text (CSV, older files) → the messages; any other text, JSON or not, stays text."""
+    if not isinstance(value, str) or not value.lstrip().startswith(("[", "{")):
+        return value
+    try:
+        read = json.loads(value)
+    except (ValueError, RecursionError):
+        return value
+    turns = read if isinstance(read, list) else [read]
+    is_turns = turns and all(isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in turns)
+    return read if is_turns else value
+
+
 class Conversation:
     """Collects the messages of one row, and the pictures that stand inside them.
 
-    pictures: one entry an image part, in order: the picture it carries, or None where a column holds it.
+    literal: the format that takes tags for text, for the message about tags that fit no picture.
+    slots: one entry an image part, in order: the picture that the part carries, the number that its tag says, or None;
+    the last two are filled from a column.
     """
 
-    def __init__(self, where: str, media: Media) -> None:
-        self.where, self.media = where, media
-        self.pictures: list[LazyPicture | None] = []
+    def __init__(self, where: str, media: Media, literal: str | None = None) -> None:
+        self.where, self.media, self.literal = where, media, literal
+        self.slots: list[LazyPicture | int | None] = []
+        self.reads_tags = False
+        self.num_said_tags = 0
 
     def messages(self, value: Any, *, tags: bool = False) -> tuple[Message, ...]:
-        """Messages of `role` and `content`. tags: `<image>` inside text stands for a picture."""
+        """Messages of `role` and `content`. tags: `<image>` in a text stands for a picture, save in the assistant's."""
+        self.reads_tags |= tags
         if isinstance(value, Mapping):
             value = [value]
         if not isinstance(value, Iterable) or isinstance(value, str):
@@ -79,54 +99,122 @@ class Conversation:
         if not isinstance(message, Mapping) or not isinstance(message.get("role"), str) or "content" not in message:
             what = f"a message needs `role` and `content`, got {message!r:.120}"
             raise RowError("column has the wrong type", self.where, what)
-        return {"role": message["role"], "content": self._parts(message["content"], tags)}
+        role = ROLES.get(message["role"].lower())
+        if role is None:
+            what = f"the role {message['role']!r:.60} is not known; known: {', '.join(ROLES)}"
+            raise RowError("column has the wrong type", self.where, what)
+        refuse_unread(message, self.where)
+        weight = weight_of(message, role, self.where)
+        first = len(self.slots)
+        parts = self._parts(message["content"], tags, role)
+        parts = self._with_own_images(message, parts, first)
+        read = {"role": role, "content": parts}
+        return read if role != "assistant" or weight == 1 else {**read, "weight": weight}
 
-    def _parts(self, content: Any, tags: bool) -> list[Message]:
+    def _with_own_images(self, message: Mapping[str, Any], parts: list[Message], first: int) -> list[Message]:
+        """The parts with the pictures of the message's own keys (ms-swift's `images`) in them."""
+        own = images_of({k: v for k, v in message.items() if k not in ("role", "content")}, self.where, self.media)
+        if not own.pictures:
+            return parts
+        slots = self.slots[first:]
+        if not any(not isinstance(slot, LazyPicture) for slot in slots):
+            self.slots += own.pictures
+            return [dict(IMAGE_PART) for _ in own.pictures] + parts
+        self.slots[first:] = self._filled(slots, own, "the message")
+        return parts
+
+    def _parts(self, content: Any, tags: bool, role: str) -> list[Message]:
         if content is None:
             return []
         if isinstance(content, Mapping):
             content = [content]
         if not isinstance(content, list | tuple):
-            return self._text(content, tags)
-        return [part for item in content for part in self._part(item, tags)]
+            return self._text(content, tags, role)
+        return [part for item in content for part in self._part(item, tags, role)]
 
-    def _part(self, part: Any, tags: bool) -> list[Message]:
+    def _part(self, part: Any, tags: bool, role: str) -> list[Message]:
         if not isinstance(part, Mapping):
-            return self._text(part, tags)
-        kind = part.get("type")
-        if kind in TEXT_TYPES:
-            return self._text(part.get("text"), tags)
-        if kind in IMAGE_TYPES:
-            payloads = (part.get(k) for k in ("image", "image_url", "url", "path", "base64", "bytes"))
-            payload = next((p for p in payloads if p is not None), None)
-            inline = None if payload is None else picture(payload, self.where, self.media)
-            self.pictures.append(inline)
+            return self._text(part, tags, role)
+        filled = {key: value for key, value in part.items() if value is not None}
+        kind = filled.get("type") or next((k for k in ("text", "image", "image_url") if k in filled), None)
+        if kind in TEXT_TYPES and not any(key in filled for key in IMAGE_KEYS if key != "url"):
+            return self._text(filled.get("text"), tags, role)
+        if kind in IMAGE_TYPES and not filled.get("text"):
+            payload = next((filled[k] for k in IMAGE_KEYS if k in filled), None)
+            number = filled.get("index")  # Idefics' rows count the images of the row from 0
+            if payload is not None:
+                self.slots.append(picture(payload, self.where, self.media))
+            else:
+                self.slots.append(number + 1 if type(number) is int else None)
             return [dict(IMAGE_PART)]
-        what = f"a content part has type {kind!r}; text and image are read"
+        if isinstance(kind, str) and any(word in kind.lower() for word in ("video", "audio", "file", "document")):
+            raise RowError("media not read", self.where, f"a content part is {kind!r}: {part!r:.120}")
+        what = f"a content part has type {kind!r} and {', '.join(map(str, filled))}; text or one image is read"
         raise RowError("column has the wrong type", self.where, what)
 
-    def _text(self, text: Any, tags: bool) -> list[Message]:
-        if not tags:
-            return [text_part(text, self.where)]
-        parts = tagged_parts(text, self.where)
-        self.pictures += [None] * sum(p["type"] == "image" for p in parts)
-        return parts
+    def _text(self, text: Any, tags: bool, role: str) -> list[Message]:
+        part = text_part(text, self.where)
+        if role == "assistant":
+            self.num_said_tags += num_tags(part["text"])
+        if not tags or role == "assistant":
+            return [part]
+        film = OTHER_MEDIA.search(part["text"])
+        if film:
+            what = f"the text has a tag {film.group().strip()}"
+            raise RowError("media not read", self.where, what + self._as_text("it"))
+        pieces = split_at_tags(part["text"])
+        placed = [piece for piece in pieces if not isinstance(piece, str)]
+        self.slots += placed
+        if not placed:
+            return [part]
+        return [{"type": "text", "text": p} if isinstance(p, str) else dict(IMAGE_PART) for p in pieces]
 
-    def place(self, messages: tuple[Message, ...], column: Any) -> tuple[tuple[Message, ...], tuple[LazyPicture, ...]]:
-        """Messages and pictures that fit each other.
+    def place(
+        self, messages: tuple[Message, ...], row: Mapping[str, Any]
+    ) -> tuple[tuple[Message, ...], tuple[LazyPicture, ...], tuple[str, ...]]:
+        """Messages and pictures that fit each other, and the columns that the pictures are from.
 
-        column: the row's picture column. Its pictures fill the placeholders in order; without any placeholder they
-        stand at the head of the first user message, as in TRL. Raises `RowError` where the numbers differ.
+        The pictures of the row's columns fill placeholders in order, or by the numbers of tags; without any placeholder
+        they stand at the head of the first user message, as in TRL. Raises `RowError` where they do not fit.
         """
-        column_pictures = pictures(column, self.where, self.media)
-        if column_pictures and not self.pictures:
-            return _lead_with_pictures(messages, len(column_pictures)), column_pictures
-        num_open = sum(p is None for p in self.pictures)
-        if num_open != len(column_pictures):
-            what = f"the text has {num_open} picture placeholder(s) and the row {len(column_pictures)} picture(s)"
-            raise RowError("pictures differ from placeholders", self.where, what)
-        remaining = iter(column_pictures)
-        return messages, tuple(next(remaining) if p is None else p for p in self.pictures)
+        found = images_of(row, self.where, self.media)
+        is_open = any(not isinstance(slot, LazyPicture) for slot in self.slots)
+        if self.reads_tags and self.num_said_tags and found.pictures and not is_open:
+            what = (
+                f"the assistant's text has {self.num_said_tags} tag(s) and no other text any, for the row's "
+                f"{len(found.pictures)} image(s); images belong to the prompt, which all responses share"
+            )
+            raise RowError("pictures differ from placeholders", self.where, what + self._as_text("the tag"))
+        if found.pictures and not self.slots:
+            return _lead_with_pictures(messages, len(found.pictures)), found.pictures, found.columns
+        return messages, tuple(self._filled(self.slots, found, "the row")), found.columns
+
+    def _filled(self, slots: Sequence[LazyPicture | int | None], found: ColumnImages, holder: str) -> list[LazyPicture]:
+        """The slots with pictures in them. Raises `RowError` unless every picture is placed and every slot filled."""
+        numbers = [slot for slot in slots if isinstance(slot, int)]
+        num_open = sum(slot is None for slot in slots)
+        if not numbers and num_open == len(found.pictures):
+            remaining = iter(found.pictures)
+            return [slot if isinstance(slot, LazyPicture) else next(remaining) for slot in slots]
+        by_number = dict(zip(found.numbers, found.pictures, strict=True))
+        if set(numbers) == {n - 1 for n in by_number}:
+            by_number = {n - 1: one for n, one in by_number.items()}  # counted from 0
+        if numbers and not num_open and set(numbers) == set(by_number):
+            return [by_number[slot] if isinstance(slot, int) else slot for slot in slots if slot is not None]
+        asked = f"{num_open} picture placeholder(s)"
+        if numbers:
+            asked = f"tags for the images {', '.join(map(str, sorted(set(numbers))))}"
+            asked += f" and {num_open} without a number" if num_open else ""
+        what = f"the text has {asked} and {holder} {len(found.pictures)} image(s)"
+        if found.columns:
+            what += f" in {', '.join(found.columns)}"
+        raise RowError("pictures differ from placeholders", self.where, what + self._as_text("a tag"))
+
+    def _as_text(self, name: str) -> str:
+        """How to have tags taken for text, where the format has a way."""
+        if self.literal is None:
+            return ""
+        return f". Where {name} is meant as text, set data.format to {self.literal}"
 
 
 def _lead_with_pictures(messages: tuple[Message, ...], count: int) -> tuple[Message, ...]:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sightline.data.defects import RowError
-from sightline.data.formats.content import Conversation, Message
-from sightline.data.formats.names import picture_column
+from sightline.data.formats.content import Conversation, Message, messages_as_text
+from sightline.data.formats.opening import opened
 from sightline.data.formats.parsed import Parsed
 from sightline.data.media.find import Media
 from sightline.types import Response
@@ -17,37 +17,40 @@ from sightline.types import Response
 
 def parse_conversational(row: Mapping[str, Any], where: str, media: Media, *, tags: bool = False) -> Parsed:
     """Messages of a row; `tags`: `<image>` in their text stands for a picture. Raises `RowError`."""
-    conversation = Conversation(where, media)
+    conversation = Conversation(where, media, literal="conversational" if tags else None)
     if row.get("chosen") is not None or row.get("rejected") is not None:
         prompt, *answers = _pair(row, conversation, tags)
-        consumed = ("prompt", "chosen", "rejected")
+        consumed = ("prompt", "messages", "chosen", "rejected")
     elif row.get("completion") is not None:
         prompt = _prompt(row.get("prompt") or [], conversation, tags)
-        answers = [_answer(row["completion"], conversation, tags)]
+        answers = [_answer(row["completion"], conversation)]
         consumed = ("prompt", "completion")
     else:
         name = "messages" if row.get("messages") is not None else "prompt"
         if row.get(name) is None:
             raise RowError("format not recognised", where, "the row has no messages, prompt, completion or chosen")
-        prompt, answer = split_demonstration(_prompt(row[name], conversation, tags))
+        prompt, answer = split_demonstration(_prompt(row[name], conversation, tags), where)
         answers = [answer] if answer else []
         consumed = (name,)
-    prompt, images = conversation.place(prompt, picture_column(row))
+    prompt, images, columns = conversation.place(opened(row, conversation, prompt, tags=tags), row)
     responses = tuple(Response(messages=a) for a in answers)
-    return Parsed(prompt=prompt, images=images, responses=responses, consumed=consumed)
+    return Parsed(prompt=prompt, images=images, responses=responses, consumed=(*consumed, *columns))
 
 
-def split_demonstration(messages: tuple[Message, ...]) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
+def split_demonstration(messages: tuple[Message, ...], where: str) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
     """A conversation as prompt and response: the response begins at the first assistant turn after the last picture.
 
     Every assistant turn of the response is a target; earlier ones are context, because pictures belong to the prompt.
-    A conversation that ends with the user is all prompt.
+    A conversation that ends with the user is all prompt. Raises `RowError` for a picture in the last answer.
     """
     if not messages or messages[-1]["role"] != "assistant":
         return messages, ()
     with_picture = [i for i, m in enumerate(messages) if any(p["type"] == "image" for p in m["content"])]
     start = with_picture[-1] + 1 if with_picture else 0
     first = next((i for i in range(start, len(messages)) if messages[i]["role"] == "assistant"), len(messages))
+    if first == len(messages):
+        what = "the last answer holds a picture; pictures belong to the prompt"
+        raise RowError("pictures differ from placeholders", where, what)
     return messages[:first], messages[first:]
 
 
@@ -57,14 +60,15 @@ def _pair(row: Mapping[str, Any], conversation: Conversation, tags: bool) -> lis
     if missing:
         raise RowError("response missing", conversation.where, f"the row has no {' and no '.join(missing)}")
     chosen, rejected = (_as_list(row[name], conversation.where) for name in ("chosen", "rejected"))
-    if row.get("prompt") is None:
+    given = "prompt" if row.get("prompt") is not None else "messages"  # ms-swift's pairs have messages
+    if row.get(given) is None:
         shared = _shared_turns(chosen, rejected)
         prompt, chosen, rejected = chosen[:shared], chosen[shared:], rejected[shared:]
     else:
-        prompt = _as_list(row["prompt"], conversation.where, role="user")
+        prompt = _as_list(row[given], conversation.where, role="user")
         chosen, rejected = (_without_prompt(side, prompt) for side in (chosen, rejected))
     parsed = conversation.messages(prompt, tags=tags)
-    return [parsed, _answer(chosen, conversation, tags), _answer(rejected, conversation, tags)]
+    return [parsed, _answer(chosen, conversation), _answer(rejected, conversation)]
 
 
 def _shared_turns(chosen: list[Any], rejected: list[Any]) -> int:
@@ -88,11 +92,11 @@ def _prompt(value: Any, conversation: Conversation, tags: bool) -> tuple[Message
     return conversation.messages(_as_list(value, conversation.where, role="user"), tags=tags)
 
 
-def _answer(value: Any, conversation: Conversation, tags: bool) -> tuple[Message, ...]:
+def _answer(value: Any, conversation: Conversation) -> tuple[Message, ...]:
     """The messages of one response. Raises `RowError` for a picture in it, or when the assistant does not end it."""
-    num_pictures = len(conversation.pictures)
-    messages = conversation.messages(_as_list(value, conversation.where), tags=tags)
-    if len(conversation.pictures) > num_pictures:
+    num_slots = len(conversation.slots)
+    messages = conversation.messages(_as_list(value, conversation.where))
+    if len(conversation.slots) > num_slots:
         what = "a response holds a picture; pictures belong to the prompt, which both sides share"
         raise RowError("pictures differ from placeholders", conversation.where, what)
     if not messages or messages[0]["role"] != "assistant" or messages[-1]["role"] != "assistant":
@@ -103,7 +107,8 @@ def _answer(value: Any, conversation: Conversation, tags: bool) -> tuple[Message
 
 
 def _as_list(value: Any, where: str, role: str = "assistant") -> list[Any]:
-    """Messages as a list; a string is one message of `role`."""
+    """Messages as a list; a string is one message of `role`, unless it is messages in JSON."""
+    value = messages_as_text(value)
     if isinstance(value, str):
         return [{"role": role, "content": value}]
     if isinstance(value, Mapping):

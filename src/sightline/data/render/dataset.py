@@ -14,7 +14,7 @@ from sightline.data.render.render import Renderer
 from sightline.data.render.token_cache import tokenised
 from sightline.data.rows import Rows
 from sightline.data.sources.download import cache_folder
-from sightline.data.sources.load import rows_of
+from sightline.data.sources.load import rows_given
 from sightline.errors import RecipeError
 from sightline.layout.share import share_prefix
 from sightline.types import BadRow, Example, Group
@@ -34,8 +34,7 @@ class GroupDataset(Dataset):
     """
 
     def __init__(self, rows: Any, config: DataConfig, renderer: Renderer, kind: Kind) -> None:
-        media_dir = Path(config.media_dir) if config.media_dir else None
-        self.rows = rows_of(rows, media_dir=media_dir, format=config.format)
+        self.rows = rows if isinstance(rows, Rows) else rows_given(rows, config)
         self.config, self.renderer = config, renderer
         self.kind: Kind = kind
         self.cache = None

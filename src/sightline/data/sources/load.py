@@ -3,6 +3,7 @@
 Also any sequence of mappings made in Python, a `datasets.Dataset` among them.
 """
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def load_rows(config: DataConfig, split: str | None = None) -> Rows:
     _one_kind_of_source(config)
     if config.registry:
         parts = read_registry(Path(config.registry).expanduser(), config.names, _media_dir(config))
-        rows = mixed([replace(part, allow_urls=config.allow_urls) for part in parts], config.seed)
+        rows = mixed([_with_options(part, config) for part in parts], config.seed)
     elif config.mixture:
         rows = joined([_weighted(_read(source), source, config.seed) for source in config.mixture])
     else:
@@ -52,7 +53,7 @@ def streams_of(config: DataConfig, split: str | None = None) -> list[Stream]:
     _one_kind_of_source(config)
     if config.registry:
         parts = read_registry(Path(config.registry).expanduser(), config.names, _media_dir(config), streaming=True)
-        parts = [replace(part, allow_urls=config.allow_urls, system=config.system) for part in parts]
+        parts = [replace(_with_options(part, config), system=config.system) for part in parts]
         return [Stream([part for part in parts if part.source == name]) for name in config.names]
     sources = config.mixture or [replace(config, split=split or config.split, limit=None)]
     streams = []
@@ -69,11 +70,12 @@ def streams_of(config: DataConfig, split: str | None = None) -> list[Stream]:
     return streams
 
 
-def streams_in_python(rows: Any, system: str | None = None) -> list[Stream]:
+def streams_in_python(rows: Any, config: DataConfig) -> list[Stream]:
     """Rows made in Python, a `datasets.IterableDataset` among them, as a stream."""
     if isinstance(rows, datasets.IterableDataset):
-        return [Stream([Part(table=Streamed(rows), source="rows", system=system)])]
-    return [Stream([replace(part, system=system)]) for part in rows_of(rows).parts]
+        part = Part(table=Streamed(rows), source="rows", media_dir=_media_dir(config), format=config.format)
+        return [Stream([replace(part, system=config.system, ignore=tuple(config.ignore_columns))])]
+    return [Stream([part]) for part in rows_given(rows, config).parts]
 
 
 def split_names(config: DataConfig) -> list[str]:
@@ -91,15 +93,28 @@ def split_names(config: DataConfig) -> list[str]:
         return [config.split]
 
 
-def rows_of(rows: Any, *, media_dir: Path | None = None, format: str = "auto", source: str = "rows") -> Rows:
+def rows_of(
+    rows: Any,
+    *,
+    media_dir: Path | None = None,
+    format: str = "auto",
+    source: str = "rows",
+    ignore: Sequence[str] = (),
+) -> Rows:
     """Rows made in Python: a list of mappings, a `datasets.Dataset`, a torch `Subset` of either, or `Rows`."""
     if isinstance(rows, Rows):
         return rows
     if isinstance(rows, Subset):
-        whole = rows_of(rows.dataset, media_dir=media_dir, format=format, source=source)
+        whole = rows_of(rows.dataset, media_dir=media_dir, format=format, source=source, ignore=ignore)
         return whole.select(list(rows.indices))
     table = Undecoded(rows) if isinstance(rows, datasets.Dataset) else rows
-    return Rows([Part(table=table, source=source, media_dir=media_dir, format=format)])
+    return Rows([Part(table=table, source=source, media_dir=media_dir, format=format, ignore=tuple(ignore))])
+
+
+def rows_given(rows: Any, config: DataConfig) -> Rows:
+    """Rows made in Python, with the recipe's format, media folder, system turn and ignored columns."""
+    options: dict[str, Any] = {"media_dir": _media_dir(config), "format": config.format}
+    return rows_of(rows, **options, ignore=config.ignore_columns).with_system(config.system)
 
 
 def mixed(parts: list[Part], seed: int) -> Rows:
@@ -159,15 +174,19 @@ def _parts(config: DataConfig | SourceConfig, split: str, *, streaming: bool = F
     media_dir = _media_dir(config)
     return [
         replace(
-            part,
+            _with_options(part, config),
             table=Renamed(part.table, config.columns) if config.columns else part.table,
             format=config.format,
             media_dir=media_dir or part.media_dir,
-            allow_urls=config.allow_urls,
             stamp=f"{part.stamp} {config.columns}" if part.stamp and config.columns else part.stamp,
         )
         for part in parts
     ]
+
+
+def _with_options(part: Part, config: DataConfig | SourceConfig) -> Part:
+    """The part with what holds for every kind of source."""
+    return replace(part, allow_urls=config.allow_urls, ignore=tuple(config.ignore_columns))
 
 
 def _media_dir(config: DataConfig | SourceConfig) -> Path | None:

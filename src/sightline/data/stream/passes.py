@@ -80,7 +80,7 @@ class _Cursor:
     def _open(self) -> None:
         part = self.stream.parts[self.visits[self.visit][0]]
         self._reader = reader_of(part.table, self._start)
-        self._part = replace(part.recognised(), table=None)
+        self._part = replace(part, table=None)
 
     @property
     def progress(self) -> float:

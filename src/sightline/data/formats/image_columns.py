@@ -1,0 +1,103 @@
+"""The columns of a row (or the keys of a message) that hold its pictures, in order.
+
+`images`, `image`, `image_path`, `image_paths` and `img`; numbered ones, `image_1` … `image_7`, in the order of their
+numbers; else columns called by a file's ending (`jpg`, `left.png`: webdataset's), or imagefolder's `file_name`. Two
+of them may be filled where they agree: one may hold a picture and the other its name.
+"""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.data.defects import RowError
+from sightline.data.formats.names import PICTURE_COLUMNS
+from sightline.data.media.find import Media, pictures
+from sightline.data.media.images import LazyPicture
+from sightline.data.media.kinds import kind_of_name
+
+NUMBERED = re.compile(r"(?:images?|img|picture|photo)[ _-]?(\d{1,3})")
+BY_ENDING = re.compile(r"(?:.*\.)?(?:jpe?g|png|webp|gif|bmp|tiff?|avif)")
+FOLDERS_COLUMN = "file_name"
+"""What imagefolder's metadata calls a picture's path."""
+
+
+@dataclass(frozen=True)
+class ColumnImages:
+    """Pictures, the number by which a tag such as `<image 2>` calls each, and the columns they are in."""
+
+    pictures: tuple[LazyPicture, ...] = ()
+    numbers: tuple[int, ...] = ()
+    columns: tuple[str, ...] = ()
+
+
+def images_of(row: Mapping[str, Any], where: str, media: Media) -> ColumnImages:
+    """The pictures of a row's columns. Raises `RowError` where columns disagree or a place in a list is empty."""
+    held = [name for name in PICTURE_COLUMNS if _is_filled(row.get(name))]
+    numbered = sorted(
+        (int(match.group(1)), name)
+        for name, value in row.items()
+        if isinstance(name, str) and (match := NUMBERED.fullmatch(name)) and _is_filled(value)
+    )
+    if not held and not numbered:
+        held = [n for n, v in row.items() if isinstance(n, str) and BY_ENDING.fullmatch(n) and _is_filled(v)]
+        if held:
+            found = tuple(one for name in held for one in pictures(row[name], where, media, name))
+            return ColumnImages(found, tuple(range(1, len(found) + 1)), tuple(held))
+        named = row.get(FOLDERS_COLUMN)
+        held = [FOLDERS_COLUMN] if isinstance(named, str) and kind_of_name(named) == "image" else []
+    candidates = {name: pictures(row[name], where, media, name) for name in held[:1]}
+    for name in held[1:]:
+        candidates[name] = _tolerant(row[name], where, media, name)
+    if numbered:
+        by_number = [(number, one) for number, name in numbered for one in pictures(row[name], where, media, name)]
+        if not held:
+            found = tuple(one for _, one in by_number)
+            return ColumnImages(found, tuple(n for n, _ in by_number), tuple(name for _, name in numbered))
+        candidates[", ".join(name for _, name in numbered)] = tuple(one for _, one in by_number)
+    chosen = _agreed(candidates, where)
+    columns = (*held, *(name for _, name in numbered))
+    return ColumnImages(chosen, tuple(range(1, len(chosen) + 1)), columns)
+
+
+def _is_filled(value: Any) -> bool:
+    return value is not None and not (isinstance(value, list | tuple) and not value)
+
+
+def _tolerant(value: Any, where: str, media: Media, column: str) -> tuple[LazyPicture, ...]:
+    """A second column's pictures; none where it only says where the first one's came from (an address, a far path)."""
+    try:
+        return pictures(value, where, media, column)
+    except RowError as error:
+        if error.defect in ("picture from the network", "picture outside media folder"):
+            return ()
+        raise
+
+
+def _agreed(candidates: dict[str, tuple[LazyPicture, ...]], where: str) -> tuple[LazyPicture, ...]:
+    """The longest of the lists, of equal ones that with bytes. Raises `RowError` for a picture that it lacks."""
+    best = max(candidates.values(), key=lambda found: (len(found), sum(p.path is None for p in found)), default=())
+    for name, found in candidates.items():
+        missing = [one for one in found if not any(_are_one(one, other) for other in best)]
+        if missing:
+            others = ", ".join(other for other in candidates if other != name)
+            what = f"the columns {name} and {others} hold different pictures"
+            raise RowError("columns disagree", where, what)
+    return best
+
+
+def _are_one(one: LazyPicture, other: LazyPicture) -> bool:
+    """Whether two columns may mean one picture: equal, or bytes and the name of a file that is not here."""
+    if one.key == other.key:
+        return True
+    paths = [p.path for p in (one, other) if p.path is not None]
+    contents = [path.read_bytes() if os.path.isfile(path) else None for path in paths]
+    if len(paths) == 1:
+        data = one.data if one.path is None else other.data
+        return contents[0] is None or data is None or contents[0] == data
+    if len(paths) == 2:
+        if None in contents:
+            return paths[0].name == paths[1].name
+        return contents[0] == contents[1]
+    return False
