@@ -1,5 +1,8 @@
 """Rows as public reports have them: each is read as its author meant it, or its defect is named."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import pytest
 
 from tests.cases.cases import Case, outcome, paint, rows_in
@@ -9,7 +12,7 @@ MEDIA = "media not read"
 DISAGREE = "columns disagree"
 
 
-def chat(question, answer="Red.", *, images=("red.png",), **columns) -> dict:
+def chat(question: Any, answer: Any = "Red.", *, images: Iterable[str] = ("red.png",), **columns: Any) -> dict:
     """A conversation of one question."""
     says = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
     return {"messages": says, "images": list(images), **columns}
@@ -132,7 +135,7 @@ TAGS = [
     Case(
         "a format that comes late",
         "",
-        [TEXT_ROW] * 70 + [(shared("<image>Which?", "Red.", image="red.png"), READ)],
+        [*[TEXT_ROW] * 70, (shared("<image>Which?", "Red.", image="red.png"), READ)],
     ),
 ]  # fmt: skip
 

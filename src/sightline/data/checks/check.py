@@ -50,9 +50,9 @@ def check_example(example: Example, num_responses: int) -> None:
 
 def _unread(example: Example, wanted: tuple[str, ...]) -> str:
     """The columns that are left, for the message about one that is missing."""
-    if not example.extra:
+    if not example.row:
         return ""
-    columns = ", ".join(map(repr, example.extra))
+    columns = ", ".join(map(repr, example.row))
     return f". Read for it: {', '.join(wanted)}; the row has {columns:.200}, which data.columns can rename"
 
 

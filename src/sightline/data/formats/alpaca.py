@@ -32,6 +32,12 @@ def parse_alpaca(row: Mapping[str, Any], where: str, media: Media) -> Parsed:
         responses = text_pair({"chosen": output[0], "rejected": output[1]}, conversation)
     else:
         responses = () if output is None else (text_response(output, conversation),)
-    prompt, images, columns = conversation.place(prompt, row)
-    parsed = Parsed(prompt=prompt, images=images, responses=responses, consumed=(*CONSUMED, *columns))
+    prompt, images, found = conversation.place(prompt, row)
+    parsed = Parsed(
+        prompt=prompt,
+        images=images,
+        responses=responses,
+        consumed=(*CONSUMED, *found.read),
+        image_columns=found.columns,
+    )
     return labelled(parsed, row, "kto_tag", where) if "kto_tag" in row else parsed

@@ -39,8 +39,14 @@ def parse_columns(row: Mapping[str, Any], where: str, media: Media, *, tags: boo
     if question is not None:
         refuse_unseen_choices(row, str(row[question]), [r.text for r in responses], where)
     prompt = opened(row, conversation, prompt, tags=tags)
-    prompt, images, columns = conversation.place(prompt, row)
-    return Parsed(prompt=prompt, images=images, responses=responses, consumed=(*consumed, *columns))
+    prompt, images, found = conversation.place(prompt, row)
+    return Parsed(
+        prompt=prompt,
+        images=images,
+        responses=responses,
+        consumed=(*consumed, *found.read),
+        image_columns=found.columns,
+    )
 
 
 def text_pair(row: Mapping[str, Any], conversation: Conversation) -> tuple[Response, Response]:

@@ -171,8 +171,8 @@ class Conversation:
 
     def place(
         self, messages: tuple[Message, ...], row: Mapping[str, Any]
-    ) -> tuple[tuple[Message, ...], tuple[LazyPicture, ...], tuple[str, ...]]:
-        """Messages and pictures that fit each other, and the columns that the pictures are from.
+    ) -> tuple[tuple[Message, ...], tuple[LazyPicture, ...], ColumnImages]:
+        """Messages and pictures that fit each other, and what the row's columns hold.
 
         The pictures of the row's columns fill placeholders in order, or by the numbers of tags; without any placeholder
         they stand at the head of the first user message, as in TRL. Raises `RowError` where they do not fit.
@@ -186,8 +186,8 @@ class Conversation:
             )
             raise RowError("pictures differ from placeholders", self.where, what + self._as_text("the tag"))
         if found.pictures and not self.slots:
-            return _lead_with_pictures(messages, len(found.pictures)), found.pictures, found.columns
-        return messages, tuple(self._filled(self.slots, found, "the row")), found.columns
+            return _lead_with_pictures(messages, len(found.pictures)), found.pictures, found
+        return messages, tuple(self._filled(self.slots, found, "the row")), found
 
     def _filled(self, slots: Sequence[LazyPicture | int | None], found: ColumnImages, holder: str) -> list[LazyPicture]:
         """The slots with pictures in them. Raises `RowError` unless every picture is placed and every slot filled."""

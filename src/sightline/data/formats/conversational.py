@@ -32,9 +32,15 @@ def parse_conversational(row: Mapping[str, Any], where: str, media: Media, *, ta
         prompt, answer = split_demonstration(_prompt(row[name], conversation, tags), where)
         answers = [answer] if answer else []
         consumed = (name,)
-    prompt, images, columns = conversation.place(opened(row, conversation, prompt, tags=tags), row)
+    prompt, images, found = conversation.place(opened(row, conversation, prompt, tags=tags), row)
     responses = tuple(Response(messages=a) for a in answers)
-    return Parsed(prompt=prompt, images=images, responses=responses, consumed=(*consumed, *columns))
+    return Parsed(
+        prompt=prompt,
+        images=images,
+        responses=responses,
+        consumed=(*consumed, *found.read),
+        image_columns=found.columns,
+    )
 
 
 def split_demonstration(messages: tuple[Message, ...], where: str) -> tuple[tuple[Message, ...], tuple[Message, ...]]:

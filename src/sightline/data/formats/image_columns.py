@@ -25,43 +25,58 @@ FOLDERS_COLUMN = "file_name"
 
 @dataclass(frozen=True)
 class ColumnImages:
-    """Pictures, the number by which a tag such as `<image 2>` calls each, and the columns they are in."""
+    """Pictures, and the number by which a tag such as `<image 2>` calls each.
+
+    read: the columns that they are from. columns: those, and others that hold the same ones or their names.
+    """
 
     pictures: tuple[LazyPicture, ...] = ()
     numbers: tuple[int, ...] = ()
+    read: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
 
 
 def images_of(row: Mapping[str, Any], where: str, media: Media) -> ColumnImages:
     """The pictures of a row's columns. Raises `RowError` where columns disagree or a place in a list is empty."""
-    held = [name for name in PICTURE_COLUMNS if _is_filled(row.get(name))]
-    numbered = sorted(
-        (int(match.group(1)), name)
-        for name, value in row.items()
-        if isinstance(name, str) and (match := NUMBERED.fullmatch(name)) and _is_filled(value)
-    )
+    held = [name for name in PICTURE_COLUMNS if is_filled(row.get(name))]
+    numbered = _numbered(row)
     if not held and not numbered:
-        held = [n for n, v in row.items() if isinstance(n, str) and BY_ENDING.fullmatch(n) and _is_filled(v)]
-        if held:
-            found = tuple(one for name in held for one in pictures(row[name], where, media, name))
-            return ColumnImages(found, tuple(range(1, len(found) + 1)), tuple(held))
-        named = row.get(FOLDERS_COLUMN)
-        held = [FOLDERS_COLUMN] if isinstance(named, str) and kind_of_name(named) == "image" else []
-    candidates = {name: pictures(row[name], where, media, name) for name in held[:1]}
-    for name in held[1:]:
-        candidates[name] = _tolerant(row[name], where, media, name)
+        return _by_ending(row, where, media)
+    candidates: dict[tuple[str, ...], tuple[LazyPicture, ...]] = {}
+    for name in held:
+        read = _tolerant if candidates else pictures
+        candidates[(name,)] = read(row[name], where, media, name)
+    numbers: tuple[int, ...] = ()
     if numbered:
         by_number = [(number, one) for number, name in numbered for one in pictures(row[name], where, media, name)]
-        if not held:
-            found = tuple(one for _, one in by_number)
-            return ColumnImages(found, tuple(n for n, _ in by_number), tuple(name for _, name in numbered))
-        candidates[", ".join(name for _, name in numbered)] = tuple(one for _, one in by_number)
-    chosen = _agreed(candidates, where)
-    columns = (*held, *(name for _, name in numbered))
-    return ColumnImages(chosen, tuple(range(1, len(chosen) + 1)), columns)
+        numbers = tuple(number for number, _ in by_number)
+        candidates[tuple(name for _, name in numbered)] = tuple(one for _, one in by_number)
+    read = _agreed(candidates, where)
+    found = candidates[read]
+    if held and read[0] in held:
+        numbers = tuple(range(1, len(found) + 1))
+    return ColumnImages(found, numbers, read, tuple(name for names in candidates for name in names))
 
 
-def _is_filled(value: Any) -> bool:
+def _numbered(row: Mapping[str, Any]) -> list[tuple[int, str]]:
+    """Numbers and names of the filled columns `image_1`, `image_2`, …, in order."""
+    names = [name for name, value in row.items() if isinstance(name, str) and is_filled(value)]
+    matches = [(NUMBERED.fullmatch(name), name) for name in names]
+    return sorted((int(match.group(1)), name) for match, name in matches if match)
+
+
+def _by_ending(row: Mapping[str, Any], where: str, media: Media) -> ColumnImages:
+    """The pictures of columns that are called like files; else the one that `file_name` names."""
+    held = tuple(n for n, v in row.items() if isinstance(n, str) and BY_ENDING.fullmatch(n) and is_filled(v))
+    named = row.get(FOLDERS_COLUMN)
+    if not held and isinstance(named, str) and kind_of_name(named) == "image":
+        held = (FOLDERS_COLUMN,)
+    found = tuple(one for name in held for one in pictures(row[name], where, media, name))
+    return ColumnImages(found, tuple(range(1, len(found) + 1)), held, held)
+
+
+def is_filled(value: Any) -> bool:
+    """Whether a column holds anything."""
     return value is not None and not (isinstance(value, list | tuple) and not value)
 
 
@@ -75,14 +90,12 @@ def _tolerant(value: Any, where: str, media: Media, column: str) -> tuple[LazyPi
         raise
 
 
-def _agreed(candidates: dict[str, tuple[LazyPicture, ...]], where: str) -> tuple[LazyPicture, ...]:
-    """The longest of the lists, of equal ones that with bytes. Raises `RowError` for a picture that it lacks."""
-    best = max(candidates.values(), key=lambda found: (len(found), sum(p.path is None for p in found)), default=())
-    for name, found in candidates.items():
-        missing = [one for one in found if not any(_are_one(one, other) for other in best)]
-        if missing:
-            others = ", ".join(other for other in candidates if other != name)
-            what = f"the columns {name} and {others} hold different pictures"
+def _agreed(candidates: dict[tuple[str, ...], tuple[LazyPicture, ...]], where: str) -> tuple[str, ...]:
+    """The columns with the longest list, of equal ones with bytes. Raises `RowError` for a picture that it lacks."""
+    best = max(candidates, key=lambda names: (len(candidates[names]), sum(p.path is None for p in candidates[names])))
+    for names, found in candidates.items():
+        if not all(any(_are_one(one, other) for other in candidates[best]) for one in found):
+            what = f"the columns {', '.join(names)} and {', '.join(best)} hold different pictures"
             raise RowError("columns disagree", where, what)
     return best
 

@@ -11,10 +11,12 @@ from sightline.types import Response
 class Parsed:
     """Prompt, pictures and responses of a row.
 
-    consumed: columns that became messages and are not repeated in `Example.row`.
+    consumed: columns that became messages or images and are not repeated in `Example.row`. image_columns: columns that
+    hold the images, or their names, as well.
     """
 
     prompt: tuple[Message, ...]
     images: tuple[LazyPicture, ...] = ()
     responses: tuple[Response, ...] = ()
     consumed: tuple[str, ...] = ()
+    image_columns: tuple[str, ...] = ()

@@ -106,12 +106,13 @@ def parse_rendered(row: Mapping[str, Any], where: str, media: Media) -> Parsed:
     picture = DIALECTS[name].picture
     tagged = [{**turn, "content": picture.sub("<image>", turn["content"])} for turn in prompt]
     messages = opened(row, conversation, conversation.messages(tagged, tags=True), tags=True)
-    messages, images, columns = conversation.place(messages, row)
+    messages, images, found = conversation.place(messages, row)
     return Parsed(
         prompt=messages,
         images=images,
         responses=tuple(Response(messages=conversation.messages(r)) for r in responses if r),
-        consumed=(*TEXT_COLUMNS, *columns),
+        consumed=(*TEXT_COLUMNS, *found.read),
+        image_columns=found.columns,
     )
 
 

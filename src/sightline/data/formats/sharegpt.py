@@ -27,10 +27,10 @@ def parse_sharegpt(row: Mapping[str, Any], where: str, media: Media) -> Parsed:
     else:
         prompt, answer = split_demonstration(messages, where)
         answers = [answer] if answer else []
-    prompt, images, columns = conversation.place(prompt, row)
+    prompt, images, found = conversation.place(prompt, row)
     responses = tuple(Response(messages=a) for a in answers)
-    consumed = ("conversations", "chosen", "rejected", *columns)
-    parsed = Parsed(prompt=prompt, images=images, responses=responses, consumed=consumed)
+    consumed = ("conversations", "chosen", "rejected", *found.read)
+    parsed = Parsed(prompt=prompt, images=images, responses=responses, consumed=consumed, image_columns=found.columns)
     return labelled(parsed, row, "kto_tag", where) if "kto_tag" in row else parsed
 
 
