@@ -183,7 +183,7 @@ def test_conversion_keeps_columns_that_are_called_like_ours(tmp_path):
     assert two.row["source_source_prompt"] == '["mine"]' and two.row["label"] == "true"
     assert two.row["image_path"] == "a.png" and "img" not in two.row
 
-    answered = rows_of([{"question": "Q", "completion": ["a", "b"]}, {"question": "Q", "answer": "a", "completion": 7}])
+    answered = rows_of([{"question": "Q", "completion": ["a", "b"]}, {"question": "Q", "answer": "7", "completion": 7}])
     export(answered.entries(), answered.entries(), tmp_path / "answered.parquet")
     read = load_rows(DataConfig(source=str(tmp_path / "answered.parquet")))
     assert [read.example(i).row["source_completion"] for i in range(2)] == ['["a", "b"]', "7"]

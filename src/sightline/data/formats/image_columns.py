@@ -102,7 +102,7 @@ def _agreed(candidates: dict[tuple[str, ...], tuple[LazyPicture, ...]], where: s
 
 def _are_one(one: LazyPicture, other: LazyPicture) -> bool:
     """Whether two columns may mean one picture: equal, or bytes and the name of a file that is not here."""
-    if one.key == other.key:
+    if one.key == other.key or b"" in (one.data, other.data):
         return True
     paths = [p.path for p in (one, other) if p.path is not None]
     contents = [path.read_bytes() if os.path.isfile(path) else None for path in paths]
