@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sightline.cli.main import main
 from sightline.errors import RecipeError, SamplerError
+from sightline.models.families.find import FAMILIES
 from sightline.recipe import load_recipe
 from sightline.training.run import RunResult, train
 
@@ -100,3 +101,21 @@ def test_a_task_of_ones_own_is_scored_from_the_command_line(tmp_path, capsys):
 def test_what_is_no_task_is_told(tmp_path, capsys, name, says):
     assert main(["evaluate", "embedded", "--task", f"{EXAMPLES / 'own_task.py'}:{name}"]) in (2,)
     assert capsys.readouterr().err
+
+
+def test_a_family_of_ones_own_trains_in_the_shared_prefix(tmp_path):
+    own = f"{EXAMPLES / 'own_family.py'}:MyLlava"
+    before = dict(FAMILIES)
+    try:
+        run(tmp_path, pairs(), "--model.family", own)
+        assert FAMILIES["llava"].__name__ == "MyLlava"
+    finally:
+        FAMILIES.update(before)
+    (tmp_path / "built in").mkdir()
+    run(tmp_path / "built in", pairs())
+    assert losses(tmp_path) == losses(tmp_path / "built in")
+
+
+def test_what_is_no_family_is_told(tmp_path):
+    with pytest.raises(RecipeError, match="is not a subclass"):
+        run(tmp_path, pairs(), "--model.family", f"{EXAMPLES / 'own_task.py'}:score")

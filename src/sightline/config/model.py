@@ -21,6 +21,8 @@ class ModelConfig:
     """Precision of frozen weights; auto: bfloat16 on a GPU that has it, else float32. Trained weights are float32."""
     attn_implementation: Literal["auto", "sdpa", "eager", "flex_attention"] = "auto"
     """Attention kernel; auto takes what the family is exact with."""
+    family: str | None = None
+    """A family of your own for this model type, `file.py:Class` (docs/extending.md); Sightline's own when left out."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Off, and refused by name when a model needs it."""
     freeze_vision: bool = True

@@ -12,10 +12,11 @@ from sightline.attention.attention import NAME as SHARED_PREFIX
 from sightline.attention.flex import NAME as FLEX
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
-from sightline.models.families.find import family_of
+from sightline.models.families.find import family_of, register_family
 from sightline.models.precision import cast_where_precision_changes
 from sightline.models.processor import from_pretrained, refuse_foreign_code, set_options
 from sightline.models.quantize import number_of, quantization, steady
+from sightline.user_code import find_user_object
 
 EMBEDDED = Path(__file__).parent.parent / "scenes" / "model"
 """Folder of the small model inside the package, `name: embedded`."""
@@ -46,6 +47,8 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
     model, or files or weights are missing.
     """
     architecture = read_config(config)
+    if config.family is not None:
+        register_family(architecture.model_type, find_user_object(config.family, what="Family"), name=config.family)
     # a tower has no use for a mask of blocks
     language_only = config.attn_implementation in ("auto", FLEX)
     attention = None if language_only else config.attn_implementation

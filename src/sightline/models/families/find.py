@@ -1,7 +1,10 @@
 """Which family a model belongs to."""
 
+from typing import Any
+
 from torch import nn
 
+from sightline.errors import RecipeError
 from sightline.models.families.family import Family
 from sightline.models.families.gemma import Gemma3Family, PaliGemmaFamily
 from sightline.models.families.mllama import MllamaFamily
@@ -31,6 +34,19 @@ KNOWN_LAYERS = {"full_attention", "sliding_attention"}
 """Kinds of layer that take a mask; linear attention and chunked attention do not, or not ours."""
 
 
+def register_family(model_type: str, family: Any, *, name: str | None = None) -> None:
+    """Let models of this type be of this family, in place of Sightline's own. name: for messages.
+
+    Raises `RecipeError` where `family` is not a subclass of `Family`.
+    """
+    if not isinstance(family, type) or not issubclass(family, Family):
+        raise RecipeError(
+            f"Family `{name or family!r}` is not a subclass of `sightline.models.families.family.Family`. Derive from "
+            "it and override what differs."
+        )
+    FAMILIES[model_type] = family
+
+
 def family_of(model: nn.Module) -> Family:
     """The family of a model, wrapped (DDP, peft, compile) or bare.
 
@@ -48,4 +64,4 @@ def family_of(model: nn.Module) -> Family:
     return family
 
 
-__all__ = ["FAMILIES", "Family", "family_of"]
+__all__ = ["FAMILIES", "Family", "family_of", "register_family"]
