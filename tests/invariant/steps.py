@@ -77,12 +77,12 @@ def _heavier(weight: Tensor) -> Tensor:
 
 def step(
     made: Case, name: str, *, groups_per_forward: int = 4, layout: str = "prefix", model: nn.Module | None = None,
-    processes: Any = None,
+    processes: Any = None, groups: list[Group] | None = None,
 ) -> Outcome:  # fmt: skip
     """One step of the objective. model: the policy as an engine wraps it. processes: of `tests.invariant.processes`;
-    each then has its share of the groups."""
+    each then has its share of the groups. groups: to step on, of `groups_of` where left out."""
     objective = build_from(EVERY[name])
-    groups = groups_of(objective, made.renderer)
+    groups = groups_of(objective, made.renderer) if groups is None else groups
     settings = StepSettings(
         family=family_of(made.policy),
         layout=layout,

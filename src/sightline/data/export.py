@@ -107,7 +107,8 @@ def _shape(examples: Iterable[Example]) -> Shape:
         found = " and ".join(f"{', '.join(columns) or 'prompts alone'} ({row})" for columns, row in kinds.items())
         raise DataError(f"The rows are of several kinds: {found}. Convert them apart.")
     responses = next(iter(kinds), ())
-    taken = {"images", "prompt", *responses}
+    # read again, a column of that name would be a response
+    taken = {"images", "prompt", *(responses or ("chosen", "rejected", "completion"))}
     others = {}
     for name, found in types.items():
         written = name

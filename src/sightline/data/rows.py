@@ -21,9 +21,9 @@ class Part:
 
     table: gives the row for an integer, and iterates over all rows in order, an unreadable row being its `RowError`;
     one without a length can only be iterated over. media_dir: folder that its picture paths are relative to and cannot
-    leave; None takes any path (rows made in Python). allow_urls, format: see `formats.parse`. weight, limit: see
-    `sources.mixed`. stamp: changes when the file does; None where nothing tells. system: turn for rows that have none.
-    ignore: columns that no format reads.
+    leave; None takes any path (rows made in Python). allow_urls, format, prompt_only: see `formats.parse`. weight,
+    limit: see `sources.mixed`. stamp: changes when the file does; None where nothing tells. system: turn for rows that
+    have none. ignore: columns that no format reads.
     """
 
     table: Any
@@ -36,6 +36,7 @@ class Part:
     stamp: str | None = None
     system: str | None = None
     ignore: tuple[str, ...] = ()
+    prompt_only: bool = False
 
     @property
     def formats(self) -> str:
@@ -71,6 +72,7 @@ class Entry(NamedTuple):
             media_dir=part.media_dir,
             allow_urls=part.allow_urls,
             ignore=part.ignore,
+            prompt_only=part.prompt_only,
         )
         if part.system is None or any(message["role"] == "system" for message in example.prompt):
             return example
@@ -144,6 +146,10 @@ class Rows(Sequence):
     def with_system(self, text: str | None) -> "Rows":
         """The same rows with this system turn where they have none of their own."""
         return self if text is None else Rows([replace(p, system=text) for p in self.parts], *self.places)
+
+    def prompts_only(self) -> "Rows":
+        """The same rows, of which only the prompts are wanted."""
+        return Rows([replace(p, prompt_only=True) for p in self.parts], *self.places)
 
     @property
     def places(self) -> tuple[np.ndarray, np.ndarray]:

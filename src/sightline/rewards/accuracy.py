@@ -34,7 +34,7 @@ class Accuracy:
                 f"{', '.join(columns) or 'no other columns'}. Name the right one with its option `column`."
             )
 
-    def __call__(self, completions: list[Completion], **columns: Any) -> list[float | None]:
+    def __call__(self, /, completions: list[Completion], **columns: Any) -> list[float | None]:
         self.prepare([name for name, values in columns.items() if isinstance(values, list)])
         return [
             self._score(final_answer(text_of(completion)), truth)

@@ -43,7 +43,7 @@ class Hallucination:
             )
         assert self._names.objects
 
-    def __call__(self, completions: list[Completion], **columns: Any) -> list[float | None]:
+    def __call__(self, /, completions: list[Completion], **columns: Any) -> list[float | None]:
         self.prepare([name for name, values in columns.items() if isinstance(values, list)])
         present = columns[self.column]
         return [self._score(text_of(c), objects) for c, objects in zip(completions, present, strict=True)]

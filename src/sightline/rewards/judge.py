@@ -65,6 +65,7 @@ class Judge:
 
     def __call__(
         self,
+        /,
         completions: list[Completion],
         prompts: list[Any],
         images: Sequence[Sequence[Image]] | None = None,

@@ -28,7 +28,7 @@ class Length:
             raise ValueError("`shortest` is above `longest` − `buffer`, so that no length would be right")
         return self
 
-    def __call__(self, completion_ids: list[list[int]], **columns: Any) -> list[float]:
+    def __call__(self, /, completion_ids: list[list[int]], **columns: Any) -> list[float]:
         return [self._score(len(ids)) for ids in completion_ids]
 
     def _score(self, length: int) -> float:

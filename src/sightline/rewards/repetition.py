@@ -17,7 +17,7 @@ class Repetition:
     max_penalty: float = Field(-1.0, le=0)
     """What an answer that is nothing but repetition approaches."""
 
-    def __call__(self, completion_ids: list[list[int]], **columns: Any) -> list[float]:
+    def __call__(self, /, completion_ids: list[list[int]], **columns: Any) -> list[float]:
         return [self._score(ids) for ids in completion_ids]
 
     def _score(self, ids: list[int]) -> float:

@@ -38,6 +38,7 @@ class RewardModel:
 
     def __call__(
         self,
+        /,
         completions: list[Completion],
         prompts: list[Any],
         images: Sequence[Sequence[Image]] | None = None,

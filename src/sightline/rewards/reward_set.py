@@ -2,7 +2,8 @@
 
 A reward is called once over all answers of a step, by TRL's convention: `completions`, `prompts`, `completion_ids`,
 every column of the rows, `trainer_state`, `log_extra(name, values)` and `log_metric(name, value)`, all by keyword; a
-function that takes no `**kwargs` gets what its signature names.
+function that takes no `**kwargs` gets what its signature names. A column of the rows may have any name but those that
+the run itself gives (`GIVEN`); an option of the recipe wins over a column of its name.
 """
 
 import inspect
@@ -24,7 +25,10 @@ from sightline.rewards.time_limit import BackgroundCall, TimeUp, call_within, is
 RewardFunction = Callable[..., Any]
 
 GIVEN = ("images", "prompts", "completions", "completion_ids", "trainer_state", "log_extra", "log_metric")
-"""What every reward can have besides the rows' columns."""
+"""What every reward can have besides the rows' columns, none of which may be called so."""
+
+TABLE = ("step", "row", "prompt", "completion", "reward", "advantage", "image")
+"""Columns of the tables of completions besides `rewards/NAME`; what rewards log with `log_extra` stands beside them."""
 
 CONVENTION = "Rewards are called as `reward(completions=…, prompts=…, **columns)`."
 
@@ -82,6 +86,7 @@ class RewardSet:
 
     def prepare(self, columns: Sequence[str]) -> None:
         """Before the first answers: raises `UserError` for what a reward will lack. columns: that the rows have."""
+        refuse_reserved(columns, where="the rows")
         for reward in self.rewards:
             refuse_missing(reward, [*columns, *GIVEN], where="the rows", columns=columns)
             if isinstance(reward.function, Prepares):
@@ -91,11 +96,18 @@ class RewardSet:
         """Every reward of every answer. Asynchronous rewards run beside the others.
 
         Raises `RewardError` for a reward that raises, takes too long, or returns anything but one number or None an
-        answer; its message names reward and row and shows where.
+        answer; its message names reward and row and shows where. Raises it, too, for a column that is called like what
+        the run gives, and for what is logged under the name of a column of the table.
         """
+        refuse_reserved(answers.columns, where=f"{answers.rows[0]} or another row of its step" if answers.rows else "")
         columns: dict[str, list[Any]] = {}
         metrics: dict[str, float] = {}
-        given = {"trainer_state": trainer_state, "log_extra": columns.__setitem__, "log_metric": metrics.__setitem__}
+
+        def log_extra(name: str, values: list[Any]) -> None:
+            refuse_logged(name)
+            columns[name] = values
+
+        given = {"trainer_state": trainer_state, "log_extra": log_extra, "log_metric": metrics.__setitem__}
         started = {
             r.name: BackgroundCall(r.timeout, r.function, **arguments(r, answers, given))
             for r in self.rewards
@@ -154,6 +166,25 @@ def arguments(reward: Reward, answers: Answers, given: dict[str, Any]) -> dict[s
         return offered
     taken = {p.name for p in parameters}
     return {name: value for name, value in offered.items() if name in taken}
+
+
+def refuse_reserved(columns: Collection[str], *, where: str) -> None:
+    """Raises `RewardError` for a column of the rows that is called like an argument which the run itself gives."""
+    taken = next((name for name in columns if name in GIVEN), None)
+    if taken is not None:
+        raise RewardError(
+            f"A column of {where} is called `{taken}`, and so is what every reward gets from the run: a reward could "
+            f"have only one of them. Rename the column, in the recipe with `data.columns: {{own_{taken}: {taken}}}`."
+        )
+
+
+def refuse_logged(name: str) -> None:
+    """Raises `RewardError` for a name under which the table of completions has something already."""
+    if name in TABLE or name.startswith("rewards/"):
+        raise RewardError(
+            f"A reward logs `{name}` with `log_extra`, and the table of completions has a column of that name. Log it "
+            "under another one."
+        )
 
 
 def refuse_missing(reward: Reward, offered: Collection[str], *, where: str, columns: Collection[str]) -> None:

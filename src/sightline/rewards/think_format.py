@@ -20,7 +20,7 @@ class ThinkFormat:
     answer_tags: bool = True
     """Ask for `<answer>` tags around what follows the thinking."""
 
-    def __call__(self, completions: list[Completion], **columns: Any) -> list[float]:
+    def __call__(self, /, completions: list[Completion], **columns: Any) -> list[float]:
         return [float(self._is_well_formed(text_of(completion))) for completion in completions]
 
     def _is_well_formed(self, text: str) -> bool:

@@ -41,7 +41,7 @@ class TimeUp(BaseException):
 class BackgroundCall:
     """A call that has been started in a thread of its own; a coroutine function gets an event loop there."""
 
-    def __init__(self, seconds: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+    def __init__(self, seconds: float, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
         self.seconds = seconds
         self.returned: list[Any] = []
         self.raised: list[BaseException] = []
@@ -82,7 +82,7 @@ def is_async(function: Callable[..., Any]) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
-def call_within(seconds: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+def call_within(seconds: float, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
     """`function(*args, **kwargs)`. Raises `TimeUp` when it takes longer."""
     in_main_thread = threading.current_thread() is threading.main_thread()
     if in_main_thread and not is_async(function):

@@ -21,7 +21,7 @@ from sightline.data.formats.conversational import parse_conversational
 from sightline.data.formats.image_columns import is_filled
 from sightline.data.formats.kto import parse_kto
 from sightline.data.formats.labels import desirable
-from sightline.data.formats.names import ANSWER_COLUMNS, PICTURE_COLUMNS, QUESTION_COLUMNS, present
+from sightline.data.formats.names import ANSWER_COLUMNS, PAIR_COLUMNS, PICTURE_COLUMNS, QUESTION_COLUMNS, present
 from sightline.data.formats.opening import COLUMNS as OPENING_COLUMNS
 from sightline.data.formats.parsed import Parsed
 from sightline.data.formats.rendered import dialect_of, parse_rendered
@@ -45,6 +45,12 @@ PARSERS: dict[str, Callable[[Mapping[str, Any], str, Media], Parsed]] = {
 
 WITH_TAGS = {"conversational": "openai", "columns": "mmpr"}
 """Formats that differ only in whether `<image>` in a text stands for a picture."""
+
+
+PROMPT_APART = ("columns", "mmpr", "alpaca")
+"""Formats whose prompt never depends on the columns of responses."""
+
+RESPONSE_COLUMNS = (*PAIR_COLUMNS, *ANSWER_COLUMNS)
 
 
 def recognise(row: Any, where: str = "the row") -> str:
@@ -73,11 +79,12 @@ def parse(
     media_dir: Path | None = None,
     allow_urls: bool = False,
     ignore: Collection[str] = (),
+    prompt_only: bool = False,
 ) -> Example:
     """A row as an `Example`: two responses where it has chosen and rejected, one where it has an answer, else none.
 
     format: a key of `PARSERS`, or auto. media_dir, allow_urls: see `media.Media`. ignore: columns that are only passed
-    on. Raises `RowError`.
+    on. prompt_only: no response is wanted; columns that could hold one are only passed on, too. Raises `RowError`.
     """
     where = f"{source}, row {row_number}"
     _require_mapping(row, where)
@@ -85,12 +92,18 @@ def parse(
     row = _with_rejected({k: v for k, v in row.items() if k not in ignored}, where)
     media = Media(folder=media_dir, allow_urls=allow_urls)
     name = _shape(row, where) if format == "auto" else format
-    parsed = PARSERS[WITH_TAGS.get(name, name) if format == "auto" else name](row, where, media)
+    asked = row
+    if prompt_only and name in PROMPT_APART:
+        asked = {column: value for column, value in row.items() if column not in RESPONSE_COLUMNS}
+    parsed = PARSERS[WITH_TAGS.get(name, name) if format == "auto" else name](asked, where, media)
     parsed = _labelled(parsed, row, name)
     empty = {name for name in PICTURE_COLUMNS if not is_filled(row.get(name))}
     left_out = {*empty, *OPENING_COLUMNS, *parsed.consumed}
     kept = {k: v for k, v in row.items() if k not in left_out}
     refuse_unread_columns({k: v for k, v in kept.items() if k not in parsed.image_columns}, row, parsed, where, media)
+    if prompt_only:
+        parsed = replace(parsed, responses=())
+        kept |= {column: row[column] for column in RESPONSE_COLUMNS if column in row}
     return Example(
         id=f"{source}:{row_number}",
         source=source,

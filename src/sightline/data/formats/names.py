@@ -5,6 +5,7 @@ from typing import Any
 
 PICTURE_COLUMNS = ("images", "image", "image_path", "image_paths", "img")
 QUESTION_COLUMNS = ("question", "query", "prompt", "problem")
+PAIR_COLUMNS = ("chosen", "rejected")
 ANSWER_COLUMNS = ("answer", "completion", "response", "output", "caption", "label")
 """`label` comes last: beside another answer it is a class, a grade, or KTO's."""
 

@@ -34,7 +34,8 @@ class GroupDataset(Dataset):
     """
 
     def __init__(self, rows: Any, config: DataConfig, renderer: Renderer, kind: Kind) -> None:
-        self.rows = rows if isinstance(rows, Rows) else rows_given(rows, config)
+        given = rows if isinstance(rows, Rows) else rows_given(rows, config)
+        self.rows = given.prompts_only() if kind == "prompts" else given
         self.config, self.renderer = config, renderer
         self.kind: Kind = kind
         self.cache = None
