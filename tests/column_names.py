@@ -11,7 +11,7 @@ from sightline.types import BadRow, Batch, Columns, Example, Group, LogProbs, Pr
 
 RECORDS = (BadRow, Batch, Columns, Example, Group, LogProbs, Prompt, Response, Answers, Sampled, Rollout)
 
-FORMATS = {"images", "image", "completion"}
+FORMATS = {"images", "image", "completion", "response"}
 """Names that row formats read pictures and answers from; tests/data/test_formats.py has them."""
 
 EVERY_NAME = sorted(
