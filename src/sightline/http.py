@@ -1,22 +1,32 @@
-"""JSON over HTTP by the standard library: judges and rollout servers are asked through it.
+"""JSON over HTTP by httpx: judges and rollout servers are asked through it. Parallel requests share their connections.
 
 A server that is busy (429), failing (5xx) or away is asked again, after one second, two, four and so on.
 """
 
 import json
+import os
 import re
+import ssl
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException, InvalidURL
+from functools import cache
+from threading import Lock
 from typing import Any
+
+import httpx
 
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 """Statuses that another try may mend."""
 
 LONGEST_PAUSE = 30.0
 """Seconds between two tries at most."""
+
+KEPT_OPEN = 2.0
+"""Seconds that an idle connection is kept: less than servers do (vLLM: 5), or a request would meet a closed one."""
+
+
+ONE_CLIENT = Lock()
+"""Requests that begin together must not make a client each."""
 
 
 class HTTPFailure(Exception):
@@ -51,31 +61,39 @@ def post_json(
         raise HTTPFailure(f"the key for {url} holds characters that no header may have (a line break?)")
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
     data = None if body is None else json.dumps(body).encode()
-    if not re.match(r"https?://[^/]", url):
+    if not re.fullmatch(r"https?://[^/\s]\S*", url):
         raise NoAddress(f"`{url}` is no address; it has the form http://HOST:PORT")
-    request = urllib.request.Request(url, data, headers)
-    pause, gone_since = 1.0, None
+    method, pause, gone_since = "GET" if data is None else "POST", 1.0, None
     while True:
         try:
-            with urllib.request.urlopen(request, timeout=seconds) as answer:
-                return _read(answer.read())
-        except urllib.error.HTTPError as error:
-            said = error.read().decode("utf-8", "replace")
-            said = (said.replace(key, "(key)") if key else said)[:500]
-            failure = HTTPFailure(f"{url} answered {error.code} {error.reason}: {said}", error.code)
-            if error.code not in AGAIN:
-                raise failure from None
-        except InvalidURL:
+            with ONE_CLIENT:
+                client = _client(os.getpid())
+            answer = client.request(method, url, content=data, headers=headers, timeout=seconds)
+            if answer.status_code < 400:
+                return _read(answer.content)
+            said = (answer.text.replace(key, "(key)") if key else answer.text)[:500]
+            failure = HTTPFailure(
+                f"{url} answered {answer.status_code} {answer.reason_phrase}: {said}", answer.status_code
+            )
+            if answer.status_code not in AGAIN:
+                raise failure
+        except httpx.InvalidURL:
             raise NoAddress(f"`{url}` is no address; it has the form http://HOST:PORT") from None
-        # a server that dies while it answers breaks off in the middle, which is no OSError
-        except (OSError, HTTPException) as error:
-            failure = HTTPFailure(f"{url} cannot be reached: {getattr(error, 'reason', None) or error}")
+        except httpx.RequestError as error:
+            failure = HTTPFailure(f"{url} cannot be reached: {error or type(error).__name__}")
         gone_since = gone_since or time.monotonic()
         if time.monotonic() + pause - gone_since > patience:
             raise failure
         again(failure)
         time.sleep(pause)
         pause = min(2 * pause, LONGEST_PAUSE)
+
+
+@cache
+def _client(process: int) -> httpx.Client:
+    """The connections of this process: a forked one must not share them. Certificates are the system's."""
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEPT_OPEN)
+    return httpx.Client(limits=limits, verify=ssl.create_default_context(), follow_redirects=True)
 
 
 def _read(answer: bytes) -> Any:

@@ -3,6 +3,7 @@
 import subprocess
 
 import pytest
+import shtab
 
 from sightline.cli import completion
 from sightline.cli.main import COMMANDS, main
@@ -38,7 +39,7 @@ def test_colours_only_where_they_are_wanted(command, capsys, monkeypatch):
 @pytest.fixture(scope="module")
 def script(tmp_path_factory):
     path = tmp_path_factory.mktemp("completion") / "sightline.bash"
-    path.write_text(completion.bash())
+    path.write_text(shtab.complete(completion.everything(), "bash"))
     return path
 
 
@@ -58,20 +59,24 @@ def script(tmp_path_factory):
         ("sightline completion f", ["fish"]),
         ("sightline rollout-server R.yaml --sampler.u", ["--sampler.url"]),
         ("sightline train --nam", []),
-        ("sightline train ''", []),
+        ("sightline train R", ["R.yaml"]),
     ],
 )
-def test_bash_completes(line, expected, script):
+def test_bash_completes(line, expected, script, tmp_path):
+    (tmp_path / "R.yaml").touch()
     words = line.split()
     setting = f"COMP_WORDS=({' '.join(words)}); COMP_CWORD={len(words) - 1}"
-    command = f'source {script}; {setting}; _sightline; printf "%s\\n" "${{COMPREPLY[@]}}"'
-    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True).stdout.split()
-    assert found == expected
+    command = f'source {script}; {setting}; _shtab_sightline; printf "%s\\n" "${{COMPREPLY[@]}}"'
+    found = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert found.stdout.split() == expected
 
 
-def test_the_other_shells_get_every_command(capsys):
-    assert main(["completion", "zsh"]) == 0 and "bashcompinit" in capsys.readouterr().out
-    assert main(["completion", "fish"]) == 0
+@pytest.mark.parametrize("shell", ["zsh", "fish", "tcsh", "powershell"])
+def test_the_other_shells_get_every_command(shell, capsys):
+    assert main(["completion", shell]) == 0
     told = capsys.readouterr().out
-    assert all(f"-a {name} " in told for name in COMMANDS) and "-l rehearse" in told
-    assert main(["completion", "tcsh"]) == 2
+    assert all(name in told for name in COMMANDS) and "rehearse" in told and "objective.beta" in told
+
+
+def test_a_shell_that_is_not_known_is_refused():
+    assert main(["completion", "csh"]) == 2

@@ -4,10 +4,10 @@ import pytest
 from tests.evaluation import toy
 
 from sightline.errors import UserError
-from sightline.evaluation.judge import Judge
 from sightline.evaluation.record import Record, record
 from sightline.evaluation.task import Item, Task
 from sightline.evaluation.win_rate import Verdict, pair_judge, win_rate
+from sightline.scoring.judge import Judge
 
 
 def said(task: Task, text: str) -> list[Record]:

@@ -15,7 +15,7 @@ from sightline.config import ModelConfig
 from sightline.errors import ModelError
 from sightline.models.families.find import family_of
 from sightline.models.load import load_model, load_processor, trainable_summary, unfreeze
-from sightline.rehearsal.tiny_models import BUILDERS
+from sightline.rehearsal.tiny_models import NAMED
 from tests.groups import make_group
 from tests.loaded import Loaded
 
@@ -23,7 +23,7 @@ Load = Callable[..., Loaded]
 Folder = Callable[[str], Path]
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", NAMED)
 def test_model_and_processor_of_every_family_load_from_a_folder(loaded: Load, name: str) -> None:
     family = loaded(name)
     group = family.group(sizes=((50, 70), (30, 40)))

@@ -20,7 +20,7 @@ from sightline.layout import padded, prefix
 from sightline.models.families.find import family_of
 from sightline.models.load import load_model
 from sightline.models.lora import add_lora, trainable_summary
-from sightline.rehearsal.tiny_models import BUILDERS
+from sightline.rehearsal.tiny_models import NAMED
 from tests.loaded import Loaded
 
 Load = Callable[..., Loaded]
@@ -30,7 +30,7 @@ def adapted_layers(model: nn.Module) -> set[str]:
     return {name.split(".lora_A")[0] for name, _ in family_of(model).model.named_parameters() if ".lora_A" in name}
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", NAMED)
 def test_language_targets_are_all_linear_layers_of_the_language_model_and_no_others(loaded: Load, name: str) -> None:
     model = loaded(name).model
     prefix_name = family_of(model).language_name + "."
@@ -44,7 +44,7 @@ def test_language_targets_are_all_linear_layers_of_the_language_model_and_no_oth
     assert trained == sum(p.numel() for p in policy.parameters() if p.requires_grad) < total
 
 
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", NAMED)
 @pytest.mark.parametrize("parts", [["vision"], ["projector"], ["language", "projector"]])
 def test_parts_are_all_linear_layers_of_theirs_and_no_others(loaded: Load, name: str, parts: list[str]) -> None:
     model = loaded(name).model

@@ -17,7 +17,7 @@ from sightline.layout import padded, prefix
 from sightline.models.families.find import family_of
 from sightline.models.load import load_model, trainable_summary
 from sightline.models.lora import add_lora
-from sightline.rehearsal.tiny_models import BUILDERS
+from sightline.rehearsal.tiny_models import NAMED
 from tests.loaded import Loaded
 
 Load = Callable[..., Loaded]
@@ -32,7 +32,7 @@ def layers_of(model: nn.Module, *parts: str) -> dict[str, nn.Linear]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize("name", NAMED)
 def test_the_language_models_layers_are_quantised_and_no_others(loaded: Load, name: str, kind: str) -> None:
     model = loaded(name, quantize=kind).model
     language = layers_of(model, "language")

@@ -18,8 +18,8 @@ from sightline.recipe import normalise, structure
 from sightline.rehearsal.data import ROWS, small_data
 from sightline.rehearsal.rehearse import planned_peak, real_run, rehearse
 from sightline.rehearsal.rows import LABELLED, WRITERS, write_rows
-from sightline.rehearsal.shrink import family_named, shrink
-from sightline.rehearsal.tiny_models import BUILDERS
+from sightline.rehearsal.shrink import config_of, shrink
+from sightline.rehearsal.tiny_models import FAMILIES
 
 IDEFICS = "HuggingFaceM4/idefics2-8b"
 RESPONSES = {"pairs": 2, "demonstrations": 1, "labelled": 1, "prompts": 0}
@@ -53,14 +53,14 @@ def test_made_up_rows_are_of_their_format(format, kind, tmp_path):
 
 
 def test_every_known_shape_has_a_tiny_model():
-    families = {family_named(recipe(model=name)) for name in SHAPES}
-    assert families <= set(BUILDERS) and len(families) >= 9
+    families = {config_of(recipe(model=name)).model_type for name in SHAPES}
+    assert families <= set(FAMILIES) and len(families) >= 9
 
 
 def test_a_family_without_a_tiny_model_is_said(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "blip-2"}))
     with pytest.raises(RecipeError, match="blip-2"):
-        family_named(recipe(model=str(tmp_path)))
+        config_of(recipe(model=str(tmp_path)))
 
 
 def test_what_decides_whether_a_run_works_stays(tmp_path):

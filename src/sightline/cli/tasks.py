@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sightline.cli.arguments import Arguments, positive
 from sightline.errors import RecipeError
-from sightline.evaluation.judge import Judge
 from sightline.evaluation.task import Task
 from sightline.evaluation.tasks.options import TaskOptions
 from sightline.evaluation.tasks.registry import named_tasks
+from sightline.scoring.judge import Judge
 
 
 def add_task_flags(arguments: Arguments) -> None:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal, NamedTuple
 
-from sightline.evaluation.judge import Judge
 from sightline.evaluation.record import Record
 from sightline.evaluation.statistics import ratio_interval
 from sightline.evaluation.task import Item, Task
 from sightline.scoring.interval import Interval
+from sightline.scoring.judge import Judge
 
 Verdict = Literal["first", "second", "tie"]
 Outcome = Literal["a", "b", "tie", "flipped", "equal"]
@@ -107,7 +107,7 @@ def pair_judge(judge: Judge) -> Ask:
 
     def ask(item: Item, first: str, second: str) -> Verdict | None:
         text = f"Question:\n{item.question}\n\nFirst answer:\n{first}\n\nSecond answer:\n{second}"
-        found = READING.findall(judge.reply(INSTRUCTION, text, item.pictures))
+        found = READING.findall(judge.reply(INSTRUCTION, text, [picture.open() for picture in item.pictures]))
         return found[-1].lower() if found else None
 
     return ask

@@ -188,8 +188,8 @@ def _refuse(processor: ProcessorMixin, name: str) -> None:
     images = processor.image_processor
     settings = {key for key, value in vars(images).items() if not key.startswith("_")}
     known = sorted({*settings, *_sizes(images), *_pixel_budgets(images), *_own_options(processor)})
-    hint = did_you_mean(name, known, written=" '{}'")
+    hint = did_you_mean(name, known, written="'{}'")
     raise ModelError(
-        f"`model.processor` has the option {name!r}, which {type(processor).__name__} does not know.{hint} "
-        f"It has: {', '.join(known)}."
+        f"`model.processor` has the option {name!r}, which {type(processor).__name__} does not know. "
+        f"{hint + ' ' if hint else ''}It has: {', '.join(known)}."
     )

@@ -162,7 +162,8 @@ def online_metrics(config: OnlineConfig, sample: Sample) -> Metrics:
     return metrics
 
 
-def _bounds(config: ClippedConfig | RLOOConfig | ReinforcePPConfig) -> dict[str, Any]:
+def _bounds(config: OnlineConfig) -> dict[str, Any]:
+    assert isinstance(config, ClippedConfig | RLOOConfig | ReinforcePPConfig)
     high = config.epsilon if config.epsilon_high is None else config.epsilon_high
     return {"epsilon_low": config.epsilon, "epsilon_high": high}
 

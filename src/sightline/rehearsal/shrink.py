@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import torch
+from transformers import PretrainedConfig
 
 from sightline.config import (
     EvaluationConfig,
@@ -26,7 +27,7 @@ from sightline.models.load import load_processor
 from sightline.objectives.objective import build
 from sightline.rehearsal.data import small_data
 from sightline.rehearsal.rows import Kind
-from sightline.rehearsal.tiny_models import BUILDERS, save
+from sightline.rehearsal.tiny_models import FAMILIES, save
 
 STEPS = 3
 ITEMS = 8
@@ -95,30 +96,29 @@ def kind_of(recipe: Recipe) -> Kind:
     return kinds[build(recipe.objective).num_responses]
 
 
-def family_named(recipe: Recipe) -> str:
-    """Which tiny model stands for the recipe's: by the type in its config.json. Raises `RecipeError`."""
+def config_of(recipe: Recipe) -> PretrainedConfig:
+    """The real model's config. Raises `RecipeError` where no tiny model can stand for it."""
     config = find_config(recipe.model)
-    name = config.model_type
-    if name == "paligemma" and config.get_text_config().model_type == "gemma2":
-        name = "paligemma2"
-    if name not in BUILDERS:
+    if config.model_type not in FAMILIES:
         raise RecipeError(
-            f"There is no tiny model of the family {name!r}, which {recipe.model.name} belongs to, so it cannot be "
-            f"rehearsed. There is one of {', '.join(BUILDERS)}. Try `--max-steps 3` on the real model instead."
+            f"There is no tiny model of the family {config.model_type!r}, which {recipe.model.name} belongs to, so it "
+            f"cannot be rehearsed. There is one of {', '.join(FAMILIES)}. Try `--max-steps 3` on the real "
+            "model instead."
         )
-    return name
+    return config
 
 
 def _small_model(recipe: Recipe, folder: Path, changes: list[str]) -> ModelConfig:
     if recipe.model.name == "embedded":
         return recipe.model
-    family = family_named(recipe)
-    place = save(family, folder / "model")
+    config = config_of(recipe)
+    place = save(config, folder / "model")
     model = replace(recipe.model, name=str(place), revision=None, trust_remote_code=False)
     processor = load_processor(model)  # refuses an option that this class of processor does not have
     left_out = [name for name in model.processor if name in SIZES]
     said = f"; sizes of its own for {', '.join(left_out)}" if left_out else ""
-    changes.append(f"model: a tiny random {family}, {type(processor).__name__}, for {recipe.model.name}{said}")
+    kind = f"a tiny random {config.model_type}, {type(processor).__name__}"
+    changes.append(f"model: {kind}, for {recipe.model.name}{said}")
     if recipe.model.trust_remote_code:
         changes.append("code: transformers' own; what `model.trust_remote_code` allows is not run")
     if model.attn_implementation == "flex_attention" and not torch.cuda.is_available():

@@ -1,7 +1,6 @@
 """A model behind an OpenAI-compatible endpoint that looks at the picture and grades the answer (LLM-as-a-judge,
 arXiv:2306.05685, single-answer grading)."""
 
-import os
 import re
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,16 +12,14 @@ from pydantic.dataclasses import dataclass
 
 from sightline.config.strict import STRICT
 from sightline.errors import RewardError
-from sightline.files import data_uri
-from sightline.http import HTTPFailure, post_json
 from sightline.rewards.answers import Completion, question_of, text_of
+from sightline.scoring import judge
 
 INSTRUCTION = (
     "You grade an assistant's answer to a question about the picture. Judge whether what it says is correct, whether "
     "it is in the picture, and whether it answers the question. Reply with the grade alone, a whole number from "
     "{lowest} (useless or wrong) to {highest} (perfect)."
 )
-REFUSED = (401, 403)
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 
 
@@ -56,12 +53,7 @@ class Judge:
     def prepare(self, columns: Sequence[str]) -> None:
         """Raises `RewardError` without the column, or where no server answers or it refuses the key."""
         self._refuse_missing(columns)
-        try:
-            self._ask("models", None)
-        except HTTPFailure as error:
-            # not every server lists its models
-            if error.status in (None, *REFUSED):
-                raise self._explained(error) from None
+        self._server.check()
 
     def __call__(
         self,
@@ -82,21 +74,8 @@ class Judge:
         text = f"Question:\n{question_of(prompt)}\n\nAnswer:\n{text_of(completion)}"
         if reference is not None:
             text += f"\n\nReference answer:\n{reference}"
-        content = [*({"type": "image_url", "image_url": {"url": data_uri(p)}} for p in pictures)]
-        body = {
-            "model": self.model,
-            "temperature": 0,
-            "max_tokens": 16,
-            "messages": [
-                {"role": "system", "content": self.instruction.format(lowest=self.lowest, highest=self.highest)},
-                {"role": "user", "content": [*content, {"type": "text", "text": text}]},
-            ],
-        }
-        try:
-            reply = self._ask("chat/completions", body)
-        except HTTPFailure as error:
-            raise self._explained(error) from None
-        found = NUMBER.search(reply["choices"][0]["message"]["content"] or "")
+        instruction = self.instruction.format(lowest=self.lowest, highest=self.highest)
+        found = NUMBER.search(self._server.reply(instruction, text, pictures, max_tokens=16))
         if found is None:
             return None
         grade = (float(found.group()) - self.lowest) / (self.highest - self.lowest)
@@ -109,11 +88,19 @@ class Judge:
                 f"{', '.join(columns) or 'no other columns'}."
             )
 
-    def _ask(self, path: str, body: dict[str, Any] | None) -> Any:
-        key, url = os.environ.get(self.key_variable), f"{self.url.rstrip('/')}/{path}"
-        return post_json(url, body, key=key, seconds=self.request_seconds, patience=self.patience)
+    @property
+    def _server(self) -> judge.Judge:
+        return judge.Judge(
+            url=self.url,
+            model=self.model,
+            key_variable=self.key_variable,
+            seconds=self.request_seconds,
+            patience=self.patience,
+            error=self._explained,
+        )
 
-    def _explained(self, error: HTTPFailure) -> RewardError:
+    def _explained(self, failure: str) -> RewardError:
         return RewardError(
-            f"Reward `judge`: {error}. Start the server, or correct `url`, `model` or the key in ${self.key_variable}."
+            f"Reward `judge`: {failure}. Start the server, or correct `url`, `model` or the key in "
+            f"${self.key_variable}."
         )

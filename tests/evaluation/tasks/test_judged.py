@@ -7,11 +7,11 @@ import pytest
 from tests.evaluation import toy
 
 from sightline.cli.main import main
-from sightline.evaluation.judge import Judge
 from sightline.evaluation.record import record, records_of
 from sightline.evaluation.summary import summarise
 from sightline.evaluation.tasks.mathvista import mathvista
 from sightline.evaluation.tasks.mmhal import grade, mmhal, score_of
+from sightline.scoring.judge import Judge
 from sightline.scoring.ratio import Ratio
 
 

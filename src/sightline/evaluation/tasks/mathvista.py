@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import DataError
-from sightline.evaluation.judge import Judge
 from sightline.evaluation.task import Item, Metric, Task
 from sightline.evaluation.tasks.files import field, find, picture_in, read_json
 from sightline.evaluation.tasks.short_answers import WORDS, chosen_right, one_of, scorer, truth_text
+from sightline.scoring.judge import Judge
 from sightline.scoring.matching import final_answer
 from sightline.scoring.text_answers import normal, same_number
 

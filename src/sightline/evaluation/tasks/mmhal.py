@@ -9,9 +9,9 @@ import re
 from pathlib import Path, PurePosixPath
 
 from sightline.errors import RecipeError
-from sightline.evaluation.judge import Judge
 from sightline.evaluation.task import Item, Metric, Task
 from sightline.evaluation.tasks.files import field, find, picture_in, read_rows
+from sightline.scoring.judge import Judge
 from sightline.scoring.ratio import Ratios, amount, rate
 
 SOURCE = "MMHal-Bench's own repository"

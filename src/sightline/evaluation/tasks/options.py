@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline.evaluation.judge import Judge
+from sightline.scoring.judge import Judge
 
 
 @dataclass(frozen=True, kw_only=True)
