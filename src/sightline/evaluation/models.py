@@ -1,7 +1,6 @@
 """Models by name for evaluation: a hub id, a folder, a run of ours, or an adapter on one loaded base."""
 
 import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,7 +18,15 @@ from sightline.config import ModelConfig
 from sightline.errors import ModelError
 from sightline.evaluation.quantization import WHOLE, Bits, bits_of, recipe_of
 from sightline.files import RUN_CARD
-from sightline.models.adapter import CONFIG, adapter_folder, changes_base, read_adapter_config, require_adapter
+from sightline.models.adapter import (
+    CONFIG,
+    adapter_folder,
+    changes_base,
+    read_adapter_config,
+    require_adapter,
+    with_adapter,
+)
+from sightline.models.folder_checks import read_object
 from sightline.models.load import EMBEDDED, load_model, load_processor, read_config
 from sightline.models.processor import from_pretrained, set_options
 
@@ -121,7 +128,10 @@ def _folder_of(base: str, revision: str | None) -> tuple[Path | None, str | None
 
 def _base_of(folder: Path) -> str:
     if (folder / RUN_CARD).is_file():
-        return json.loads((folder / RUN_CARD).read_text(encoding="utf-8"))["base_model"]
+        base = read_object(folder / RUN_CARD).get("base_model")
+        if isinstance(base, str) and base:
+            return base
+        raise ModelError(f"{folder / RUN_CARD} does not say which model the run trained (`base_model`).")
     base = read_adapter_config(folder).get("base_model_name_or_path")
     if not base:
         raise ModelError(
@@ -239,12 +249,11 @@ class Models:
 
     def _adapted(self, source: Source, model: nn.Module) -> PeftModel:
         """Load the adapter beside those already there, and switch to it."""
-        folder, name = str(self._folder(source)), source.label.replace(".", "_")
-        if not isinstance(model, PeftModel):
-            model = PeftModel.from_pretrained(model, folder, adapter_name=name)  # pyright: ignore[reportArgumentType]
+        # peft keeps adapters in a ModuleDict beside its own attributes: a user's label (`train`, `weight`) could be one
+        folder, name = str(self._folder(source)), f"adapter_{list(self.sources).index(source.label)}"
+        if not isinstance(model, PeftModel) or name not in model.peft_config:
+            model = with_adapter(model, folder, name=name)
             self._bases[self._key(source)] = model
-        elif name not in model.peft_config:
-            model.load_adapter(folder, adapter_name=name)
         model.set_adapter(name)
         model.eval()
         return model

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from peft import PeftModel
 from rich.console import Console
 from transformers import PreTrainedModel, ProcessorMixin
 
@@ -20,7 +19,7 @@ from sightline.export.agreement import Agreement, agreement, probe, score
 from sightline.export.card import card
 from sightline.export.merge import load_base, merged
 from sightline.files import RUN_CARD
-from sightline.models.adapter import adapter_folder, require_adapter
+from sightline.models.adapter import adapter_folder, require_adapter, with_adapter
 from sightline.training.checkpoint.run_folder import explain_disk_errors
 
 Precision = Literal["bfloat16", "float16", "float32"]
@@ -76,7 +75,7 @@ def export(
         trained = before
         whole: PreTrainedModel = model.to(precision)
     else:
-        policy = PeftModel.from_pretrained(model, str(require_adapter(adapter)))
+        policy = with_adapter(model, require_adapter(adapter))
         trained = score(policy, group)
         whole = merged(policy, precision)
     checked = agreement(trained, before, score(whole, group), precision)

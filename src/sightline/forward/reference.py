@@ -83,10 +83,15 @@ def build_reference(model: nn.Module, config: ReferenceConfig, has_lora: bool, n
     return Reference(mode=mode, model=_frozen_copy(without_engine(model)))
 
 
+TRAINED_WHOLE = ("modules_to_save", "trainable_tokens")
+"""Parts of an adapter that stand in for weights of the base (peft's `modules_to_save`, `trainable_token_indices`)."""
+
+
 def is_neutral(model: nn.Module) -> bool:
     """Whether the adapter adds nothing yet; one that is trained further is part of where the policy starts."""
     outer = [p for name, p in model.named_parameters() if "lora_B" in name]
-    return not any(bool(p.any()) for p in outer)
+    whole = any(kind in name for name, _ in model.named_parameters() for kind in TRAINED_WHOLE)
+    return not whole and not any(bool(p.any()) for p in outer)
 
 
 def _frozen_copy(model: nn.Module) -> nn.Module:

@@ -12,7 +12,9 @@ from sightline.attention.attention import NAME as SHARED_PREFIX
 from sightline.attention.flex import NAME as FLEX
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
-from sightline.models.families.find import family_of, register_family
+from sightline.models.families.family import Family
+from sightline.models.families.find import FAMILIES, family_of, register_family
+from sightline.models.folder_checks import check_finite, check_model_folder
 from sightline.models.precision import cast_where_precision_changes
 from sightline.models.processor import from_pretrained, refuse_foreign_code, set_options
 from sightline.models.quantize import number_of, quantization, steady
@@ -56,6 +58,8 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
         model: Any = AutoModelForImageTextToText.from_config(architecture, attn_implementation=attention)
     else:
         model = _pretrained(config, architecture, torch.device(device), attention)
+    if not config.random_weights:
+        check_finite(model, config.name)
     model.requires_grad_(False)
     decoder = model.get_decoder()
     shares = config.attn_implementation == "auto" and decoder.config._attn_implementation == "sdpa"
@@ -97,10 +101,10 @@ def _pretrained(
             output_loading_info=True,
             **quantised,
         )
-    except (OSError, ValueError) as error:
+    except Exception as error:
         raise ModelError(
             f"The model {config.name!r} cannot be loaded: {_first_line(error)} Expected a folder or hub id with "
-            "config.json and weights as safetensors."
+            "config.json and weights as safetensors that belong together."
         ) from error
     model, found = loaded
     if found["missing_keys"]:
@@ -156,13 +160,18 @@ def read_config(config: ModelConfig) -> PretrainedConfig:
             f"The model folder {folder!r} {'has no config.json' if Path(folder).is_dir() else 'does not exist'}. "
             "Give `model.name` the folder that `save_pretrained` wrote, or a hub id."
         )
+    if Path(folder).is_dir():
+        check_model_folder(Path(folder))
     try:
         found = AutoConfig.from_pretrained(
             folder, revision=config.revision or "main", trust_remote_code=config.trust_remote_code
         )
-    except (OSError, ValueError) as error:
-        refuse_foreign_code(error, config.name)
-        raise ModelError(f"The model {config.name!r} cannot be found or read: {_first_line(error)}") from error
+    except Exception as error:  # whatever transformers raises for values that make no sense
+        if isinstance(error, OSError | ValueError):
+            refuse_foreign_code(error, config.name)
+        raise ModelError(
+            f"The model {config.name!r} cannot be found, or its config.json cannot be read: {_first_line(error)}"
+        ) from error
     if type(found) not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING and not config.trust_remote_code:
         raise ModelError(
             f"The model {config.name!r} is of type {found.model_type!r}, which is not a vision-language model that "
@@ -184,8 +193,7 @@ def _check_match(processor: ProcessorMixin, config: PretrainedConfig, name: str)
     tokenizer = processor.tokenizer
     rows = config.get_text_config().vocab_size
     highest = max(tokenizer.get_vocab().values())
-    # Mllama keeps 8 embeddings beyond its vocabulary, for the picture token
-    if highest >= rows + 8:
+    if highest >= rows + FAMILIES.get(config.model_type, Family).extra_embeddings:
         raise ModelError(
             f"The processor of {name!r} does not match the model: its tokenizer has the id {highest}, the model has "
             f"{rows} embeddings. Load both from the same source."

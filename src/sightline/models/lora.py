@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from sightline.config import LoraConfig
 from sightline.errors import ModelError
-from sightline.models.adapter import changes_base, read_adapter_config, require_adapter
+from sightline.models.adapter import changes_base, read_adapter_config, require_adapter, with_adapter
 from sightline.models.families.family import Family
 from sightline.models.families.find import family_of
 from sightline.models.load import trainable_summary
@@ -38,7 +38,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
                 "which `model.quantize` leaves too coarse for it. Do not quantise, or `sightline export` that run "
                 "and train on with its model."
             )
-        adapted = PeftModel.from_pretrained(model, str(folder), is_trainable=True)
+        adapted = with_adapter(model, folder, is_trainable=True)
     else:
         # peft takes any number, whatever its annotation says
         alpha: Any = 2 * config.r if config.alpha is None else config.alpha

@@ -38,6 +38,8 @@ class Family:
     prompt_is_causal: bool = True
     features_as_list: bool = True
     """Whether the model takes features as a list of tensors or as one; seen from what its tower returns."""
+    extra_embeddings: ClassVar[int] = 0
+    """Embeddings beyond the vocabulary of config.json."""
     features_take_tower_dtype: bool = False
     """Whether the model casts features to its tower's dtype instead of the language model's (then both are one)."""
     along_tokens: ClassVar[dict[str, int]] = {"mm_token_type_ids": 0, "token_type_ids": 0}

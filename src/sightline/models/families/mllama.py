@@ -22,6 +22,7 @@ from sightline.types import Batch, Group
 class MllamaFamily(Family):
     """Llama 3.2 Vision. `cross_attention_mask` is [1, P, pictures, tiles]."""
 
+    extra_embeddings: ClassVar[int] = 8
     along_tokens: ClassVar[dict[str, int]] = {}
     continues: ClassVar[tuple[str, ...]] = ("cross_attention_mask",)
     SHELVED = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
