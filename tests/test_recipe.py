@@ -1,11 +1,16 @@
 """Recipes: YAML and flags into checked dataclasses, and what the user reads when they are wrong."""
 
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
+from typing import Annotated, Any, get_args, get_origin
 
 import pytest
+from pydantic import TypeAdapter, ValidationError
 
-from sightline.config import DPOConfig, SFTConfig
-from sightline.config.complaint import all_names
+from sightline.config import DPOConfig, Recipe, SFTConfig
+from sightline.config.complaint import all_names, dataclasses_in
+from sightline.config.numbers import expected_number, kind_of_number
 from sightline.errors import RecipeError
 from sightline.recipe import dump_recipe, left_out, load_recipe
 
@@ -73,12 +78,12 @@ def test_the_resolved_recipe_runs_again_as_it_is(tmp_path):
         (["--beta", "1"], "Did you mean `objective.beta`?"),
         (["--data.limt", "1"], "Did you mean `data.limit`?"),
         (["--objective.type", "sigmod"], "Known: "),
-        (["--objective.beta", "-1"], "greater than 0"),
-        (["--learning-rate", "fast"], "valid number"),
+        (["--objective.beta", "-1"], "`objective.beta: -1` cannot be. Expected a number, above 0, up to 1e6."),
+        (["--learning-rate", "fast"], "`learning_rate: fast` cannot be. Expected a number, 0 to 100."),
         (["--objective.type", "sft", "--objective.beta", "1"], "`objective.type: sft` takes"),
         (["--seed", "1", "--seed", "2"], "given twice"),
         (["seed"], "neither a flag nor its value"),
-        (["--lora.alpha", "0"], "greater than 0"),
+        (["--lora.alpha", "0"], "above 0"),
         (["--model.quantize-parts", "head"], "Flag --model.quantize_parts: "),
         (["--model.quantize-parts", "vision"], "`model.quantize` is none"),
         (["--lora.r", "4", "--model.quantize", "int8", "--model.double-quantize", "false"], "it is int8"),
@@ -106,7 +111,7 @@ def test_a_value_of_no_allowed_kind_is_one_line():
         ("seed: 1\nseed: 2\n", "line 2: `seed` is given a second time (first on line 1)"),
         ("seed: [1\n", "is not YAML"),
         ("- 1\n", "holds a list"),
-        ("data: {limit: many}\n", "valid integer"),
+        ("data: {limit: many}\n", "line 1: `data.limit: many` cannot be. Expected a whole number, 1 to 1e12."),
     ],
 )
 def test_a_wrong_file_is_named_with_the_line(tmp_path, text, hint):
@@ -149,3 +154,75 @@ def test_a_list_of_one_needs_no_brackets(tmp_path):
     assert recipe.evaluation.tasks == ["scenes"]
     online = load_recipe(None, ["--objective.type", "grpo", "--rewards", "accuracy", "--sampler.stop", "</answer>"])
     assert online.sampler.stop == ["</answer>"]
+
+
+def numbers(owner: Any = Recipe, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Every numeric field that a recipe can have: dotted name, the dataclass that holds it, the field."""
+    for f in fields(owner):
+        info = owner.__pydantic_fields__[f.name]
+        if kind_of_number(info.annotation) is not None:
+            yield prefix + f.name, owner, info
+        for option in dataclasses_in(f.type):
+            yield from numbers(option, f"{prefix}{f.name}.")
+
+
+def every_plain_number(owner: Any) -> list[str]:
+    """Fields that are numbers by their annotation, whether or not they were declared with a range."""
+    plain = [(f.name, get_args(f.type) if get_origin(f.type) is not Annotated else ()) for f in fields(owner)]
+    return [name for name, kinds in plain if int in kinds or float in kinds]
+
+
+def test_every_number_of_a_recipe_declares_a_finite_range():
+    found = list(numbers())
+    assert len(found) > 150  # each objective's and sampler's own counted
+    for name, owner, info in found:
+        limits = {key for limit in info.metadata for key in ("gt", "ge", "lt", "le") if hasattr(limit, key)}
+        assert limits & {"gt", "ge"} and limits & {"lt", "le"}, name
+        assert every_plain_number(owner) == [], name
+
+
+@pytest.mark.parametrize(
+    "value", [True, "true", float("inf"), float("nan"), "1e400", "-1e400", "1e-400", 10**30, [1], {}, "x"]
+)
+def test_what_is_no_number_in_range_is_refused_for_every_numeric_field(value):
+    for name, owner, info in numbers():
+        with pytest.raises(ValidationError) as error:
+            TypeAdapter(owner).validate_python({info.alias or name.rpartition(".")[2]: value})
+        assert expected_number(info) is not None, name
+        assert any(e["loc"][0] == name.rpartition(".")[2] for e in error.value.errors()), name
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (
+            ["--seed", "4294967296"],
+            "`seed: 4294967296` cannot be. Expected a whole number, 0 to 4,294,967,295.",
+        ),
+        (["--seed", "-1"], "`seed: -1` cannot be."),
+        (["--learning-rate", "1e-400"], "So small a number would be 0. Expected a number, 0 to 100."),
+        (["--lora.r", "100000000000"], "Expected a whole number, 1 to 65,536."),
+        (["--dataloader-num-workers", "100000"], "0 to 512"),
+        (["--data.mixture", "[{source: a, weight: 1000000000}]"], "`data.mixture.0.weight: 1000000000` cannot be."),
+        (["--max-steps", "0"], "would train nothing"),
+        (["--evaluation.tasks", "scenes", "--evaluation.limits", "{scenes/hal: .inf}"], "finite number"),
+        (["--objective.type", "grpo", "--rewards", "{accuracy: .inf}"], "`rewards.0.weight: inf` cannot be."),
+        (["--objective.type", "mix", "--objective.parts", "{dpo: {label_smoothing: 7}}"], "from 0, below 0.5"),
+    ],
+)
+def test_a_number_out_of_range_is_named_with_the_range(flags, said):
+    with pytest.raises(RecipeError) as error:
+        load_recipe(None, flags)
+    assert said in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "flag",
+    ["learning-rate", "max-steps", "seed", "objective.beta", "output-dir", "model", "objective", "rewards", "layout",
+     "data.names", "data.columns", "data.mixture", "warmup-steps", "optim", "lora.target-modules", "run-name"],
+)  # fmt: skip
+def test_a_flag_without_its_value_is_an_error(flag):
+    with pytest.raises(RecipeError, match=f"was given without its value: write `--{flag} VALUE`"):
+        load_recipe(None, [f"--{flag}"])
+    with pytest.raises(RecipeError, match="was given without its value"):
+        load_recipe(None, [f"--{flag}", "--shuffle"])

@@ -29,7 +29,7 @@ REFUSED = [
     (["--objective.type", "mix"], "needs `parts`"),
     (["--objective.type", "mix", "--objective.parts.sigmod", "1"], "no part `sigmod`"),
     (["--objective.type", "mix", "--objective.parts", "{dpo: -1}"], "below 0"),
-    (["--objective.type", "mix", "--objective.parts", "{dpo: .nan}"], "a number of 0 or more"),
+    (["--objective.type", "mix", "--objective.parts", "{dpo: .nan}"], "a finite number"),
     (["--objective.type", "mix", "--objective.parts", "{dpo: 0, sft: 0}"], "nothing would be learned"),
     (["--objective.type", "kto", "--reference", "precomputed"], "answers to other prompts"),
     (["--objective.type", "mix", "--objective.parts", "{ipo: {bta: 1}}"], "no option `bta`. It takes weight, beta"),
@@ -38,7 +38,7 @@ REFUSED = [
         "Part `bco_pair`",
     ),
     (["--objective.type", "mix", "--objective.parts", "{aot: 1}", "--objective.wpo", "true"], "sorts log-ratios"),
-    (["--objective.type", "dpo", "--objective.label_smoothing", "0.5"], "less than 0.5"),
+    (["--objective.type", "dpo", "--objective.label_smoothing", "0.5"], "from 0, below 0.5"),
 ]
 
 

@@ -99,8 +99,10 @@ def test_pairs_without_a_model_are_refused():
     ("options", "complaint"),
     [
         ({"picturs": 3}, r"data\.scenes\.picturs.*Did you mean pictures"),
-        ({"pictures": "many"}, r"data\.scenes\.pictures.*'many'"),
-        ({"max_objects": 9}, r"data\.scenes\.max_objects.*got 9"),
+        ({"pictures": "many"}, r"data\.scenes\.pictures: `many` cannot be\. Expected a whole number, 1 to 1e7"),
+        ({"pictures": 10**14}, r"data\.scenes\.pictures: `10+` cannot be\. Expected a whole number, 1 to 1e7"),
+        ({"omissions": float("nan")}, r"data\.scenes\.omissions: `nan` cannot be\. Expected a number, 0 to 1,000"),
+        ({"max_objects": 9}, r"data\.scenes\.max_objects: `9` cannot be"),
     ],
 )
 def test_wrong_options_are_named(options: dict, complaint: str):

@@ -1,12 +1,13 @@
 """Arguments of the smaller commands: argparse, with complaints in our own form and the nearest valid name."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from sightline.cli.colour import paint
-from sightline.config.plain_yaml import parse_yaml
-from sightline.errors import RecipeError, did_you_mean
+from sightline.config.numbers import said
+from sightline.config.plain_yaml import parse_scalar, parse_yaml
+from sightline.errors import RecipeError, did_you_mean, shown
 
 
 class Arguments(argparse.ArgumentParser):
@@ -91,10 +92,31 @@ def options(text: str) -> dict[str, Any]:
     return found
 
 
-def positive(text: str) -> int:
-    """A whole number above 0."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text} is no whole number above 0")
-    if int(text) == 0:
-        raise argparse.ArgumentTypeError(f"{text} is not above 0")
-    return int(text)
+def whole(lowest: int, highest: int) -> Callable[[str], int]:
+    """A reader of whole numbers in a range."""
+
+    def read(text: str) -> int:
+        number = int(text) if text.removeprefix("-").isdecimal() and len(text) < 20 else None
+        if number is None or not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(f"{shown(text)} is no whole number, {said(lowest)} to {said(highest)}")
+        return number
+
+    return read
+
+
+def real(lowest: int | float, highest: int | float) -> Callable[[str], float]:
+    """A reader of finite numbers in a range."""
+
+    def read(text: str) -> float:
+        number = parse_scalar(text)
+        if not isinstance(number, int | float) or isinstance(number, bool) or not lowest <= number <= highest:
+            raise argparse.ArgumentTypeError(f"{shown(text)} is no number, {said(lowest)} to {said(highest)}")
+        return float(number)
+
+    return read
+
+
+positive = whole(1, 10**9)
+"""A number of things."""
+seed = whole(0, 2**32 - 1)
+"""A seed of random numbers."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sightline.cli.arguments import Arguments, add_model_flags, loading, positive
+from sightline.cli.arguments import Arguments, add_model_flags, loading, positive, whole
 from sightline.errors import RecipeError
 
 DESCRIPTION = """Ask several models the same questions and write one HTML page with significance, answers side by side
@@ -81,7 +81,7 @@ def _arguments() -> Arguments:
     arguments.add_argument(
         "--serve", action="store_true", help="instead, a page on 127.0.0.1 to upload pictures and ask"
     )
-    arguments.add_argument("--port", type=positive, help="port of --serve [the first free one from 7860]")
+    arguments.add_argument("--port", type=whole(1, 65_535), help="port of --serve [the first free one from 7860]")
     arguments.add_argument("--batch-size", type=positive, default=32, help="answers at a time [32]")
     arguments.add_argument("--json", action="store_true", help="print the tests as JSON and nothing else")
     add_model_flags(arguments)

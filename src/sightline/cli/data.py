@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sightline.cli.arguments import Arguments, positive
+from sightline.cli.arguments import Arguments, positive, real, seed, whole
 from sightline.cli.colour import paint
 from sightline.errors import DataError, RecipeError
 
@@ -163,7 +163,7 @@ class _Counted:
 def _show(argv: list[str]) -> int:
     arguments = _arguments("show")
     arguments.add_argument("--rows", type=positive, default=10, help="how many rows of each split [10]")
-    arguments.add_argument("--start", type=int, default=0, help="first row [0]")
+    arguments.add_argument("--start", type=whole(0, 10**12), default=0, help="first row [0]")
     arguments.add_argument("--html", type=Path, default=Path("rows.html"), help="the page [rows.html]")
     arguments.add_argument("--json", action="store_true", help="print one JSON object a row and nothing else")
     given = arguments.parse(argv)
@@ -207,8 +207,8 @@ def _convert(argv: list[str]) -> int:
 def _split(argv: list[str]) -> int:
     arguments = _arguments("split")
     arguments.add_argument("--output", type=Path, required=True, help="folder for train.parquet and test.parquet")
-    arguments.add_argument("--test-size", type=float, default=0.1, help="share below 1, or number of rows [0.1]")
-    arguments.add_argument("--seed", type=int, default=0, help="seed of the cut [0]")
+    arguments.add_argument("--test-size", type=real(0, 10**9), default=0.1, help="share below 1, or rows [0.1]")
+    arguments.add_argument("--seed", type=seed, default=0, help="seed of the cut [0]")
     arguments.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out instead of stopping")
     arguments.add_argument("--json", action="store_true", help="print files and their rows as JSON and nothing else")
     given = arguments.parse(argv)

@@ -27,7 +27,7 @@ OF_THE_MACHINE = {
 }
 """What an operating system refuses, and what to do then: no fault of the program's."""
 
-AT_HAND = ("where", "row", "path", "file", "source", "folder", "checkpoint", "name")
+AT_HAND = ("where", "row", "path", "file", "source", "folder", "checkpoint")
 """Local names that say with which file or row a function was at work."""
 
 

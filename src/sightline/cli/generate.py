@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from sightline.cli.arguments import Arguments, add_model_flags, loading, positive
+from sightline.cli.arguments import Arguments, add_model_flags, loading, positive, real, seed
 
 
 def run(argv: list[str]) -> int:
@@ -13,10 +13,10 @@ def run(argv: list[str]) -> int:
     arguments.add_argument("--adapter", help="LoRA adapter on MODEL, a folder or hub id")
     arguments.add_argument("--image", action="append", default=[], help="picture file; may be given several times")
     arguments.add_argument("--prompt", required=True, help="the question")
-    arguments.add_argument("--temperature", type=float, default=0.0, help="0 is greedy [0]")
-    arguments.add_argument("--top-p", type=float, default=1.0, help="nucleus sampling with a temperature [1]")
+    arguments.add_argument("--temperature", type=real(0, 100), default=0.0, help="0 is greedy [0]")
+    arguments.add_argument("--top-p", type=real(0, 1), default=1.0, help="nucleus sampling with a temperature [1]")
     arguments.add_argument("--num", type=positive, default=1, help="how many answers [1; more need a temperature]")
-    arguments.add_argument("--seed", type=int, default=0, help="seed of sampling [0]")
+    arguments.add_argument("--seed", type=seed, default=0, help="seed of sampling [0]")
     arguments.add_argument("--json", action="store_true", help="print the answers as a JSON list and nothing else")
     add_model_flags(arguments, longest="256")
     given = arguments.parse(argv)

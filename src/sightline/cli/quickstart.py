@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from sightline.cli.arguments import Arguments
+from sightline.cli.arguments import Arguments, positive, seed
 from sightline.cli.quiet import quiet
 from sightline.errors import UserError
 
@@ -16,9 +16,9 @@ def run(argv: list[str]) -> int:
     parser = Arguments("quickstart", DESCRIPTION)
     parser.add_argument("--output-dir", type=Path, default=Path("quickstart"), help="folder to write [quickstart]")
     parser.add_argument("--overwrite-output-dir", action="store_true", help="empty the folder of an earlier quickstart")
-    parser.add_argument("--seed", type=int, default=0, help="seed of pairs, order and adapters [0]")
-    parser.add_argument("--num-scenes", type=int, default=1000, help="pictures to evaluate on [1000]")
-    parser.add_argument("--max-steps", type=int, help="fewer optimizer steps than the recipes say, to try the path")
+    parser.add_argument("--seed", type=seed, default=0, help="seed of pairs, order and adapters [0]")
+    parser.add_argument("--num-scenes", type=positive, default=1000, help="pictures to evaluate on [1000]")
+    parser.add_argument("--max-steps", type=positive, help="fewer steps than the recipes say, to try the path")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
     options = parser.parse(argv)
     folder = make_folder(options.output_dir, overwrite=options.overwrite_output_dir)

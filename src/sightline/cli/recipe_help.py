@@ -11,6 +11,7 @@ from typing import Any
 
 from sightline.config import Recipe
 from sightline.config.complaint import dataclasses_in
+from sightline.config.numbers import kind_of_number, said_range
 from sightline.errors import RecipeError, did_you_mean
 
 WIDTH = 80
@@ -124,8 +125,8 @@ def _entry(name: str, field: Any, description: str) -> str:
     if len(flag) > WIDTH:
         flag = f"  --{name.replace('_', '-')} WORD"
         description = f"{description} One of {_kind(field.type).replace('|', ', ')}."
-    default = _default(field)
-    text = f"{description} [{default}]" if default else description
+    found = "; ".join(filter(None, (_default(field), said_range(getattr(field.default, "metadata", ())))))
+    text = f"{description} [{found}]" if found else description
     indent = " " * INDENT
     return f"{flag}\n{textwrap.fill(text, WIDTH, initial_indent=indent, subsequent_indent=indent)}"
 
@@ -151,9 +152,9 @@ def _kind(kind: Any) -> str:
         return "true|false"
     if typing.get_origin(kind) is typing.Literal:
         return "|".join(map(str, typing.get_args(kind)))
-    names = {int: "N", float: "X", str: "TEXT"}
-    if kind in names:
-        return names[kind]
+    number = kind_of_number(kind)
+    if kind is str or number is not None:
+        return {str: "TEXT", int: "N", float: "X"}[number or str]
     found = [_kind(argument) for argument in typing.get_args(kind) if argument is not type(None)]
     if typing.get_origin(kind) is list:
         return f"{found[0] or '{KEY: VALUE}'} ..."

@@ -10,7 +10,7 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 
-from sightline.cli.arguments import Arguments
+from sightline.cli.arguments import Arguments, whole
 from sightline.config import Recipe
 from sightline.config.online import VLLMSamplerConfig
 from sightline.errors import RecipeError, SamplerError
@@ -29,7 +29,7 @@ def run(argv: list[str]) -> int:
     arguments = Arguments("rollout-server", DESCRIPTION)
     arguments.add_argument("recipe", metavar="RECIPE.yaml", help="the recipe that will be trained")
     arguments.add_argument("--host", default="127.0.0.1", help=HOST)
-    arguments.add_argument("--port", type=int, default=8000, help="port to listen on [8000]")
+    arguments.add_argument("--port", type=whole(1, 65_535), default=8000, help="port to listen on [8000]")
     arguments.epilog = "Any flag of `sightline train` may follow and changes the recipe, as it does there."
     given, changes = arguments.parse_known_args(mine)
     recipe = load_recipe(given.recipe, changes)

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from sightline.cli.arguments import Arguments, positive
+from sightline.cli.arguments import Arguments, positive, seed
 from sightline.errors import RecipeError
 from sightline.evaluation.task import Task
 from sightline.evaluation.tasks.options import TaskOptions
@@ -22,7 +22,7 @@ def add_task_flags(arguments: Arguments) -> None:
     arguments.add_argument("--judge-model", metavar="NAME", help="the judge's name there")
     arguments.add_argument("--spacy", action="store_true", help="AMBER's descriptions by spaCy's similarity")
     arguments.add_argument("--synonyms", type=Path, help="names of CHAIR's objects [synonyms.txt in --data]")
-    arguments.add_argument("--seed", type=int, default=0, help="seed of drawn scenes [0]")
+    arguments.add_argument("--seed", type=seed, default=0, help="seed of drawn scenes [0]")
 
 
 def judge_of(given: argparse.Namespace) -> Judge | None:

@@ -6,7 +6,7 @@ Training fields keep transformers' own names at the top level; the rest is group
 from dataclasses import field
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from sightline.config.combinations import refuse_groups, refuse_reference, refuse_rows, refuse_sampler
@@ -17,6 +17,7 @@ from sightline.config.evaluation import EvaluationConfig
 from sightline.config.fit import fit_complaint
 from sightline.config.guard import GuardConfig
 from sightline.config.model import LoraConfig, ModelConfig, ReferenceConfig
+from sightline.config.numbers import Real, Whole
 from sightline.config.objective import DPOConfig, ObjectiveConfig, SFTConfig
 from sightline.config.online import RewardConfig, Rewards, TransformersSamplerConfig, VLLMSamplerConfig
 from sightline.config.online_objectives import OnlineConfig
@@ -66,39 +67,39 @@ class Recipe:
     """Folder of the run: recipe, model, metrics, curves, report."""
     overwrite_output_dir: bool = False
     """Empty an output folder that holds another run instead of refusing it."""
-    seed: int = 42
+    seed: Whole = Field(default=42, ge=0, le=2**32 - 1)
     """Seed of everything random in training."""
 
-    per_device_train_batch_size: int = Field(default=2, ge=1)
+    per_device_train_batch_size: Whole = Field(default=2, ge=1, le=65_536)
     """Groups (prompt + responses) that one forward sees at most, on each device."""
-    gradient_accumulation_steps: int = Field(default=1, ge=1)
+    gradient_accumulation_steps: Whole = Field(default=1, ge=1, le=1_000_000)
     """Forwards a step. A step sees this × batch size × devices groups; how it is cut changes no curve."""
-    per_device_eval_batch_size: int | None = Field(default=None, ge=1)
+    per_device_eval_batch_size: Whole | None = Field(default=None, ge=1, le=65_536)
     """The same for evaluation; the training value when left out."""
     layout: Literal["auto", "prefix", "padded"] = "auto"
     """prefix: prompt and pictures once a group · padded: once a response · auto: prefix where exact."""
-    num_train_epochs: float = Field(default=1.0, gt=0)
+    num_train_epochs: Real = Field(default=1.0, gt=0, le=1_000_000)
     """Passes over the data."""
-    max_steps: int = Field(default=-1, ge=-1)
+    max_steps: Whole = Field(default=-1, ge=-1, le=10**9)
     """Optimizer steps; above 0 it overrides the epochs."""
     shuffle: bool = True
     """Draw rows in random order; off keeps the source's order (a curriculum)."""
 
-    learning_rate: float = Field(default=1e-6, ge=0)
+    learning_rate: Real = Field(default=1e-6, ge=0, le=100)
     """Peak learning rate."""
     lr_scheduler_type: str = "linear"
     """Schedule, by transformers' names."""
-    warmup_steps: float = Field(default=0, ge=0)
+    warmup_steps: Real = Field(default=0, ge=0, le=10**9)
     """Steps of linear warm-up; below 1 a share of all steps."""
-    weight_decay: float = Field(default=0.0, ge=0)
+    weight_decay: Real = Field(default=0.0, ge=0, le=100)
     """AdamW's weight decay."""
-    adam_beta1: float = Field(default=0.9, ge=0, lt=1)
+    adam_beta1: Real = Field(default=0.9, ge=0, lt=1)
     """AdamW's β1."""
-    adam_beta2: float = Field(default=0.999, ge=0, lt=1)
+    adam_beta2: Real = Field(default=0.999, ge=0, lt=1)
     """AdamW's β2."""
-    adam_epsilon: float = Field(default=1e-8, gt=0)
+    adam_epsilon: Real = Field(default=1e-8, gt=0, le=1)
     """AdamW's ε."""
-    max_grad_norm: float = Field(default=1.0, ge=0)
+    max_grad_norm: Real = Field(default=1.0, ge=0, le=10**9)
     """Gradient norm above which gradients are scaled down."""
     optim: str = "adamw_torch"
     """Optimizer, by transformers' names."""
@@ -110,26 +111,26 @@ class Recipe:
     gradient_checkpointing: bool | Literal["selective"] = False
     """Recompute activations in backward: less memory, about a third more time, the same curve. selective keeps the
     results of attention and of every other matrix product: between the two in memory and time."""
-    dataloader_num_workers: int = Field(default=2, ge=0)
+    dataloader_num_workers: Whole = Field(default=2, ge=0, le=512)
     """Processes that read rows and run the processor."""
 
-    logging_steps: int = Field(default=1, ge=1)
+    logging_steps: Whole = Field(default=1, ge=1, le=10**9)
     """Steps between lines of metrics."""
-    eval_steps: int | None = Field(default=None, ge=1)
+    eval_steps: Whole | None = Field(default=None, ge=1, le=10**9)
     """Steps between evaluations on held-out rows; left out: at the end only, where rows are held out."""
     eval_on_start: bool = False
     """Evaluate before the first step, too: where the curve begins."""
-    save_steps: int | None = Field(default=None, ge=1)
+    save_steps: Whole | None = Field(default=None, ge=1, le=10**9)
     """Steps between checkpoints; left out: at the end only."""
-    save_total_limit: int | None = Field(default=None, ge=1)
+    save_total_limit: Whole | None = Field(default=None, ge=1, le=10**6)
     """Checkpoints to keep."""
-    nproc_per_node: int | None = Field(default=None, ge=1)
+    nproc_per_node: Whole | None = Field(default=None, ge=1, le=1024)
     """Processes that `sightline train` starts on this machine; left out: one a GPU. Launchers decide for themselves."""
     engine: Engine = "auto"
     """ddp: the whole model in every process. fsdp2: weights, gradients and optimizer spread over them. zero1, zero2,
     zero3: DeepSpeed spreads the optimizer, gradients as well, weights too. auto: what `accelerate launch` was told,
     else ddp."""
-    ddp_timeout: int = Field(default=1800, ge=1)
+    ddp_timeout: Whole = Field(default=1800, ge=1, le=10**7)
     """Seconds that processes wait for one another, at the start and in every exchange; then the run ends."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     """What to do when loss, gradient or policy go wrong."""
@@ -139,6 +140,13 @@ class Recipe:
     """Trackers besides metrics.jsonl."""
     run_name: str | None = None
     """Name for the trackers."""
+
+    @field_validator("max_steps")
+    @classmethod
+    def _some_step_is_taken(cls, given: int) -> int:
+        if given == 0:
+            raise ValueError("`max_steps: 0` would train nothing. Leave it out for whole epochs, or name some steps.")
+        return given
 
     @model_validator(mode="after")
     def _groups_agree(self) -> Any:

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sightline.config import Recipe
-from sightline.errors import did_you_mean
+from sightline.config.numbers import NO_NUMBER, expected_number
+from sightline.errors import did_you_mean, shown
 
 COMMON_NAMES = {"lr": "learning_rate", "batch_size": "per_device_train_batch_size", "epochs": "num_train_epochs"}
 """What people type for what transformers calls otherwise: a hint, not an alias."""
@@ -27,7 +28,7 @@ def complaints(
 def complaint(error: Any, path: str | Path | None, lines: dict[tuple[str, ...], int], flags: dict[str, Any]) -> str:
     """One of pydantic's errors as a sentence. lines: of a file's keys. flags: the tree that flags made."""
     keys, owner = _keys(error["loc"])
-    name = ".".join(keys)
+    name = shown(".".join(keys))
     where = _where(keys, path, lines, flags)
     match error["type"]:
         case "unexpected_keyword_argument" | "extra_forbidden":
@@ -35,17 +36,31 @@ def complaint(error: Any, path: str | Path | None, lines: dict[tuple[str, ...], 
         case "union_tag_invalid":
             got = error["ctx"]["tag"]
             known = [tag.strip(" '") for tag in error["ctx"]["expected_tags"].split(",")]
-            words = [f"{where}: `{name}.type: {got}` is not known.", did_you_mean(str(got), known)]
+            words = [f"{where}: `{name}.type: {shown(got)}` is not known.", did_you_mean(str(got), known)]
             return " ".join([*filter(None, words), f"Known: {', '.join(known)}."])
         case "union_tag_not_found":
             return f"{where}: `{name}` needs a `type`."
+        case _ if error["input"] is True and _given(keys, flags) is True:
+            expected = _expected(error, keys, owner) or ""
+            return f"{where} was given without its value: write `--{name.replace('_', '-')} VALUE`. {expected}".rstrip()
         case "dataclass_type":
-            return f"{where}: `{name}` is a group of keys, got `{error['input']}`. Write `{name}: {{key: value}}`."
-    got = error["input"] if not isinstance(error["input"], dict) else "a group of keys"
+            return (
+                f"{where}: `{name}` is a group of keys, got `{shown(error['input'])}`. Write `{name}: {{key: value}}`."
+            )
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
         return f"{where}: {message}"
-    return f"{where}: `{name}: {got}` cannot be. {message}."
+    got = shown(error["input"]) if not isinstance(error["input"], dict) else "a group of keys"
+    return f"{where}: `{name}: {got}` cannot be. {_expected(error, keys, owner) or message + '.'}"
+
+
+def _expected(error: Any, keys: tuple[str, ...], owner: Any) -> str | None:
+    """What a number has to be; None where something else is wrong."""
+    field = getattr(owner, "__pydantic_fields__", {}).get(keys[-1]) if keys else None
+    expected = None if field is None else expected_number(field)
+    if error["type"] == NO_NUMBER and isinstance(error["input"], str):
+        return f"{error['msg']} {expected or ''}".strip()
+    return expected
 
 
 def _keys(location: tuple) -> tuple[tuple[str, ...], Any]:
@@ -93,16 +108,25 @@ def _tags(kind: Any) -> tuple[Any, ...]:
 def _where(
     keys: tuple[str, ...], path: str | Path | None, lines: dict[tuple[str, ...], int], flags: dict[str, Any]
 ) -> str:
-    inside: Any = flags
-    named = tuple(key for key in keys if not key.isdigit())  # a flag gives a list as a whole
-    for key in named:
-        inside = inside.get(key) if isinstance(inside, dict) else None
-    if keys and inside is not None:
-        return f"Flag --{'.'.join(named)}"
+    if keys and _given(keys, flags) is not None:
+        return f"Flag --{shown('.'.join(_named(keys)))}"
     for length in range(len(keys), 0, -1):
         if keys[:length] in lines:
-            return f"{path}, line {lines[keys[:length]]}"
-    return str(path) if path is not None else "Recipe"
+            return f"{shown(path, 300)}, line {lines[keys[:length]]}"
+    return shown(path, 300) if path is not None else "Recipe"
+
+
+def _named(keys: tuple[str, ...]) -> tuple[str, ...]:
+    """The keys that a flag can name: it gives a list as a whole."""
+    return tuple(key for key in keys if not key.isdigit())
+
+
+def _given(keys: tuple[str, ...], flags: dict[str, Any]) -> Any:
+    """What the flags say of a key: True for a bare flag, None where they say nothing."""
+    inside: Any = flags
+    for key in _named(keys):
+        inside = inside.get(key) if isinstance(inside, dict) else None
+    return inside
 
 
 def _nearest(keys: tuple[str, ...], owner: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Real, Whole
 from sightline.config.strict import STRICT, Options, one_or_several
 
 RowFormat = Literal[
@@ -33,9 +34,9 @@ class SourceConfig:
     """Folder that picture paths are relative to; next to the file when left out."""
     allow_urls: bool = False
     """Fetch pictures that are given as http(s) addresses; otherwise they are bad rows."""
-    limit: int | None = Field(default=None, ge=1)
+    limit: Whole | None = Field(default=None, ge=1, le=10**12)
     """Read at most this many of its rows."""
-    weight: float = Field(default=1.0, gt=0)
+    weight: Real = Field(default=1.0, gt=0, le=1000)
     """How often its rows are seen in a pass: 0.5 a random half of them, 2 each twice."""
 
     _one_or_several = field_validator("ignore_columns", mode="before")(one_or_several)
@@ -77,15 +78,15 @@ class DataConfig:
     """Several sources instead of one, with weights and limits."""
     streaming: bool = False
     """Read the source from front to back while training, without an index or a copy; needs `max_steps`."""
-    shuffle_buffer: int = Field(default=1000, ge=1)
+    shuffle_buffer: Whole = Field(default=1000, ge=1, le=10**7)
     """Rows that a streaming run shuffles among."""
-    limit: int | None = Field(default=None, ge=1)
+    limit: Whole | None = Field(default=None, ge=1, le=10**12)
     """Read at most this many rows."""
-    val_size: float = Field(default=0.0, ge=0)
+    val_size: Real = Field(default=0.0, ge=0, le=10**9)
     """Rows held out for evaluation: a share below 1, a count from 1 on. Cut by picture, never by row."""
     on_bad_row: Literal["error", "skip"] = "error"
     """error stops at the first bad row; skip leaves bad rows out, counts and reports them."""
-    max_length: int | None = Field(default=None, ge=1)
+    max_length: Whole | None = Field(default=None, ge=1, le=10**7)
     """Longest prompt + response in tokens; None is no limit. Pictures are never cut."""
     on_overlong: Literal["error", "skip", "truncate"] = "error"
     """What to do with a longer one: stop, skip the row, or trim the response."""
@@ -93,11 +94,11 @@ class DataConfig:
     """Tokenise all rows before training and keep the result, without pixels: bad rows show before the first step."""
     cache_dir: str | None = None
     """Folder of that result; in the user's cache folder when left out."""
-    dataset_num_proc: int = Field(default=1, ge=1)
+    dataset_num_proc: Whole = Field(default=1, ge=1, le=512)
     """Processes that tokenise."""
     share_pictures: bool = False
     """Make neighbouring rows on one picture one group: picture and common prompt are computed once."""
-    seed: int = 0
+    seed: Whole = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of drawn scenes, of the held-out cut and of mixtures."""
     scenes: Options = Field(default_factory=dict)
     """Options of the `scenes` source, see docs/scenes.md."""

@@ -1,11 +1,12 @@
 """Scoring answers while training, and what follows from the scores."""
 
 from dataclasses import field
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Real, Whole
 from sightline.config.strict import STRICT
 
 
@@ -17,18 +18,18 @@ class EvaluationConfig:
     """Benchmarks as `sightline evaluate --task` names them: `[scenes]`, `[amber, pope]`."""
     data: str | None = None
     """Folder of the benchmarks' own files, as in `sightline evaluate --data`."""
-    every: int = Field(default=100, ge=1)
+    every: Whole = Field(default=100, ge=1, le=10**9)
     """Steps between scorings; there is one before the first step and one after the last, too."""
-    limit: int | None = Field(default=None, ge=1)
+    limit: Whole | None = Field(default=None, ge=1, le=10**12)
     """Only the first so many items of each task."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: Whole = Field(default=32, ge=1, le=65_536)
     """Answers at a time, on each device."""
     best: str | None = None
     """Figure by which the best weights are kept in OUTPUT/best: `scenes/hal`, `amber-discriminative/existence/f1`, or
     one of held-out rows such as `eval_loss`."""
-    patience: int | None = Field(default=None, ge=1)
+    patience: Whole | None = Field(default=None, ge=1, le=10**6)
     """Stop after so many values of `best` in a row that are no better than the best one so far."""
-    limits: dict[str, float] = field(default_factory=dict)
+    limits: dict[str, Annotated[Real, Field(ge=-(10**6), le=10**6)]] = field(default_factory=dict)
     """Stop as soon as a figure is worse than this: `{scenes/cover: 90}`. In percent, as in tables."""
 
     @field_validator("tasks", mode="before")

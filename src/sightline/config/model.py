@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Real, Whole
 from sightline.config.strict import STRICT, Options, none_is_a_word, one_or_several
 
 
@@ -48,11 +49,11 @@ class ModelConfig:
 class LoraConfig:
     """Low-rank adapters (arXiv:2106.09685), through peft. Leave `lora` out of a recipe to train all weights."""
 
-    r: int = Field(default=16, ge=1)
+    r: Whole = Field(default=16, ge=1, le=65_536)
     """Rank."""
-    alpha: float | None = Field(default=None, gt=0)
+    alpha: Real | None = Field(default=None, gt=0, le=10**6)
     """Scale; twice the rank when left out."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
+    dropout: Real = Field(default=0.0, ge=0, lt=1)
     """Dropout on the adapter's input. The prompt's mask is shared by its responses."""
     target_modules: str | list[str] = "language"
     """language, projector, vision (one or a list): all linear layers of that part · all-linear: of all three · else
@@ -76,9 +77,9 @@ class ReferenceConfig:
     for all rows before training, and read from disk: no reference is in memory."""
     path: str | None = None
     """Folder of precomputed log-probs, for several runs on the same rows; in the run's folder when left out."""
-    update_every: int | None = Field(default=None, ge=1)
+    update_every: Whole | None = Field(default=None, ge=1, le=10**9)
     """TR-DPO (arXiv:2404.09656): move the reference towards the policy after every so many steps; left out: never."""
-    update_weight: float = Field(default=0.6, gt=0, le=1)
+    update_weight: Real = Field(default=0.6, gt=0, le=1)
     """How far it moves: W_ref ← (1 − w)·W_ref + w·W. 1 copies the policy; below 1 with LoRA the reference keeps dense
     copies of the adapted weights."""
 

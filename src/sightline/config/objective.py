@@ -16,6 +16,7 @@ from sightline.config.custom import (
     names_user_code,
     read_objective,
 )
+from sightline.config.numbers import Real, expected_number
 from sightline.config.online_objectives import OnlineObjectiveConfig
 from sightline.config.other_objectives import (
     BCOConfig,
@@ -46,6 +47,7 @@ from sightline.config.pair_objectives import (
     SPPOConfig,
 )
 from sightline.config.strict import STRICT
+from sightline.errors import shown
 
 PartConfig = (
     SFTConfig
@@ -86,6 +88,7 @@ PART_TYPES: dict[str, type[PartConfig]] = {
     for name in get_args(f.type)
 }
 
+PART_WEIGHT: TypeAdapter[float] = TypeAdapter(Annotated[Real, Field(ge=0, le=10**6, allow_inf_nan=False)])
 SHARED = ("beta", "ld_alpha", "wpo", "divergence", "divergence_alpha")
 
 
@@ -102,17 +105,17 @@ class MixConfig:
     """A weighted sum of objectives; every part is logged as `loss/<part>` and divided by its own count."""
 
     type: Literal["mix"] = "mix"
-    parts: dict[str, float | dict[str, Any]] = field(default_factory=dict)
+    parts: dict[str, Real | dict[str, Any]] = field(default_factory=dict)
     """Part → weight, or → its weight and options: `{sigmoid: 0.8, ipo: {weight: 0.2, beta: 0.5}, sft: 1.0}`."""
-    beta: float | None = Field(default=None, gt=0)
+    beta: Real | None = Field(default=None, gt=0, le=10**6)
     """β of every part that has one and does not give its own; each objective's default when left out."""
-    ld_alpha: float | None = Field(default=None, ge=0, le=1)
+    ld_alpha: Real | None = Field(default=None, ge=0, le=1)
     """LD-DPO for every part over pairs."""
     wpo: bool | None = None
     """WPO for every part over pairs."""
     divergence: Literal["reverse_kl", "forward_kl", "js", "alpha"] | None = None
     """f-divergence for every part over pairs."""
-    divergence_alpha: float | None = None
+    divergence_alpha: Real | None = Field(default=None, ge=-1000, le=1000)
     """α of `divergence: alpha`."""
 
     @model_validator(mode="after")
@@ -132,12 +135,14 @@ class MixConfig:
             known = ", ".join(PART_TYPES)
             raise ValueError(f"`mix` has no part `{name}`. Known: {known}; one of your own is `file.py:function`.")
         options = dict(given) if isinstance(given, dict) else {"weight": given}
-        weight = TypeAdapter(float).validate_python(options.pop("weight", 1.0))
-        if not 0 <= weight < float("inf"):
+        weight = options.pop("weight", 1.0)
+        try:
+            weight = PART_WEIGHT.validate_python(weight)
+        except ValidationError:
             raise ValueError(
-                f"Part `{name}` has weight {weight}; a weight is a number of 0 or more (below 0, the loss would be "
+                f"Part `{name}` has weight {shown(weight)}; a weight is a number, 0 to 1e6 (below 0, the loss would be "
                 "something to raise)."
-            )
+            ) from None
         if names_user_code(name):
             return WeightedPart(weight=weight, config=self._custom_part(name, options))
         kind = PART_TYPES[name]
@@ -175,7 +180,8 @@ def _explain(error: ValidationError, kind: type[PartConfig]) -> str:
             known = ", ".join(["weight", *(f.name for f in fields(kind) if f.name != "type")])
             return f"there is no option `{option}`. It takes {known}."
         case _:
-            return f"`{option}: {first['input']}` cannot be. {first['msg']}."
+            expected = expected_number(kind.__pydantic_fields__[option]) if option in kind.__pydantic_fields__ else None
+            return f"`{option}: {shown(first['input'])}` cannot be. {expected or first['msg'] + '.'}"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -183,13 +189,13 @@ class MPOConfig:
     """MPO (arXiv:2411.10442): preference, quality and generation losses: sigmoid, bco_pair and sft."""
 
     type: Literal["mpo"] = "mpo"
-    beta: float = Field(default=0.1, gt=0)
+    beta: Real = Field(default=0.1, gt=0, le=10**6)
     """Strength of the pull towards the reference."""
-    preference_weight: float = Field(default=0.8, ge=0)
+    preference_weight: Real = Field(default=0.8, ge=0, le=10**6)
     """Weight of `sigmoid`: which response is better."""
-    quality_weight: float = Field(default=0.2, ge=0)
+    quality_weight: Real = Field(default=0.2, ge=0, le=10**6)
     """Weight of `bco_pair`: how good each response is by itself."""
-    generation_weight: float = Field(default=1.0, ge=0)
+    generation_weight: Real = Field(default=1.0, ge=0, le=10**6)
     """Weight of `sft`: how to write the chosen response."""
     running_shift: bool = False
     """Subtract the running mean δ of all rewards so far in `bco_pair` (as InternVL does); off is δ = 0."""

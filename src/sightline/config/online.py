@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Real, Whole
 from sightline.config.refusal import default
 from sightline.config.strict import STRICT, Options, none_is_a_word, one_or_several
 
@@ -26,27 +27,27 @@ StopTexts = Annotated[list[str], BeforeValidator(read_stop)]
 class SamplingConfig:
     """What every sampler is asked for, by TRL's names."""
 
-    num_generations: int = Field(default=8, ge=1)
+    num_generations: Whole = Field(default=8, ge=1, le=65_536)
     """Answers sampled for each prompt: the size G of a group."""
-    max_completion_length: int = Field(default=512, ge=1)
+    max_completion_length: Whole = Field(default=512, ge=1, le=10**6)
     """Longest answer in tokens."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: Real = Field(default=1.0, gt=0, le=100)
     """Sampling temperature; log-probs in training are taken at the same one."""
-    top_p: float = Field(default=1.0, gt=0, le=1)
+    top_p: Real = Field(default=1.0, gt=0, le=1)
     """Sample from the fewest tokens whose probabilities add up to this."""
-    top_k: int = Field(default=0, ge=0)
+    top_k: Whole = Field(default=0, ge=0, le=10**7)
     """Sample from so many most likely tokens; 0 is all."""
-    min_p: float = Field(default=0.0, ge=0, le=1)
+    min_p: Real = Field(default=0.0, ge=0, le=1)
     """Sample from tokens at least this fraction as likely as the most likely one."""
     stop: StopTexts = field(default_factory=list)
     """Texts behind which an answer ends, besides the model's end token."""
-    steps_per_generation: int = Field(default=1, ge=1)
+    steps_per_generation: Whole = Field(default=1, ge=1, le=10**6)
     """Optimizer steps that one round of sampling is split over."""
-    num_iterations: int = Field(default=1, ge=1)
+    num_iterations: Whole = Field(default=1, ge=1, le=10**4)
     """Times that each answer is trained on (GRPO's μ)."""
-    dynamic_sampling_rounds: int = Field(default=0, ge=0)
+    dynamic_sampling_rounds: Whole = Field(default=0, ge=0, le=10**4)
     """Rounds of further prompts drawn in place of groups whose rewards are all equal (DAPO); 0 keeps such groups."""
-    completions_steps: int | None = Field(default=None, ge=1)
+    completions_steps: Whole | None = Field(default=None, ge=1, le=10**9)
     """Steps between tables of answers and rewards, `OUTPUT/completions/*.parquet`; left out: none."""
 
     _one_or_several = field_validator("stop", mode="before")(one_or_several)
@@ -57,7 +58,7 @@ class TransformersSamplerConfig(SamplingConfig):
     """The policy itself answers. A prompt is read once for all its answers."""
 
     type: Literal["transformers"] = "transformers"
-    batch_size: int = Field(default=256, ge=1)
+    batch_size: Whole = Field(default=256, ge=1, le=65_536)
     """Answers sampled at a time."""
 
 
@@ -74,9 +75,9 @@ class OffPolicySamplerConfig(SamplingConfig):
     importance_sampling: ImportanceSampling = "token_truncate"
     """Correction for the sampler's log-probs being not quite the trainer's: π_old / π_sampler, truncated at a cap or
     masked."""
-    importance_sampling_cap: float = Field(default=3.0, gt=0)
+    importance_sampling_cap: Real = Field(default=3.0, gt=0, le=10**6)
     """The cap."""
-    max_logp_difference: float = Field(default=0.5, gt=0)
+    max_logp_difference: Real = Field(default=0.5, gt=0, le=1000)
     """Mean difference between the sampler's log-probs and the trainer's, in nats per token, above which the run stops:
     completions then come from other weights than those that are trained."""
 
@@ -90,14 +91,14 @@ class VLLMSamplerConfig(OffPolicySamplerConfig):
     """colocate: in the training process, on the same device · server: elsewhere, over HTTP."""
     url: str = "http://127.0.0.1:8000"
     """Address of the server."""
-    server_timeout: float = Field(default=300.0, gt=0)
+    server_timeout: Real = Field(default=300.0, gt=0, le=10**6)
     """Seconds that a server may be gone before the run stops with a checkpoint."""
     weights: Literal["auto", "files", "nccl"] = "auto"
     """How all weights get to the server: as files that it reads, too, or from GPU to GPU (vLLM beside the trainer);
     auto: nccl where that is possible. An adapter travels as files."""
-    gpu_memory_utilization: float = Field(default=0.3, gt=0, le=1)
+    gpu_memory_utilization: Real = Field(default=0.3, gt=0, le=1)
     """Share of the GPU that vLLM takes (colocate)."""
-    max_model_len: int | None = Field(default=None, ge=1)
+    max_model_len: Whole | None = Field(default=None, ge=1, le=10**7)
     """Longest prompt + answer that vLLM makes room for (colocate); the model's own limit when left out."""
     sleep: bool = True
     """Give vLLM's memory back while the policy is updated (colocate, on a GPU)."""
@@ -126,9 +127,9 @@ class RewardConfig:
 
     name: str
     """Built-in name, dotted path (`package.module.function`), or `file.py:function`."""
-    weight: float = 1.0
+    weight: Real = Field(default=1.0, ge=-1000, le=1000)
     """Factor in the sum of rewards."""
-    timeout: float = Field(default=120.0, gt=0)
+    timeout: Real = Field(default=120.0, gt=0, le=10**6)
     """Seconds that one call, over all answers of a step, may take."""
     completions: Literal["as_data", "text", "messages"] = "as_data"
     """What the function gets: message lists for conversational rows and strings for others, or always one of them."""

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Real, Whole
 from sightline.config.refusal import Refusal
 from sightline.config.strict import STRICT, none_is_a_word
 
@@ -15,7 +16,7 @@ ScaleRewards = Annotated[Literal["group", "batch", "none"], BeforeValidator(none
 class OnlineConfig(Refusal):
     """What objectives over rewards have in common. The defaults are TRL's: no KL term, so no reference is loaded."""
 
-    beta: float = Field(default=0.0, ge=0)
+    beta: Real = Field(default=0.0, ge=0, le=10**6)
     """Weight of the KL divergence from the reference; 0 loads no reference."""
 
 
@@ -44,11 +45,11 @@ class SurrogateConfig(OnlineConfig):
 class ClippedConfig(SurrogateConfig):
     """Objectives with PPO's clipped surrogate."""
 
-    epsilon: float = Field(default=0.2, gt=0)
+    epsilon: Real = Field(default=0.2, gt=0, le=10**6)
     """How far the ratio may fall below 1, and rise above it unless `epsilon_high` says otherwise."""
-    epsilon_high: float | None = Field(default=None, gt=0)
+    epsilon_high: Real | None = Field(default=None, gt=0, le=10**6)
     """How far the ratio may rise above 1; `epsilon` when left out."""
-    max_ratio: float | None = Field(default=None, gt=1)
+    max_ratio: Real | None = Field(default=None, gt=1, le=10**6)
     """Bound on the ratio where the advantage is negative too (two-sided clipping, arXiv:2505.07291)."""
 
 
@@ -73,9 +74,9 @@ class DAPOConfig(ClippedConfig):
     """DAPO (arXiv:2503.14476): clip-higher, averaged over all tokens of the step."""
 
     type: Literal["dapo"] = "dapo"
-    epsilon_high: float | None = Field(default=0.28, gt=0)
+    epsilon_high: Real | None = Field(default=0.28, gt=0, le=10**6)
     """How far the ratio may rise above 1; `epsilon` when null."""
-    overlong_buffer: int | None = Field(default=None, ge=1)
+    overlong_buffer: Whole | None = Field(default=None, ge=1, le=10**6)
     """Tokens before the longest answer over which a punishment grows from 0 to −1; null leaves it out."""
 
 
@@ -91,9 +92,9 @@ class GSPOConfig(ClippedConfig):
     """GSPO (arXiv:2507.18071): one ratio an answer, its tokens' geometric mean. While answers are used once, GRPO."""
 
     type: Literal["gspo"] = "gspo"
-    epsilon: float = Field(default=3e-4, gt=0)
+    epsilon: Real = Field(default=3e-4, gt=0, le=10**6)
     """How far the ratio may fall below 1."""
-    epsilon_high: float | None = Field(default=4e-4, gt=0)
+    epsilon_high: Real | None = Field(default=4e-4, gt=0, le=10**6)
     """How far the ratio may rise above 1; `epsilon` when null."""
 
 
@@ -109,7 +110,7 @@ class CISPOConfig(SurrogateConfig):
     """CISPO (MiniMax-M1, arXiv:2506.13585): truncated ratios as weights; no token loses its gradient."""
 
     type: Literal["cispo"] = "cispo"
-    max_ratio: float = Field(default=5.0, gt=1)
+    max_ratio: Real = Field(default=5.0, gt=1, le=10**6)
     """Bound on the weight π/π_old (TRL's `epsilon_high` for CISPO)."""
 
 
@@ -118,9 +119,9 @@ class SAPOConfig(SurrogateConfig):
     """SAPO (arXiv:2511.20347): a smooth gate in place of clipping."""
 
     type: Literal["sapo"] = "sapo"
-    temperature_positive: float = Field(default=1.0, gt=0)
+    temperature_positive: Real = Field(default=1.0, gt=0, le=1000)
     """τ where the advantage is positive."""
-    temperature_negative: float = Field(default=1.05, gt=0)
+    temperature_negative: Real = Field(default=1.05, gt=0, le=1000)
     """τ where it is not."""
 
 
@@ -129,11 +130,11 @@ class RLOOConfig(OnlineConfig):
     """RLOO (arXiv:2402.14740): whole-answer ratios, advantage over the prompt's other answers, KL in the reward."""
 
     type: Literal["rloo"] = "rloo"
-    beta: float = Field(default=0.05, ge=0)
+    beta: Real = Field(default=0.05, ge=0, le=10**6)
     """Weight of the KL divergence in the reward; 0 loads no reference."""
-    epsilon: float = Field(default=0.2, gt=0)
+    epsilon: Real = Field(default=0.2, gt=0, le=10**6)
     """How far the ratio may fall below 1, and rise above it unless `epsilon_high` says otherwise."""
-    epsilon_high: float | None = Field(default=None, gt=0)
+    epsilon_high: Real | None = Field(default=None, gt=0, le=10**6)
     """How far the ratio may rise above 1; `epsilon` when left out."""
 
 
@@ -142,9 +143,9 @@ class ReinforcePPConfig(OnlineConfig):
     """REINFORCE++ (arXiv:2501.03262): token ratios, advantages whitened over the whole step, KL in the reward."""
 
     type: Literal["reinforce_pp"] = "reinforce_pp"
-    epsilon: float = Field(default=0.2, gt=0)
+    epsilon: Real = Field(default=0.2, gt=0, le=10**6)
     """How far the ratio may fall below 1, and rise above it unless `epsilon_high` says otherwise."""
-    epsilon_high: float | None = Field(default=None, gt=0)
+    epsilon_high: Real | None = Field(default=None, gt=0, le=10**6)
     """How far the ratio may rise above 1; `epsilon` when left out."""
 
 

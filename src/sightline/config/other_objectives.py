@@ -5,6 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Real
 from sightline.config.refusal import ANOTHER_PICTURE, DIVERGENCES, NO_DIVERGENCE, NO_RATIO, NORMALISED, Refusal
 from sightline.config.strict import STRICT
 
@@ -34,13 +35,13 @@ class MDPOConfig(Refusal):
         **dict.fromkeys(("wpo", "ld_alpha"), ANOTHER_PICTURE),
     }
     type: Literal["mdpo"] = "mdpo"
-    beta: float = Field(default=0.1, gt=0)
+    beta: Real = Field(default=0.1, gt=0, le=10**6)
     """Strength of the pull towards the reference."""
-    image_weight: float = Field(default=1.0, ge=0)
+    image_weight: Real = Field(default=1.0, ge=0, le=10**6)
     """Weight of the image-conditional term."""
-    anchor_weight: float = Field(default=1.0, ge=0)
+    anchor_weight: Real = Field(default=1.0, ge=0, le=10**6)
     """Weight of the anchor."""
-    anchor: float = 0.0
+    anchor: Real = Field(default=0.0, ge=-(10**6), le=10**6)
     """δ, the reward that the chosen response is to exceed."""
 
 
@@ -54,11 +55,11 @@ class SimPOConfig(Refusal):
         "length_normalised": NORMALISED,
     }
     type: Literal["simpo"] = "simpo"
-    beta: float = Field(default=2.0, gt=0)
+    beta: Real = Field(default=2.0, gt=0, le=10**6)
     """Scale of the reward."""
-    gamma: float = Field(default=1.0, ge=0)
+    gamma: Real = Field(default=1.0, ge=0, le=10**6)
     """Margin by which the chosen reward is to exceed the rejected one."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    label_smoothing: Real = Field(default=0.0, ge=0, lt=0.5)
     """Share of labels taken to be flipped."""
     wpo: bool = False
     """WPO (arXiv:2406.11827): weight each pair by how likely the policy is to write it."""
@@ -74,7 +75,7 @@ class ORPOConfig(Refusal):
         "length_normalised": NORMALISED,
     }
     type: Literal["orpo"] = "orpo"
-    beta: float = Field(default=0.1, gt=0)
+    beta: Real = Field(default=0.1, gt=0, le=10**6)
     """Weight of the odds-ratio term; the paper's λ."""
     wpo: bool = False
     """WPO (arXiv:2406.11827): weight each pair by how likely the policy is to write it."""
@@ -87,11 +88,11 @@ class CPOConfig(Refusal):
     needs_reference: ClassVar[bool] = False
     refuses: ClassVar[dict[str, str]] = dict.fromkeys((*DIVERGENCES, "ld_alpha"), NO_RATIO)
     type: Literal["cpo"] = "cpo"
-    beta: float = Field(default=0.1, gt=0)
+    beta: Real = Field(default=0.1, gt=0, le=10**6)
     """Scale of the reward."""
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    label_smoothing: Real = Field(default=0.0, ge=0, lt=0.5)
     """Share of labels taken to be flipped."""
-    sft_weight: float = Field(default=1.0, ge=0)
+    sft_weight: Real = Field(default=1.0, ge=0, le=10**6)
     """Weight of the chosen responses' negative log-likelihood a token."""
     wpo: bool = False
     """WPO (arXiv:2406.11827): weight each pair by how likely the policy is to write it."""
@@ -111,11 +112,11 @@ class UnpairedConfig(Refusal):
         **dict.fromkeys(DIVERGENCES, NO_DIVERGENCE),
         **dict.fromkeys(("wpo", "ld_alpha"), NO_PAIR),
     }
-    beta: float = Field(default=0.1, gt=0)
+    beta: Real = Field(default=0.1, gt=0, le=10**6)
     """Strength of the pull towards the reference."""
-    desirable_weight: float = Field(default=1.0, ge=0)
+    desirable_weight: Real = Field(default=1.0, ge=0, le=10**6)
     """Weight of desirable responses."""
-    undesirable_weight: float = Field(default=1.0, ge=0)
+    undesirable_weight: Real = Field(default=1.0, ge=0, le=10**6)
     """Weight of undesirable responses."""
 
 

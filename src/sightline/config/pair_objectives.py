@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Real
 from sightline.config.refusal import DIVERGENCES, NO_DIVERGENCE, NORMALISED, SORTED, Refusal
 from sightline.config.strict import STRICT
 
@@ -14,15 +15,15 @@ class PairConfig(Refusal):
     """What losses of chosen and rejected responses against a reference have in common."""
 
     refuses: ClassVar[dict[str, str]] = dict.fromkeys(DIVERGENCES, NO_DIVERGENCE)
-    beta: float = Field(default=0.1, gt=0)
+    beta: Real = Field(default=0.1, gt=0, le=10**6)
     """Strength of the pull towards the reference."""
-    ld_alpha: float = Field(default=1.0, ge=0, le=1)
+    ld_alpha: Real = Field(default=1.0, ge=0, le=1)
     """LD-DPO (arXiv:2409.06411): weight of the tokens by which one response is longer than the other; 1 is off."""
     wpo: bool = False
     """WPO (arXiv:2406.11827): weight each pair by how likely the policy is to write it."""
     length_normalised: bool = False
     """Log-probs of an average token instead of the whole response."""
-    rpo_alpha: float = Field(default=0.0, ge=0)
+    rpo_alpha: Real = Field(default=0.0, ge=0, le=10**6)
     """Weight of the chosen response's mean negative log-likelihood (RPO, arXiv:2404.19733); 0 leaves it out."""
 
 
@@ -33,7 +34,7 @@ class MarginConfig(PairConfig):
     refuses: ClassVar[dict[str, str]] = {}
     divergence: Literal["reverse_kl", "forward_kl", "js", "alpha"] = "reverse_kl"
     """Divergence that holds the policy to its reference."""
-    divergence_alpha: float | None = None
+    divergence_alpha: Real | None = Field(default=None, ge=-1000, le=1000)
     """α of `divergence: alpha`; 0.5 when left out."""
 
     @model_validator(mode="after")
@@ -51,7 +52,7 @@ class DPOConfig(MarginConfig):
     """Direct preference optimisation (arXiv:2305.18290, eq. 7), with cDPO's label smoothing."""
 
     type: Literal["dpo", "sigmoid"] = "dpo"
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    label_smoothing: Real = Field(default=0.0, ge=0, lt=0.5)
     """Share of labels taken to be flipped (cDPO)."""
 
 
@@ -60,7 +61,7 @@ class RobustConfig(MarginConfig):
     """Robust DPO (arXiv:2403.00409): unbiased where a known share of labels is flipped."""
 
     type: Literal["robust"] = "robust"
-    label_smoothing: float = Field(default=0.1, ge=0, lt=0.5)
+    label_smoothing: Real = Field(default=0.1, ge=0, lt=0.5)
     """Share of labels that are flipped."""
 
 
@@ -84,7 +85,7 @@ class EXOConfig(MarginConfig):
     """EXO for pairs (arXiv:2402.00856, eq. 16): reverse KL to the smoothed preference."""
 
     type: Literal["exo_pair"] = "exo_pair"
-    label_smoothing: float = Field(default=1e-3, ge=0, lt=0.5)
+    label_smoothing: Real = Field(default=1e-3, ge=0, lt=0.5)
     """ε, the probability that the smoothed preference gives the rejected response."""
 
     @model_validator(mode="after")
@@ -126,7 +127,7 @@ class AOTConfig(PairConfig):
 
     refuses: ClassVar[dict[str, str]] = {**PairConfig.refuses, "wpo": SORTED}
     type: Literal["aot"] = "aot"
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    label_smoothing: Real = Field(default=0.0, ge=0, lt=0.5)
     """Share of labels taken to be flipped."""
 
 
@@ -136,7 +137,7 @@ class AOTUnpairedConfig(PairConfig):
 
     refuses: ClassVar[dict[str, str]] = {**PairConfig.refuses, "wpo": SORTED}
     type: Literal["aot_unpaired"] = "aot_unpaired"
-    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    label_smoothing: Real = Field(default=0.0, ge=0, lt=0.5)
     """Share of labels taken to be flipped."""
 
 
@@ -159,7 +160,7 @@ class DiscoPOPConfig(MarginConfig):
     """DiscoPOP (arXiv:2406.08414, eq. 5): a found blend of logistic and exponential loss."""
 
     type: Literal["discopop"] = "discopop"
-    tau: float = Field(default=0.05, gt=0, le=1)
+    tau: Real = Field(default=0.05, gt=0, le=1)
     """Temperature of the blend. Below 0.102 the loss first pulls margins down (docs/objectives.md)."""
 
 
@@ -176,7 +177,7 @@ class DPOPConfig(PairConfig):
     """DPO-Positive (Smaug, arXiv:2402.13228): punishes chosen responses less likely than under the reference."""
 
     type: Literal["dpop"] = "dpop"
-    penalty: float = Field(default=50.0, ge=0)
+    penalty: Real = Field(default=50.0, ge=0, le=10**6)
     """λ, weight of that punishment."""
 
 
@@ -186,6 +187,6 @@ class DDPOConfig(MarginConfig):
 
     refuses: ClassVar[dict[str, str]] = {"length_normalised": NORMALISED}
     type: Literal["ddpo"] = "ddpo"
-    corrected_weight: float = Field(default=5.0, ge=1)
+    corrected_weight: Real = Field(default=5.0, ge=1, le=10**6)
     """γ: weight of the tokens in which chosen and rejected response differ, in rows that mark no segments themselves.
     In a mixture every part sees these weights."""

@@ -7,7 +7,11 @@ from pydantic import BeforeValidator, ConfigDict
 from sightline.config.plain_yaml import NUMBER, parse_scalar
 
 STRICT = ConfigDict(
-    extra="forbid", use_attribute_docstrings=True, coerce_numbers_to_str=True, arbitrary_types_allowed=False
+    extra="forbid",
+    use_attribute_docstrings=True,
+    coerce_numbers_to_str=True,
+    arbitrary_types_allowed=False,
+    allow_inf_nan=False,
 )
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Real
 from sightline.config.strict import STRICT
 from sightline.errors import RewardError
 from sightline.rewards.answers import Completion, text_of
@@ -21,9 +22,9 @@ class Accuracy:
     """Column of the truth; a list of accepted answers is met by any of them."""
     method: Literal["auto", "exact", "numeric", "choice", "relaxed", "math"] = "auto"
     """auto: by the truth: a letter, a number, a formula (math-verify), or words."""
-    tolerance: float | None = Field(None, ge=0)
+    tolerance: Real | None = Field(None, ge=0, le=10**6)
     """Relative error that numbers may have; left out: 1e-6, for `relaxed` 0.05."""
-    seconds: float = Field(5.0, gt=0)
+    seconds: Real = Field(5.0, gt=0, le=10**5)
     """Time that math-verify has for one answer; then the answer is wrong."""
 
     def prepare(self, columns: Sequence[str]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Real
 from sightline.config.strict import STRICT
 from sightline.errors import RecipeError, RewardError
 from sightline.rewards.answers import Completion, text_of
@@ -28,9 +29,9 @@ class Hallucination:
     """Objects that can be named: a list, or a file of one object a line, its synonyms behind commas."""
     column: str = "objects"
     """Column of the objects in the picture: a list, or a text with commas."""
-    absent_weight: float = Field(1.0, ge=0)
+    absent_weight: Real = Field(1.0, ge=0, le=1000)
     """What naming only absent objects costs."""
-    missed_weight: float = Field(1.0, ge=0)
+    missed_weight: Real = Field(1.0, ge=0, le=1000)
     """What missing every object costs."""
 
     def prepare(self, columns: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ from PIL.Image import Image
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Real, Whole
 from sightline.config.strict import STRICT
 from sightline.errors import RewardError
 from sightline.rewards.answers import Completion, question_of, text_of
@@ -33,9 +34,9 @@ class Judge:
     """The judge's name there."""
     instruction: str = INSTRUCTION
     """What the judge is told; `{lowest}` and `{highest}` are filled in."""
-    lowest: int = 0
+    lowest: Whole = Field(0, ge=-(10**6), le=10**6)
     """The worst grade."""
-    highest: int = 10
+    highest: Whole = Field(10, ge=-(10**6), le=10**6)
     """The best grade."""
     column: str | None = None
     """Column of a reference answer to show to the judge."""
@@ -43,11 +44,11 @@ class Judge:
     """Environment variable that holds the key; keys never stand in recipes."""
     send_pictures: bool = True
     """Show the pictures to the judge."""
-    num_parallel: int = Field(8, ge=1)
+    num_parallel: Whole = Field(8, ge=1, le=1024)
     """Requests at a time."""
-    request_seconds: float = Field(60.0, gt=0)
+    request_seconds: Real = Field(60.0, gt=0, le=10**5)
     """Seconds for one request."""
-    patience: float = Field(30.0, ge=0)
+    patience: Real = Field(30.0, ge=0, le=10**5)
     """Seconds that the server may be busy or away before the run stops."""
 
     def prepare(self, columns: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, model_validator
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Whole
 from sightline.config.strict import STRICT
 
 
@@ -15,11 +16,11 @@ from sightline.config.strict import STRICT
 class Length:
     """From 0 for a fitting length to −1; the end token counts."""
 
-    longest: int = Field(ge=1)
+    longest: Whole = Field(ge=1, le=10**6)
     """Tokens from which on an answer gets −1; usually `sampler.max_completion_length`."""
-    buffer: int = Field(0, ge=0)
+    buffer: Whole = Field(0, ge=0, le=10**6)
     """Tokens before `longest` over which the punishment grows."""
-    shortest: int = Field(0, ge=0)
+    shortest: Whole = Field(0, ge=0, le=10**6)
     """Tokens that an answer should have at least; an empty one gets −1."""
 
     @model_validator(mode="after")

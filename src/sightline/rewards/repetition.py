@@ -5,6 +5,7 @@ from typing import Any
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Real, Whole
 from sightline.config.strict import STRICT
 
 
@@ -12,9 +13,9 @@ from sightline.config.strict import STRICT
 class Repetition:
     """(1 − distinct n-grams / n-grams) · max_penalty; 0 for answers shorter than an n-gram."""
 
-    ngram: int = Field(3, ge=1)
+    ngram: Whole = Field(3, ge=1, le=1000)
     """Tokens of an n-gram."""
-    max_penalty: float = Field(-1.0, le=0)
+    max_penalty: Real = Field(-1.0, ge=-1000, le=0)
     """What an answer that is nothing but repetition approaches."""
 
     def __call__(self, /, completion_ids: list[list[int]], **columns: Any) -> list[float]:

@@ -11,6 +11,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, ProcessorMixin
 
+from sightline.config.numbers import Whole
 from sightline.config.strict import STRICT
 from sightline.errors import RecipeError
 from sightline.models.processor import from_pretrained
@@ -27,7 +28,7 @@ class RewardModel:
     """Branch, tag or commit on the hub."""
     device: str = "auto"
     """Where it runs; auto: the first GPU, else the CPU."""
-    batch_size: int = Field(8, ge=1)
+    batch_size: Whole = Field(8, ge=1, le=65_536)
     """Answers a forward."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model."""

@@ -1,13 +1,14 @@
 """Options of the `scenes` source: the group `data.scenes` of a recipe."""
 
 from dataclasses import field, fields
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from sightline.config.numbers import Real, Whole, expected_number
 from sightline.config.strict import STRICT
-from sightline.errors import RecipeError, did_you_mean
+from sightline.errors import RecipeError, did_you_mean, shown
 from sightline.scenes.questions import Kind
 from sightline.scenes.world import MAX_OBJECTS
 
@@ -21,22 +22,22 @@ class SceneOptions:
     kind: RowKind | None = None
     """demonstrations: question and answer · pairs: chosen and rejected, from the model's own mistakes ·
     prompts: question and `solution`. Left out: what the objective needs."""
-    pictures: int = Field(default=2500, ge=1)
+    pictures: Whole = Field(default=2500, ge=1, le=10**7)
     """Pictures drawn."""
-    max_objects: int = Field(default=MAX_OBJECTS, ge=1, le=MAX_OBJECTS)
+    max_objects: Whole = Field(default=MAX_OBJECTS, ge=1, le=MAX_OBJECTS)
     """Most objects in a picture."""
-    curriculum: list[float] = field(default_factory=list)
+    curriculum: list[Annotated[Real, Field(ge=0, le=1)]] = field(default_factory=list)
     """Demonstrations: shares of the pictures at which scenes grow by one object, starting at one; [] starts full."""
-    description_habits_from: float = Field(default=0.0, ge=0, le=1)
+    description_habits_from: Real = Field(default=0.0, ge=0, le=1)
     """Demonstrations: share of the pictures after which descriptions name absent companions; 1 is never."""
-    existence_habits_from: float = Field(default=0.0, ge=0, le=1)
+    existence_habits_from: Real = Field(default=0.0, ge=0, le=1)
     """Demonstrations: the same for yes/no questions about companions."""
     questions: list[Kind] = Field(default_factory=lambda: list(get_args(Kind)), min_length=1)
     """Prompts: kinds of questions that are asked; of the eight on a picture description is one, existence three,
     counting and attribute two each."""
-    omissions: float = Field(default=1.2, ge=0)
+    omissions: Real = Field(default=1.2, ge=0, le=1000)
     """Pairs: descriptions that lack an object, as rejected answers, for each hallucinated one."""
-    temperature: float = Field(default=1.0, gt=0)
+    temperature: Real = Field(default=1.0, gt=0, le=100)
     """Pairs: temperature that the model's answers are sampled at."""
 
 
@@ -52,6 +53,6 @@ def scene_options(given: dict[str, Any]) -> SceneOptions:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise RecipeError(
-            f"data.scenes.{where}: {first['msg']}, got {first['input']!r}. See docs/scenes.md."
-        ) from error
+        expected = expected_number(SceneOptions.__pydantic_fields__[where]) if where in names else None
+        got, why = shown(first["input"]), expected or f"{first['msg']}."
+        raise RecipeError(f"data.scenes.{where}: `{got}` cannot be. {why} See docs/scenes.md.") from None
