@@ -114,8 +114,7 @@ def recipe_of(case: Case) -> Any:
 
 def sizes() -> Any:
     """Rows with a small picture and short answers, so that the CPU is done soon."""
-    from sightline.memory.image_tokens import Picture
-    from sightline.memory.sample import Sizes
+    from sightline.memory.sample import Picture, Sizes
 
     return Sizes(picture=Picture(448, 336), text_tokens=64, response_tokens=128)
 

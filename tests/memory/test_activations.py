@@ -10,10 +10,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from sightline.config import LoraConfig, ModelConfig, Recipe
 from sightline.memory import activations
 from sightline.memory.activations import Step, measure_activations
-from sightline.memory.image_tokens import Picture, prepare_picture
 from sightline.memory.ledger import Ledger
 from sightline.memory.planned import Planned
-from sightline.memory.sample import Sizes, rendered_group
+from sightline.memory.sample import Picture, Sizes, rendered_group
 from sightline.memory.skeleton import build_skeleton, decoder_layers
 from sightline.models.families.find import family_of
 from sightline.models.load import load_model, load_processor, read_config
@@ -101,26 +100,6 @@ def test_what_saves_memory_is_seen_to_save_it(tiny_model):
     before = planned.estimate(run).of("activations")
     for changes, less in ({"gradient_checkpointing": True}, 0.7), ({"per_device_train_batch_size": 1}, 0.6):
         assert planned.estimate(replace(run, **changes)).of("activations") < less * before
-
-
-@pytest.mark.parametrize(
-    "family_name", ["llava", "llava_next", "idefics2", "idefics3", "qwen2_5_vl", "gemma3", "paligemma"]
-)
-def test_a_picture_is_prepared_as_its_processor_would(tiny_model, family_name):
-    model = ModelConfig(name=str(tiny_model(family_name)))
-    processor, config = load_processor(model), read_config(model)
-    picture = Picture(112, 70)
-    options = {
-        "idefics2": {"longest_edge": 56, "shortest_edge": 28, "do_image_splitting": False},
-        "idefics3": {"longest_edge": 112},
-        "qwen2_5_vl": {"shortest_edge": 28**2, "longest_edge": 112**2},
-    }.get(family_name, {})
-    prepared = prepare_picture(config, picture, options)
-    group = make_group(processor, sizes=((picture.height, picture.width),))
-    for name, value in prepared.inputs.items():
-        assert value.shape == group.model_inputs[name].shape, name
-    ids = torch.tensor(family_of(build_skeleton(config, recipe(model.name)).policy).image_token_ids)
-    assert prepared.num_tokens == int(torch.isin(group.prompt_ids, ids).sum())
 
 
 def test_a_rendered_row_has_the_sizes_asked_for(tiny_model):

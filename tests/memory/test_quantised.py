@@ -4,9 +4,8 @@ import pytest
 from torch import nn
 
 from sightline.config import LoraConfig, ModelConfig, Recipe
-from sightline.memory.image_tokens import Picture
 from sightline.memory.planned import Planned
-from sightline.memory.sample import Sizes
+from sightline.memory.sample import Picture, Sizes
 from sightline.models.load import load_model, read_config
 
 

@@ -125,8 +125,7 @@ def _picture(text: str) -> tuple[int, int]:
 
 
 def _sizes(given: argparse.Namespace, recipe: Recipe) -> Any:
-    from sightline.memory.image_tokens import Picture
-    from sightline.memory.sample import usual_sizes
+    from sightline.memory.sample import Picture, usual_sizes
 
     usual = usual_sizes(recipe)
     return replace(

@@ -62,7 +62,7 @@ def _parts(family: Family, groups: list[Group]) -> list[list[int]]:
     for g, group in enumerate(groups):
         if not family.has_pictures(group):
             continue
-        size = group.model_inputs["pixel_values"].numel()
+        size = family.num_pixels(group)
         if not parts or used + size > ELEMENTS_A_CALL:
             parts.append([])
             used = 0

@@ -106,7 +106,7 @@ class Step:
 
     def encoding_peak(self, num_groups: int) -> int:
         """The most that lives while the pictures of so many groups are encoded."""
-        pixels = self.group.model_inputs["pixel_values"].numel() if "pixel_values" in self.group.model_inputs else 1
+        pixels = max(1, family_of(self.model).num_pixels(self.group))
         at_a_time = min(num_groups, max(1, ELEMENTS_A_CALL // pixels))
         return self.encoding.end * (num_groups - at_a_time) + self.encoding.peak * at_a_time
 

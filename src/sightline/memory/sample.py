@@ -1,9 +1,8 @@
 """A typical group of a recipe: what one row would be after tokenising, from numbers alone or through a processor."""
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
@@ -11,12 +10,20 @@ from transformers import ProcessorMixin
 
 from sightline.config import ModelConfig, Recipe, TransformersSamplerConfig
 from sightline.data.media.images import LazyPicture
-from sightline.data.render.render import Renderer
-from sightline.memory.image_tokens import Picture, prepare_picture
+from sightline.data.render.render import NOT_FOR_THE_MODEL, Renderer
 from sightline.models.families.family import Family
+from sightline.models.families.published import published_processor
 from sightline.models.load import EMBEDDED
 from sightline.objectives.objective import build
 from sightline.types import Example, Group
+
+
+class Picture(NamedTuple):
+    """A picture's size in pixels."""
+
+    width: int
+    height: int
+
 
 TYPICAL = Picture(1024, 768)
 
@@ -41,11 +48,18 @@ def usual_sizes(recipe: Recipe) -> Sizes:
 
 
 def made_up_group(family: Family, sizes: Sizes, options: dict[str, Any]) -> Group:
-    """A group of these sizes with one picture, placed; `options` are those of `model.processor`."""
-    prepared = prepare_picture(family.config, sizes.picture, options)
-    ids = torch.full((prepared.num_tokens + sizes.text_tokens,), _text_id(family))
-    ids[1 : prepared.num_tokens + 1] = family.image_token_ids[0]
-    return family.place(_group(ids, prepared.inputs | _along_tokens(family, ids), sizes))
+    """A group of these sizes with one picture, placed, as the processor that the model is published with makes it.
+
+    options: of `model.processor`. Raises ModelError as `published_processor` does.
+    """
+    processor = published_processor(family.config, options)
+    text = processor.image_token + " a" * sizes.text_tokens
+    picture = Image.new("RGB", sizes.picture)
+    inputs = dict(processor(text=[text], images=[[picture]], return_tensors="pt"))
+    stands_for_picture = inputs["input_ids"][0] == processor.tokenizer.image_token_id
+    ids = torch.where(stands_for_picture, family.image_token_ids[0], _text_id(family))
+    kept = {name: _without_data(value) for name, value in inputs.items() if name not in NOT_FOR_THE_MODEL}
+    return family.place(_group(ids, kept, sizes))
 
 
 def has_processor(model: ModelConfig) -> bool:
@@ -75,13 +89,10 @@ def _group(ids: torch.Tensor, inputs: dict[str, Any], sizes: Sizes) -> Group:
     return Group(id="sample", prompt_ids=ids, responses=answers, weights=weights, model_inputs=inputs)
 
 
-def _along_tokens(family: Family, ids: torch.Tensor) -> dict[str, torch.Tensor]:
-    stands_for_picture = torch.isin(ids, torch.tensor(family.image_token_ids)).long()[None]
-    if family.name == "mllama":
-        tiles = family.config.vision_config.max_num_tiles
-        return {"cross_attention_mask": torch.ones(1, len(ids), 1, tiles, dtype=torch.long)}
-    read = inspect.signature(family.model.forward).parameters
-    return {name: stands_for_picture for name in family.along_tokens if name in read}
+def _without_data(value: Any) -> Any:
+    """Pixels as ones that take no memory."""
+    is_pixels = isinstance(value, torch.Tensor) and value.is_floating_point()
+    return torch.ones((), dtype=value.dtype).expand(value.shape) if is_pixels else value
 
 
 def _text_id(family: Family) -> int:

@@ -27,7 +27,7 @@ def choose_layout(model: nn.Module, family: Family, dataset: Dataset, *, wanted:
             "padded",
             f"Layout: padded, {family.name} is not exact with a shared prefix; pictures are still encoded once",
         )
-    group = typical_group(dataset)
+    group = typical_group(dataset, family)
     if group is None:
         return "prefix", "Layout: shared prefix (no group to compare on)"
     if not group.responses:
@@ -49,14 +49,14 @@ def with_made_up_answers(prompt: Group, family: Family) -> Group:
     return replace(prompt, responses=answers, weights=tuple(torch.ones(len(answer)) for answer in answers))
 
 
-def typical_group(dataset: Dataset) -> Group | None:
+def typical_group(dataset: Dataset, family: Family) -> Group | None:
     """The first group with a picture and two responses, else the first group, of the first few rows."""
     first = None
     for item in first_items(dataset):
         group = group_of(item)
         if group is not None:
             first = first or group
-            if group.model_inputs and len(group.responses) > 1:
+            if family.has_pictures(group) and len(group.responses) > 1:
                 return group
     return first
 

@@ -57,9 +57,9 @@ NUM_LENDERS = 16
 """Rows looked at for another prompt's answer where a step has a single one."""
 
 
-def some_group(dataset: Dataset) -> Group:
+def some_group(dataset: Dataset, family: Family) -> Group:
     """Any group of the data, one with a picture if there is one among the first."""
-    group = typical_group(dataset)
+    group = typical_group(dataset, family)
     assert group is not None, "the data has a row that is not bad"
     return group
 
@@ -127,7 +127,7 @@ class AlignmentTrainer(GuardedTrainer):
             process_index=self.accelerator.process_index,
         )
         if self._is_sharded:
-            self.spare = Spare(lambda: some_group(train_dataset))
+            self.spare = Spare(family, lambda: some_group(train_dataset, family))
             self.settings = replace(self.settings, spare=self.spare)
         self.start_guarding(guard, say)
 

@@ -123,6 +123,10 @@ class Family:
     def has_pictures(self, group: Group) -> bool:
         return "pixel_values" in group.model_inputs
 
+    def num_pixels(self, group: Group) -> int:
+        """Pixel values of the prompt's images, which the tower's work grows with; 0 without images."""
+        return group.model_inputs["pixel_values"].numel() if self.has_pictures(group) else 0
+
     # pictures
 
     @property

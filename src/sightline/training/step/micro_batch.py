@@ -50,22 +50,22 @@ def concatenate_references(references: list[LogProbs | None]) -> LogProbs | None
 class Spare:
     """Keeps the smallest group seen so far, with a picture if there was one. first: gives one before any was seen."""
 
+    family: Family
     first: Callable[[], Group]
     group: Group | None = field(default=None)
 
     def see(self, groups: list[Group]) -> None:
         """Take in a step's groups."""
         known = [self.group] if self.group is not None else []
-        self.group = min([*known, *groups], key=_rank, default=None)
+        self.group = min([*known, *groups], key=self._rank, default=None)
 
     def __call__(self) -> Group:
         if self.group is None:
             self.group = self.first()
         return self.group
 
-
-def _rank(group: Group) -> tuple[bool, int]:
-    return "pixel_values" not in group.model_inputs, group.num_tokens
+    def _rank(self, group: Group) -> tuple[bool, int]:
+        return not self.family.has_pictures(group), group.num_tokens
 
 
 def num_idle(num_pieces: int, gather: Callable[[Any], list[Any]]) -> int:
