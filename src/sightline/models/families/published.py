@@ -4,6 +4,7 @@ Nothing of what it does to an image is written down here; it is asked. Its token
 processors write around images: what a prompt becomes is right in length and in the places of its images.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -110,8 +111,11 @@ def _internvl(config: Any) -> hf.ProcessorMixin:
     height, width = config.vision_config.image_size
     size = {"height": height, "width": width}
     images = hf.GotOcr2ImageProcessorPil(size=size, crop_to_patches=True, min_patches=1, max_patches=12)
+    patches = math.prod(
+        size // patch for size, patch in zip((height, width), config.vision_config.patch_size, strict=True)
+    )
     kind = without_video(hf.InternVLProcessor)
-    return kind(images, _tokenizer(), None, image_seq_length=config.image_seq_length)
+    return kind(images, _tokenizer(), None, image_seq_length=int(patches * config.downsample_ratio**2))
 
 
 def _mllama(config: Any) -> hf.ProcessorMixin:
