@@ -137,12 +137,12 @@ def _settings(case: Case, groups: int) -> dict[str, Any]:
 def _lora(case: Case, model: PreTrainedModel) -> LoraConfig:
     """All linear layers of the language model, as Sightline's `target_modules: language`."""
     from sightline.models.families.find import family_of
-    from sightline.models.lora import language_targets
+    from sightline.models.lora import part_targets
 
     return LoraConfig(
         r=case.lora_rank,
         lora_alpha=2 * case.lora_rank,
-        target_modules=language_targets(family_of(model)),
+        target_modules=part_targets(family_of(model), ["language"]),
         task_type="CAUSAL_LM",
     )
 

@@ -11,7 +11,7 @@ from sightline.cli.main import main
 from sightline.config import LoraConfig, ModelConfig
 from sightline.models.load import load_model, load_processor
 from sightline.models.lora import add_lora
-from sightline.scenes.recipes import path as recipe_path
+from sightline.recipes import path as recipe_path
 from tests.evaluation import toy
 
 Printed = pytest.CaptureFixture[str]

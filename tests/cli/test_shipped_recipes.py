@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sightline.cli.main import main
-from sightline.cli.shipped_recipes import SHIPPED, name_of, shipped
+from sightline.recipes import FOLDER, name_of, shipped
 
 Printed = pytest.CaptureFixture[str]
 REPOSITORY = Path(__file__).parents[2]
@@ -68,5 +68,5 @@ def test_a_wheel_holds_every_recipe_and_every_file_that_is_no_code(tmp_path: Pat
     held = set(zipfile.ZipFile(wheel).namelist())
     package = REPOSITORY / "src"
     files = [path for path in (package / "sightline").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    recipes = [package / "sightline" / "recipes" / path.relative_to(SHIPPED) for path in shipped()]
+    recipes = [package / "sightline" / "recipes" / path.relative_to(FOLDER) for path in shipped()]
     assert {path.relative_to(package).as_posix() for path in (*files, *recipes)} <= held

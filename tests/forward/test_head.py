@@ -12,8 +12,7 @@ HOW = {
     "plain": {},
     "temperature": {"temperature": 0.7},
     "softcap": {"softcap": 2.0},
-    "scale": {"scale": 0.3},
-    "all": {"temperature": 1.7, "softcap": 1.5, "scale": 2.0},
+    "all": {"temperature": 1.7, "softcap": 1.5},
 }
 
 
@@ -27,7 +26,7 @@ def drawn(seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 def oracle_logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, **how: float) -> Tensor:
     """Logits before temperature."""
-    logits = (hidden @ weight.T + (0 if bias is None else bias)) * how.get("scale", 1.0)
+    logits = hidden @ weight.T + (0 if bias is None else bias)
     return how["softcap"] * torch.tanh(logits / how["softcap"]) if "softcap" in how else logits
 
 

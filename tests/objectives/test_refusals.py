@@ -66,8 +66,6 @@ def test_every_objective_says_what_a_step_must_hold():
     }
     whole_step = {name for name, options in EVERY.items() if build_from(options).whole_step}
     assert whole_step == {"aot", "aot_unpaired", "kto", "bco", "bco_pair, shift", "mpo, shift", "mix"}
-    assert build_from({"type": "dpo", "wpo": True}).needs_statistics == {"log_sum_sq"}
-    assert build_from({"type": "mpo"}).needs_statistics == frozenset()
 
 
 def test_a_mixture_counts_chosen_tokens_for_its_likelihood_and_pairs_for_the_rest():

@@ -12,11 +12,11 @@ from sightline.data.render.render import Renderer
 from sightline.generation.sampling import SamplingSettings
 from sightline.models.load import load_model, load_processor
 from sightline.recipe import load_recipe
+from sightline.recipes import path
 from sightline.rewards.accuracy import Accuracy
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.transformers_sampler import TransformersSampler
 from sightline.scenes.options import SceneOptions
-from sightline.scenes.recipes import path
 from sightline.scenes.rows import SceneRows
 from sightline.training.run import train
 from sightline.types import Prompt

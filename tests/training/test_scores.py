@@ -15,7 +15,7 @@ from sightline.config.evaluation import EvaluationConfig
 from sightline.errors import RecipeError
 from sightline.evaluation.models import Models, source_of
 from sightline.recipe import load_recipe, normalise, structure
-from sightline.scenes.recipes import path as recipe_path
+from sightline.recipes import path as recipe_path
 from sightline.training.run import train
 from sightline.training.watch.scores import Better, Watch
 from tests.training.runs import curve, lines, pairs, run

@@ -16,9 +16,9 @@ import shtab
 
 from sightline.cli.arguments import Arguments
 from sightline.cli.main import COMMANDS
-from sightline.cli.shipped_recipes import name_of, shipped
 from sightline.cli.train import OWN_FLAGS
 from sightline.config.complaint import all_names
+from sightline.recipes import name_of, shipped
 
 SUBCOMMANDS = ("data", "recipe")
 WITH_RECIPE = ("train", "plan", "rollout-server")

@@ -5,13 +5,15 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sightline.cli import shipped_recipes
+from sightline import recipes
 from sightline.cli.arguments import Arguments
 from sightline.cli.colour import paint
 from sightline.errors import RecipeError, UserError
 
 COMMANDS = {
-    **shipped_recipes.PURPOSES,
+    "list": "what recipes come with Sightline",
+    "show": "print one of them",
+    "copy": "copy some of them into a folder, to be changed",
     "from-trl": "translate a YAML file or a command line (in quotes) of TRL",
     "from-llamafactory": "translate a training YAML of LLaMA-Factory",
 }
@@ -25,8 +27,13 @@ def run(argv: list[str]) -> int:
         return 0
     if argv[0] not in COMMANDS:
         raise RecipeError(f"There is no `sightline recipe {argv[0]}`. Known: {', '.join(COMMANDS)}.")
-    if argv[0] in shipped_recipes.PURPOSES:
-        return shipped_recipes.run(argv)
+    match argv:
+        case ["list", *rest]:
+            return _list(rest)
+        case ["show", *rest]:
+            return _show(rest)
+        case ["copy", *rest]:
+            return _copy(rest)
     given = _arguments(argv[0]).parse(argv[1:])
     translation = _translated(argv[0], given)
     text = translation.as_yaml()
@@ -40,6 +47,48 @@ def run(argv: list[str]) -> int:
     if given.output is None:
         print(text, end="")
     _print_notes(translation, given.output)
+    return 0
+
+
+def _list(argv: list[str]) -> int:
+    arguments = Arguments("recipe list", COMMANDS["list"].capitalize() + ".")
+    arguments.add_argument("--json", action="store_true", help="names and purposes as JSON and nothing else")
+    purposes = {recipes.name_of(path): recipes.purpose(path) for path in recipes.shipped()}
+    if arguments.parse(argv).json:
+        print(json.dumps(purposes, ensure_ascii=False))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True)
+    for name, purpose in purposes.items():
+        table.add_row(name, purpose)
+    Console(highlight=False).print(table)
+    return 0
+
+
+def _show(argv: list[str]) -> int:
+    arguments = Arguments("recipe show", COMMANDS["show"].capitalize() + ".")
+    arguments.add_argument("name", metavar="NAME", help="as `sightline recipe list` prints it")
+    print(recipes.path(arguments.parse(argv).name).read_text(encoding="utf-8"), end="")
+    return 0
+
+
+def _copy(argv: list[str]) -> int:
+    arguments = Arguments("recipe copy", COMMANDS["copy"].capitalize() + ".")
+    arguments.add_argument("names", metavar="NAME", nargs="+", help="as `sightline recipe list` prints them")
+    arguments.add_argument("--output", type=Path, default=Path("recipes"), help="folder [recipes]")
+    given = arguments.parse(argv)
+    paths = [recipes.path(name) for name in given.names]
+    copies = {given.output / f"{recipes.name_of(path)}.yaml": path for path in paths}
+    occupied = [copy for copy in copies if copy.exists()]
+    if occupied:
+        raise UserError(f"{occupied[0]} exists already. Name another folder with --output, or remove it.")
+    for copy, path in copies.items():
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        copy.write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
+        print(f"{copy}")
     return 0
 
 

@@ -1,9 +1,9 @@
 """Log-probs of target tokens straight from hidden states; never a tensor of [tokens × vocabulary].
 
-With z = cap · tanh(scale · (W h + b) / cap) and p = softmax(z / T), for a target y (arXiv:2411.09009 has the idea):
+With z = cap · tanh((W h + b) / cap) and p = softmax(z / T), for a target y (arXiv:2411.09009 has the idea):
 
     log p_y                 = z_y / T − log Σ exp(z / T)
-    ∂ log p_y / ∂ h         = (onehot_y − p) · diag(scale · (1 − z² / cap²) / T) · W
+    ∂ log p_y / ∂ h         = (onehot_y − p) · diag((1 − z² / cap²) / T) · W
 
 Frozen head: that gradient depends on h alone, so it is formed in forward, one row J of [hidden] a target, and
 backward is g · J: nothing is computed twice. Trainable head: each chunk is computed again in backward. Statistics
@@ -36,27 +36,24 @@ class TokenStatistics(NamedTuple):
 
 
 class Logits(NamedTuple):
-    """How hidden states become logits. temperature divides last; softcap and scale come from the model's config."""
+    """How hidden states become logits. temperature divides last; softcap comes from the model's config."""
 
     temperature: float = 1.0
     softcap: float | None = None
-    scale: float = 1.0
 
     def of(self, hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """[n, V] logits before temperature, in float32 or wider."""
         raw = torch.nn.functional.linear(hidden, weight, bias)
         # numbers of half precision are too coarse to sum 10⁵ exponentials
         logits = raw.float() if raw.dtype in (torch.bfloat16, torch.float16) else raw
-        if self.scale != 1.0:
-            logits = logits * self.scale
         if self.softcap is not None:
             logits = self.softcap * torch.tanh(logits / self.softcap)
         return logits
 
     def slope(self, logits: Tensor) -> Tensor | float:
         """∂ (logits / T) / ∂ raw logits: [n, V], or a number where it is one."""
-        constant = self.scale / self.temperature
-        return constant if self.softcap is None else constant * (1 - (logits / self.softcap).square())
+        slope = 1.0 if self.softcap is None else 1 - (logits / self.softcap).square()
+        return slope / self.temperature
 
 
 def token_log_probs(
@@ -68,7 +65,6 @@ def token_log_probs(
     chunk: int | None = None,
     temperature: float = 1.0,
     softcap: float | None = None,
-    scale: float = 1.0,
     statistics: bool = False,
 ) -> TokenStatistics:
     """log p(target | hidden) under the head `weight`, `bias`; differentiable in hidden, weight and bias.
@@ -80,7 +76,7 @@ def token_log_probs(
     dtype = _compute_dtype(hidden, weight)
     trains_head = weight.requires_grad or (bias is not None and bias.requires_grad)
     keep = torch.is_grad_enabled() and (trains_head or hidden.requires_grad)
-    logits = Logits(temperature, softcap, scale)
+    logits = Logits(temperature, softcap)
     values = _TokenLogProbs.apply(hidden, weight, bias, target, chunk, logits, statistics, dtype, keep)
     if not statistics:
         return TokenStatistics(values[0])

@@ -16,7 +16,7 @@ from sightline.models.families.find import family_of
 from sightline.models.load import trainable_summary
 from sightline.models.lora_linear import fuse
 
-__all__ = ["add_lora", "language_targets", "part_targets", "trainable_summary"]
+__all__ = ["add_lora", "part_targets", "trainable_summary"]
 
 PARTS = ("language", "projector", "vision")
 INITS: dict[str, Any] = {"default": True, "gaussian": "gaussian", "pissa": "pissa"}
@@ -97,8 +97,3 @@ def part_targets(family: Family, parts: list[str]) -> str:
     # layers that differ in their number alone are one pattern
     patterns = dict.fromkeys(re.sub(r"(?<=\\\.)\d+(?=\\\.)", lambda _: r"\d+", re.escape(name)) for name in layers)
     return f"({'|'.join(patterns)})"
-
-
-def language_targets(family: Family) -> str:
-    """The default: all linear layers of the language model."""
-    return part_targets(family, ["language"])

@@ -69,11 +69,6 @@ class Objective:
         return self.kl_in_reward > 0 or any(part.needs_reference for part in self.parts.values())
 
     @property
-    def needs_statistics(self) -> frozenset[str]:
-        """Fields of `LogProbs` besides `logp` that the loss (not just its metrics) reads."""
-        return frozenset().union(*(part.needs_statistics for part in self.parts.values()))
-
-    @property
     def whole_step(self) -> bool:
         """Whether the call must see the log-probs of the whole step of all processes at once, token by token."""
         return any(part.whole_step for part in self.parts.values())

@@ -107,7 +107,6 @@ def pair_part(config: PairConfig | SimPOConfig | ORPOConfig | CPOConfig, *, weig
         count=num_pairs,
         metrics=lambda sample: _metrics(config, sample),
         needs_reference=config.needs_reference,
-        needs_statistics=frozenset({"log_sum_sq"} if config.wpo else ()),
         whole_step=isinstance(config, AOTConfig | AOTUnpairedConfig),
         corrected_weight=config.corrected_weight if isinstance(config, DDPOConfig) else 1.0,
     )

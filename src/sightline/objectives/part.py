@@ -51,7 +51,6 @@ class Part:
     initial_state: Callable[[], State] = dict
     update_state: Callable[[Sample], State] = lambda sample: sample.state
     needs_reference: bool = False
-    needs_statistics: frozenset[str] = field(default_factory=frozenset)
     whole_step: bool = False
     roles: frozenset[int] = field(default_factory=frozenset)
     corrected_weight: float = 1.0

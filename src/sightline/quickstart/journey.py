@@ -21,9 +21,9 @@ from sightline.files import write_text
 from sightline.models.load import load_model, load_processor
 from sightline.quickstart.story import Story, metrics, report
 from sightline.recipe import load_recipe
+from sightline.recipes import path as recipe_path
 from sightline.report.html import write_report
 from sightline.scenes.pairs import write_pairs
-from sightline.scenes.recipes import path as recipe_path
 from sightline.training.checkpoint.run_folder import explain_disk_errors
 from sightline.training.run import train
 from sightline.training.watch.progress import bar

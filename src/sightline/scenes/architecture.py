@@ -4,9 +4,6 @@ CLIP vision tower (one layer, one patch a cell of the scene), two-layer projecto
 whole words. Written to a folder it loads with `AutoModelForImageTextToText` and `AutoProcessor`, like any other model.
 """
 
-from pathlib import Path
-
-import torch
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
 from transformers import (
@@ -14,7 +11,6 @@ from transformers import (
     CLIPVisionConfig,
     LlamaConfig,
     LlavaConfig,
-    LlavaForConditionalGeneration,
     LlavaProcessor,
     PreTrainedTokenizerFast,
 )
@@ -134,10 +130,3 @@ def config() -> LlavaConfig:
         vision_feature_select_strategy="default",
         tie_word_embeddings=False,
     )
-
-
-def write_untrained(folder: Path, *, seed: int) -> None:
-    """Write the model with random weights and its processor to a folder."""
-    torch.manual_seed(seed)
-    processor().save_pretrained(folder)
-    LlavaForConditionalGeneration(config()).save_pretrained(folder)
