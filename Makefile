@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-gpu test-vllm full-online full-recipes full-kills full-memory full-fuzz lint types contracts docs notebooks format bench full clean
+.PHONY: quickstart test test-fast test-gpu test-vllm full-online full-recipes full-kills full-memory full-fuzz lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -20,6 +20,10 @@ quickstart: .venv/installed
 # one torch thread a worker: two workers on two cores beat two threads in one
 test: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist worksteal
+
+# the tests that train no model, for between two edits
+test-fast: .venv/installed-dev
+	OMP_NUM_THREADS=1 HYPOTHESIS_PROFILE=quick $(BIN)/pytest -m unit -n 2 --dist worksteal -o addopts="-q --strict-markers --import-mode=importlib"
 
 # vLLM has its own environment (3.5 GB): it wants an older transformers
 .venv-vllm/installed: pyproject.toml tests/vllm/environment.py

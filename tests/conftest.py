@@ -18,6 +18,7 @@ with suppress(ImportError):  # vLLM's environment has none of the tests that dra
 
     # the same examples every time; `make full-fuzz` looks for others
     settings.register_profile("same", derandomize=True)
+    settings.register_profile("quick", derandomize=True, max_examples=10)
     settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 
@@ -63,3 +64,33 @@ def loaded(tiny_model: Callable[[str], Path]) -> "Callable[..., Loaded]":
         return Loaded(load_model(config), load_processor(config), config)
 
     return load
+
+
+UNIT = ("attention", "config", "data", "layout", "objectives", "report", "rewards", "scoring", "translate")
+"""Folders whose tests load and train no model, or a tiny one for an instant."""
+NOT_UNIT = (
+    "test_flex.py",
+    "test_comparison_in_a_browser.py",
+    "test_curves.py",
+    "test_data_command.py",
+    "test_docs.py",
+    "test_loader_workers.py",
+    "test_math_verifier.py",
+    "test_reward_model.py",
+    "test_shapes.py",
+    "test_stream.py",
+    "test_time_limit.py",
+    "test_token_cache.py",
+)
+"""Files of those folders that start processes or a browser, draw, load processors, or need jaxtyping's checks."""
+PROCESS = ("app", "engines", "faults", "invariant", "training", "vllm")
+"""Folders whose tests start other processes or train for many steps."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark every test with its tier: `unit`, `process`, or `model` for what is between."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        is_unit = folder in UNIT and item.path.name not in NOT_UNIT
+        tier = "unit" if is_unit else "process" if folder in PROCESS else "model"
+        item.add_marker(tier)

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.drawn import drawn
 
 from sightline.config.data import DataConfig
 from sightline.data.defects import RowError
@@ -96,7 +97,7 @@ def test_whole_files_are_read(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [name for name in WHOLE if name != "arrow"])
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=drawn(40), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=DAMAGE, cut=st.floats(0, 1) | st.just(1.0))
 @example(damage=[(0.4609375, b"\x80")], cut=1.0)  # the name of a column, no UTF-8
 def test_damaged_files_are_rows_bad_rows_or_a_named_error(tmp_path, monkeypatch, suffix, damage, cut):

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.drawn import drawn
 
 from sightline.data.defects import RowError
 from sightline.data.media.find import Media, picture, pictures
@@ -212,7 +213,7 @@ def test_errors_survive_the_way_out_of_a_worker():
 SEEDS = [encoded(PHOTO, name) for name in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM")]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=drawn(150), deadline=None)
 @given(
     st.sampled_from(SEEDS),
     st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=12),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.drawn import drawn
 
 from sightline.config.data import DataConfig, SourceConfig
 from sightline.data.defects import RowError
@@ -97,7 +98,7 @@ def test_a_caption_in_a_shard_is_an_answer(folder):
         rows.example(1)
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=drawn(30), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 4000), st.binary(min_size=1, max_size=40))
 def test_a_damaged_shard_is_refused_or_read(folder, position, noise):
     path = folder / "fuzz.tar"

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from tests.drawn import drawn
 from torch.utils.data import Subset
 
 from sightline.config.data import DataConfig
@@ -218,7 +219,7 @@ def test_nul_bytes_in_a_line_are_a_bad_row(tmp_path):
     assert rows.example(1).responses[0].text == "a"
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=drawn(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=60), max_size=8))
 def test_any_bytes_as_json_lines_are_rows_or_bad_rows(tmp_path, lines):
     path = tmp_path / "fuzz.jsonl"
@@ -256,7 +257,7 @@ COLUMNS = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=drawn(300), deadline=None)
 @given(st.dictionaries(st.sampled_from(COLUMNS), VALUES, max_size=5), st.sampled_from(["auto", *PARSERS]))
 def test_any_row_is_an_example_or_a_bad_row(columns, format):
     try:

@@ -153,9 +153,7 @@ def test_a_run_may_be_called_like_anything_inside_torch(write, label):
     assert all(torch.equal(a, b) for a, b in zip(found, expected.values(), strict=True))
 
 
-@pytest.mark.parametrize(
-    "options", [{"modules_to_save": ["multi_modal_projector"]}, {"modules_to_save": ["embed_tokens"]}]
-)
+@pytest.mark.parametrize("module", ["multi_modal_projector", "embed_tokens"])
 def test_an_adapter_that_trained_only_whole_modules_has_a_copy_of_itself_as_reference(write, module):
     folder = write("whole", outer=0.0, modules_to_save=[module])
     policy = add_lora(load_model(ModelConfig(name="embedded")), Adapter(adapter=str(folder)))

@@ -29,6 +29,7 @@ from sightline.objectives.online.ratio import sequence_log_ratio, sequence_log_r
 from sightline.objectives.online.sapo import sapo_loss
 from sightline.recipe import load_recipe
 from sightline.types import Columns, LogProbs
+from tests.drawn import drawn
 from tests.objectives.every import build_from
 from tests.objectives.made_steps import make_groups, make_log_probs
 from tests.objectives.trl_driver import trl_grpo, trl_rloo, trl_scored
@@ -320,7 +321,7 @@ nats = st.one_of(st.sampled_from([0.0, -1e4, 1e4]), st.floats(-1e4, 0, width=32)
 
 @pytest.mark.parametrize("name", TYPES)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=drawn(25), deadline=None)
 def test_losses_are_finite_for_any_log_probs(name, data):
     groups, made, *_ = answers(1, dtype=torch.float32)
     num = len(made.logp)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sightline.objectives.ddpo import segment_weighted_mean
 from sightline.objectives.ld_dpo import length_desensitised, position_in_response
 from sightline.objectives.wpo import wpo_weights
+from tests.drawn import drawn
 from tests.objectives.every import EVERY, build_from
 from tests.objectives.made_steps import columns_of, make_groups, make_log_probs, total_loss
 from tests.objectives.test_values import REFERENCED
@@ -26,7 +27,7 @@ def tensor(values: list[float]) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", REFERENCED)
 @given(pairs=st.lists(st.tuples(nats, nats, nats, nats), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=drawn(60), deadline=None)
 def test_pair_losses_are_finite(name, pairs):
     four = [tensor(list(values)) for values in zip(*pairs, strict=True)]
     options = {"shift": torch.tensor(0.25)} if "shifted" in name else {}
@@ -47,7 +48,7 @@ def test_pair_losses_are_finite(name, pairs):
 
 @pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
 @given(data=st.data())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=drawn(25), deadline=None)
 def test_whole_objectives_are_finite_in_value_gradient_and_metrics(options, data):
     objective = build_from(options)
     groups = make_groups(2, objective, seed=data.draw(st.integers(0, 5)))
