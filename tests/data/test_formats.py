@@ -322,3 +322,37 @@ def test_the_format_is_recognised_and_can_be_forced():
     assert recognise({"messages": [{"role": "user", "content": "x"}]}) == "conversational"
     row = {"prompt": "What?", **SAID, "image": PICTURE}
     assert pair(read(row, format="conversational")) == EXPECTED
+
+
+def test_labels_and_columns_called_like_ours_stay_with_the_row():
+    labelled = read({"question": "What?", "answer": "a", "label": True, "role": "x", "row": 1, "columns": [2]})
+    assert labelled.responses[0].label is True
+    assert labelled.row == {"answer": "a", "label": True, "role": "x", "row": 1, "columns": [2]}
+    pair = read({"question": "What?", "prompt": "mine", "chosen": "a", "rejected": "b", "label": True})
+    assert [response.label for response in pair.responses] == [None, None]
+    assert pair.row == {"prompt": "mine", "label": True}
+    turn = [{"role": "user", "content": "What?"}]
+    conversation = read({"prompt": turn, "messages": "mine", "chosen": "a", "rejected": "b"})
+    assert conversation.prompt == pair.prompt and conversation.row == {"messages": "mine"}
+    rendered = read({"prompt": "USER: What? ASSISTANT:", "text": "mine", "chosen": " a", "rejected": " b"})
+    assert rendered.prompt == pair.prompt and rendered.row == {"text": "mine"}
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "What?", "label": True},
+        {"question": "What?", "answer": {"value": 3, "unit": "cm"}},
+        {"question": "What?", "answer": "3 cm", "response": "4 cm"},
+        {"question": "What?", "chosen": "a"},
+        {"question": "What?", "chosen": ["a"], "rejected": 3},
+        {"instruction": "What?", "output": [1, 2, 3]},
+        {"prompt": [{"role": "user", "content": "What?"}], "chosen": "a", "rejected": "b", "label": [True]},
+        {"prompt": "What?", "completion": "a", "label": False},
+    ],
+)
+def test_of_a_prompt_no_answer_is_read_whatever_its_columns_hold(row):
+    example = parse(row, source="rows", row_number=0, prompt_only=True)
+    assert turns(example.prompt) == [("user", "What?")] and example.responses == ()
+    asked = next(name for name in ("question", "instruction", "prompt") if name in row)
+    assert example.row == {name: value for name, value in row.items() if name != asked}

@@ -19,6 +19,11 @@ REFUSED = [
     (["--objective.type", "kto", "--objective.wpo"], "no pair"),
     (["--objective.type", "mdpo", "--objective.wpo"], "two pictures"),
     (["--objective.type", "mdpo", "--data.share-pictures"], "corrupts the picture of each row"),
+    (["--objective.type", "kto", "--data.share-pictures"], "would bring its own question along. Leave `data.share_"),
+    (
+        ["--objective", "mix", "--objective.parts", "{kto: 1, sft: 1}", "--data.share-pictures"],
+        "mix. .KTO. also scores",
+    ),
     (["--objective.type", "simpo", "--reference.type", "frozen-copy"], "has no reference"),
     (
         ["--objective.type", "mix", "--objective.parts", "{sft: 1, cpo: 1}", "--reference", "adapter-off"],

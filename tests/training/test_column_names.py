@@ -10,13 +10,17 @@ import pytest
 import torch
 
 from sightline.config import DataConfig
+from sightline.data.checks.show import shown
 from sightline.data.render.corrupt import WithCorruptedPictures
 from sightline.data.render.dataset import GroupDataset, Kind
+from sightline.data.sources.load import load_rows, rows_of
 from sightline.objectives.roles import CORRUPTED
 from sightline.rewards.reward_set import TABLE
+from sightline.rollouts.prompts import PromptDataset
 from sightline.training.step.auxiliary import with_corrected
+from sightline.training.step.nonfinite import write_rows
 from sightline.types import Group
-from tests.column_names import FREE_NAMES, VALUES, named
+from tests.column_names import FREE_NAMES, NAMES, VALUES, named
 from tests.invariant.steps import Case, Outcome, case, step
 from tests.objectives.every import EVERY, build_from
 from tests.training.runs import curve, pairs
@@ -93,6 +97,29 @@ def test_the_token_cache_keeps_columns_and_labels(made, tmp_path):
         assert isinstance(one, Group) and isinstance(other, Group)
         assert one.row == other.row == {**columns, "label": i == 0, "answer": rows[i]["answer"]}
         assert one.columns.label is not None and torch.equal(one.columns.label, other.columns.label)
+
+
+@pytest.mark.parametrize("kind", ["pairs", "prompts"])
+def test_rows_that_gave_nan_are_written_and_shown_with_every_column(made, tmp_path, kind):
+    pictures = pairs(len(VALUES))
+    rows = [{**row, **named(value)} for row, value in zip(pictures, VALUES.values(), strict=True)]
+    if kind == "prompts":
+        dataset: Any = PromptDataset(rows, DataConfig(), made.renderer)
+    else:
+        dataset = GroupDataset(rows, DataConfig(), made.renderer, "pairs")
+    names = [f"rows:{number}" for number in range(len(rows))]
+    assert write_rows(tmp_path / "rows.parquet", dataset, names) == len(rows)
+    written = load_rows(DataConfig(source=str(tmp_path / "rows.parquet")))
+    given = rows_of(rows)
+    for number, value in enumerate(VALUES.values()):
+        example, before = written.example(number), given.example(number)
+        assert example.prompt == before.prompt
+        ours = {"prompt"} if kind == "pairs" else {"prompt", "messages"}
+        for name in NAMES:
+            kept = example.row.get(f"source_{name}" if name in ours else name)
+            assert kept == (None if value is None else json.dumps(value)), name
+        assert dict(shown(given.entry(number)).columns) == {name: repr(value) for name in NAMES}
+        assert dict(shown(written.entry(number)).columns).keys() >= {"label", "role", "row", "columns", "index"}
 
 
 def rows_of_every_type() -> list[dict[str, Any]]:

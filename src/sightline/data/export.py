@@ -107,8 +107,8 @@ def _shape(examples: Iterable[Example]) -> Shape:
         found = " and ".join(f"{', '.join(columns) or 'prompts alone'} ({row})" for columns, row in kinds.items())
         raise DataError(f"The rows are of several kinds: {found}. Convert them apart.")
     responses = next(iter(kinds), ())
-    # read again, a column of that name would be a response
-    taken = {"images", "prompt", *(responses or ("chosen", "rejected", "completion"))}
+    # read again, a column of one of the further names would be a response or the prompt
+    taken = {"images", "prompt", "conversations", *(responses or ("chosen", "rejected", "completion", "messages"))}
     others = {}
     for name, found in types.items():
         written = name

@@ -20,7 +20,7 @@ def parse_conversational(row: Mapping[str, Any], where: str, media: Media, *, ta
     conversation = Conversation(where, media, literal="conversational" if tags else None)
     if row.get("chosen") is not None or row.get("rejected") is not None:
         prompt, *answers = _pair(row, conversation, tags)
-        consumed = ("prompt", "messages", "chosen", "rejected")
+        consumed = ("prompt", "chosen", "rejected", *(("messages",) if row.get("prompt") is None else ()))
     elif row.get("completion") is not None:
         prompt = _prompt(row.get("prompt") or [], conversation, tags)
         answers = [_answer(row["completion"], conversation)]

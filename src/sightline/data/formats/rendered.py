@@ -111,7 +111,7 @@ def parse_rendered(row: Mapping[str, Any], where: str, media: Media) -> Parsed:
         prompt=messages,
         images=images,
         responses=tuple(Response(messages=conversation.messages(r)) for r in responses if r),
-        consumed=(*TEXT_COLUMNS, *found.read),
+        consumed=(*(name for name in TEXT_COLUMNS if name != "text" or row.get("prompt") is None), *found.read),
         image_columns=found.columns,
     )
 
