@@ -14,20 +14,11 @@ from pathlib import Path
 import torch
 from transformers import get_linear_schedule_with_warmup, set_seed
 
+import sightline as sl
 from sightline.config import DataConfig, LoraConfig, ModelConfig, ReferenceConfig
-from sightline.data.render.dataset import BadRow, GroupDataset
-from sightline.data.render.render import Renderer
-from sightline.data.sources.load import load_rows
 from sightline.errors import DataError
-from sightline.forward.features import encode
-from sightline.forward.forward import log_probs
-from sightline.forward.reference import build_reference
 from sightline.layout import prefix
-from sightline.models.families.find import family_of
-from sightline.models.load import load_model, load_processor
-from sightline.models.lora import add_lora
-from sightline.objectives.dpo import dpo_loss
-from sightline.types import Group
+from sightline.objectives import dpo_loss
 
 
 def main() -> None:
@@ -46,16 +37,16 @@ def main() -> None:
     # the model, its processor, and an adapter on the language model
     config = ModelConfig(name=options.model)
     set_seed(options.seed)
-    processor, model = load_processor(config), load_model(config)
+    processor, model = sl.load_processor(config), sl.load_model(config)
     set_seed(options.seed)
-    policy = add_lora(model, LoraConfig(r=options.rank))
-    reference = build_reference(policy, ReferenceConfig(), has_lora=True, needed=True)
+    policy = sl.add_lora(model, LoraConfig(r=options.rank))
+    reference = sl.build_reference(policy, ReferenceConfig(), has_lora=True, needed=True)
     assert reference is not None
-    family = family_of(policy)
+    family = sl.family_of(policy)
 
     # rows become groups: a prompt with its pictures, and two responses
     data = DataConfig(source=options.data)
-    dataset = GroupDataset(load_rows(data), data, Renderer(processor), "pairs")
+    dataset = sl.GroupDataset(sl.load_rows(data), data, sl.Renderer(processor), "pairs")
 
     trained = [parameter for parameter in policy.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=options.learning_rate, weight_decay=0.0)
@@ -71,10 +62,10 @@ def main() -> None:
 
             # prompt and pictures once, both responses behind them; features shared by policy and reference
             batch = prefix.lay_out(groups)
-            features = encode(policy, groups)
+            features = sl.encode(policy, groups)
             ref = reference.log_probs(batch, groups=groups, features=features).sum()
             policy.train()
-            logp = log_probs(policy, batch, groups=groups, features=features).sum()
+            logp = sl.log_probs(policy, batch, groups=groups, features=features).sum()
 
             # responses 2p and 2p + 1 are chosen and rejected of pair p
             loss = dpo_loss(logp[0::2], logp[1::2], ref[0::2], ref[1::2], beta=options.beta).mean()
@@ -100,9 +91,9 @@ def main() -> None:
     processor.save_pretrained(options.output_dir)
 
 
-def group_of(item: Group | BadRow) -> Group:
+def group_of(item: sl.Group | sl.BadRow) -> sl.Group:
     """The group of a row; a row that gives none ends the run with its message."""
-    if isinstance(item, BadRow):
+    if isinstance(item, sl.BadRow):
         raise DataError(item.message)
     return item
 

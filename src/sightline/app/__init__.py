@@ -1,1 +1,4 @@
-"""The comparison app: ask several models about one picture and watch them answer. Needs the extra `app`."""
+"""The comparison app: ask several models about one image and watch them answer. Needs the extra `app`.
+
+Start at `page.py`.
+"""

@@ -1,6 +1,7 @@
 """The recipe: everything a run depends on, as frozen dataclasses that check themselves. Imports no torch.
 
-Training fields keep transformers' own names at the top level; the rest is grouped.
+Start here: `Recipe`. Training fields keep transformers' own names at the top level; the rest is grouped, a file
+each.
 """
 
 from dataclasses import field
