@@ -15,6 +15,7 @@ from sightline.forward.features import encode
 from sightline.forward.forward import log_probs
 from sightline.layout import padded, prefix
 from sightline.models.families.find import family_of
+from sightline.models.families.qwen import QwenFamily
 from sightline.models.load import load_model, load_processor, unfreeze
 from sightline.models.lora import add_lora
 from sightline.types import Batch, Group
@@ -34,10 +35,11 @@ SHARED = [
     "paligemma2",
     "qwen2_5_vl",
     "qwen2_vl",
+    "qwen3_5",
     "qwen3_vl",
     "smolvlm",
 ]
-ALL = [*SHARED, "qwen3_5"]
+ALL = SHARED
 KERNELS = [(name, kernel) for kernel in ("auto", "sdpa") for name in SHARED if (name, kernel) != ("paligemma2", "sdpa")]
 """Gemma 2, inside PaliGemma 2, has no sdpa: its scores are capped."""
 LOGP, GRADIENT = 1e-5, 1e-3
@@ -256,11 +258,9 @@ def _differs(model: nn.Module, groups: list[Group], batch: Batch) -> bool:
         return bool((score(model, groups, batch) - plain_scores(model, groups)).abs().max() > 1e-3)
 
 
-def test_linear_attention_leaks_in_the_prefix_layout(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_linear_attention_that_knows_no_fork_leaks_and_is_seen(load: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     model, groups = load("qwen3_5")
     groups = place(model, groups)
-    assert family_of(model).layout == "padded"
-    monkeypatch.setattr("sightline.models.families.qwen.HybridFamily.layout", "prefix")
-    monkeypatch.setattr("sightline.models.families.find.KNOWN_LAYERS", {"full_attention", "linear_attention"})
-    monkeypatch.setattr(type(model.get_decoder()), "_is_stateful", False)
+    assert family_of(model).layout == "prefix"
+    monkeypatch.setattr("sightline.models.families.qwen.HybridFamily.masks", QwenFamily.masks)
     assert _differs(model, groups, prefix.lay_out(groups))

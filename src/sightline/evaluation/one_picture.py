@@ -36,7 +36,9 @@ def can_read_in_parts(family: Family, asked: Asked, max_new_tokens: int) -> bool
     window = getattr(family.text_config, "sliding_window", None)
     longest = len(asked.shared.prompt_ids) + max(map(len, asked.rests)) + max_new_tokens
     in_reach = window is None or longest < window
-    return family.layout == "prefix" and family.prompt_is_causal and in_reach
+    # questions of several lengths are padded on the left, and a state would take the padding in
+    has_no_state = not family.forks_states
+    return family.layout == "prefix" and family.prompt_is_causal and in_reach and has_no_state
 
 
 JOINTS = (("", ""), (" ", ""), ("", "\n"))

@@ -38,6 +38,10 @@ class Family:
     prompt_is_causal: bool = True
     features_as_list: bool = True
     """Whether the model takes features as a list of tensors or as one; seen from what its tower returns."""
+    layers: ClassVar[frozenset[str]] = frozenset({"full_attention", "sliding_attention"})
+    """Kinds of layer (`layer_types` of config.json) that are exact with a shared prefix: those that take our mask."""
+    forks_states: ClassVar[bool] = False
+    """Whether layers with a state (linear attention) fork that of a prompt to its responses."""
     extra_embeddings: ClassVar[int] = 0
     """Embeddings beyond the vocabulary of config.json."""
     features_take_tower_dtype: bool = False

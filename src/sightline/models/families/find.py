@@ -30,9 +30,6 @@ FAMILIES: dict[str, type[Family]] = {
 }
 """By the `model_type` of config.json."""
 
-KNOWN_LAYERS = {"full_attention", "sliding_attention"}
-"""Kinds of layer that take a mask; linear attention and chunked attention do not, or not ours."""
-
 
 def register_family(model_type: str, family: Any, *, name: str | None = None) -> None:
     """Let models of this type be of this family, in place of Sightline's own. name: for messages.
@@ -57,8 +54,8 @@ def family_of(model: nn.Module) -> Family:
     known = bare.config.model_type in FAMILIES
     family = FAMILIES.get(bare.config.model_type, Family)(bare)
     kinds = set(getattr(family.text_config, "layer_types", None) or ())
-    stateful = getattr(bare.get_decoder(), "_is_stateful", False)
-    if not known or stateful or not kinds <= KNOWN_LAYERS:
+    has_state = getattr(bare.get_decoder(), "_is_stateful", False) and not family.forks_states
+    if not known or has_state or not kinds <= family.layers:
         family.decodes = known and family.layout == "padded"
         family.layout = "padded"
     return family

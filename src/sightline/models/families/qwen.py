@@ -1,10 +1,13 @@
 """Qwen2-VL, Qwen2.5-VL and Qwen3-VL: positions on three axes (time, height, width), from the pictures' grids."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
+from transformers import PreTrainedModel
 from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
 
+from sightline.attention.fork import fork_of, mask_with
+from sightline.models.families.delta_net import read_forks
 from sightline.models.families.family import Family, Pieces, flatten
 from sightline.types import Batch, Group
 
@@ -56,6 +59,16 @@ class ExpertsFamily(DeepstackFamily):
 
 
 class HybridFamily(QwenFamily):
-    """Qwen3.5: layers of linear attention know no mask, so that responses would leak into each other (error 2.4)."""
+    """Qwen3.5: most layers are gated delta nets, whose state at the end of a prompt is forked to its responses."""
 
-    layout = "padded"
+    forks_states: ClassVar[bool] = True
+    layers: ClassVar[frozenset[str]] = QwenFamily.layers | {"linear_attention"}
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(model)
+        read_forks(model)
+
+    def masks(self, batch: Batch) -> Any:
+        """The visibility for layers of attention, the fork of the prompts' states for the others."""
+        reach = self.text_config.linear_conv_kernel_dim - 1
+        return {"full_attention": super().masks(batch), "linear_attention": mask_with(fork_of(batch, reach))}

@@ -1,0 +1,78 @@
+"""Where a recurrent layer's state goes in a row in which several responses share a prompt.
+
+A layer with a state (gated delta net, short convolution) reads a prompt once; the state at the prompt's end is forked
+to each of its responses. `Fork` says, for tokens of a flattened grid, what precedes what. It travels in the layer's
+mask argument, so that a recomputation in backward finds it, too.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from sightline.types import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fork:
+    """Indices into the N = rows · length tokens of a grid; N itself stands for nothing.
+
+    before: for shifts 1, 2, …: the token so far back in a token's own sequence, a response continuing its prompt.
+    prompts: the tokens of every prompt, filled with N on the right. responses: likewise. parent: row of `prompts` that
+    each response continues.
+    """
+
+    before: tuple[Int[Tensor, " tokens"], ...]
+    prompts: Int[Tensor, "prompts longest_prompt"]
+    responses: Int[Tensor, "responses longest_response"]
+    parent: Int[Tensor, " responses"]
+
+
+def fork_of(batch: Batch, reach: int) -> Fork:
+    """The fork of a grid in the prefix layout. reach: how many earlier tokens a convolution reads."""
+    group, segment = batch.group.flatten().cpu(), batch.segment.flatten().cpu()
+    begins = (segment == 0) & (batch.rank.flatten().cpu() == 0)
+    length = batch.group.shape[1]
+    total = len(group)
+    changes = (group[1:] != group[:-1]) | (segment[1:] != segment[:-1]) | begins[1:]
+    changes |= torch.arange(1, total) % length == 0
+    starts = [0, *(changes.nonzero()[:, 0] + 1).tolist()]
+    prompts: list[Tensor] = []
+    responses: list[Tensor] = []
+    parent: list[int] = []
+    before = torch.full((reach, total), total)
+    for start, end, kind in zip(starts, [*starts[1:], total], segment[starts].tolist(), strict=True):
+        tokens = torch.arange(start, end)
+        if kind == 0:
+            prompts.append(tokens)
+        elif kind > 0:
+            responses.append(tokens)
+            parent.append(len(prompts) - 1)
+        else:
+            continue
+        # the sequence that ends with these tokens: a response continues its prompt
+        sequence = tokens if kind == 0 else torch.cat([prompts[-1], tokens])
+        for shift in range(1, reach + 1):
+            places = torch.arange(len(sequence) - len(tokens), len(sequence)) - shift
+            before[shift - 1, tokens] = torch.where(places >= 0, sequence[places.clamp(min=0)], total)
+    device = batch.input_ids.device
+    return Fork(
+        before=tuple(row.to(device) for row in before),
+        prompts=_filled(prompts, total).to(device),
+        responses=_filled(responses, total).to(device),
+        parent=torch.tensor(parent, dtype=torch.long, device=device),
+    )
+
+
+def _filled(rows: list[Tensor], value: int) -> Tensor:
+    if not rows:
+        return torch.zeros(0, 0, dtype=torch.long)
+    return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+
+
+def mask_with(fork: Fork) -> Tensor:
+    """An empty mask that carries the fork through the model; useless to a layer that does not look for it."""
+    mask = torch.empty(1, 0, dtype=torch.bool)
+    mask.fork = fork  # pyright: ignore
+    return mask
