@@ -14,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from sightline.config import DataConfig, Recipe
 from sightline.config.complaint import complaints
 from sightline.config.plain_yaml import parse_yaml, read_yaml
-from sightline.errors import RecipeError
+from sightline.errors import RecipeError, shown
 
 SHORTHAND = {"model": "name", "data": "source", "objective": "type", "reference": "type", "sampler": "type"}
 """`model: some/folder` stands for `model: {name: some/folder}`, in YAML and as `--model some/folder`."""
@@ -51,10 +51,29 @@ def structure(
     tree: Tree, *, path: str | Path | None = None, lines: dict | None = None, flags: Tree | None = None
 ) -> Recipe:
     """Check a tree of plain values and make it a `Recipe`. Raises `RecipeError`."""
+    _refuse_characters(tree, ())
     try:
         return TypeAdapter(Recipe).validate_python(tree)
     except ValidationError as error:
         raise RecipeError(complaints(error.errors(), path, lines or {}, flags or {})) from None
+
+
+def _refuse_characters(value: Any, keys: tuple[str, ...]) -> None:
+    """Raises for text that no file can hold: a lone surrogate (bytes of a flag that are no UTF-8) or a NUL."""
+    if isinstance(value, str):
+        found = next((c for c in value if c == "\0" or "\ud800" <= c <= "\udfff"), None)
+        if found is not None:
+            raise RecipeError(
+                f"`{shown('.'.join(keys))}: {shown(value)}` holds {ascii(found)[1:-1]}, which cannot be written into a "
+                "recipe. Take another name, or rename the file."
+            )
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_characters(str(key), keys)
+            _refuse_characters(inner, (*keys, str(key)))
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_characters(inner, keys)
 
 
 def dump_recipe(recipe: Recipe) -> str:

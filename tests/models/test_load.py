@@ -170,3 +170,10 @@ def _copy(source: Path, target: Path) -> Path:
 
 def _edit(file: Path, **values) -> None:
     file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+@pytest.mark.parametrize("name", ["__class__", "preprocess", "_processor_class", "save_pretrained", "evil"])
+def test_what_is_no_option_of_a_processor_is_not_set(loaded: Load, name: str) -> None:
+    config = loaded("llava").config
+    with pytest.raises(ModelError, match=f"`model.processor` has the option '{name}', which"):
+        load_processor(ModelConfig(name=config.name, processor={name: 7}))

@@ -2,10 +2,12 @@
 
 import argparse
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from sightline.cli.colour import paint
 from sightline.config.numbers import said
+from sightline.config.paths import looks_like_path, name_of_file, name_to_write, state_of
 from sightline.config.plain_yaml import parse_scalar, parse_yaml
 from sightline.errors import RecipeError, did_you_mean, shown
 
@@ -114,6 +116,32 @@ def real(lowest: int | float, highest: int | float) -> Callable[[str], float]:
         return float(number)
 
     return read
+
+
+def model_name(text: str) -> str:
+    """A folder that is there, or what may be a hub id."""
+    name = _named(name_of_file, text)
+    if looks_like_path(name) and state_of(name) != "a folder":
+        wrong = state_of(name).replace("nothing", "no folder that is there")
+        raise argparse.ArgumentTypeError(f"{shown(name)} is {wrong}: give a model's folder or a hub id")
+    return name
+
+
+def new_name(text: str) -> Path:
+    """A file or folder that is going to be written."""
+    return Path(_named(name_to_write, text))
+
+
+def file_name(text: str) -> str:
+    """A file or folder that is read, if only its name can be one."""
+    return _named(name_of_file, text)
+
+
+def _named(read: Callable[[str], str], text: str) -> str:
+    try:
+        return read(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 positive = whole(1, 10**9)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sightline.cli.arguments import Arguments, add_model_flags, loading, positive, whole
+from sightline.cli.arguments import Arguments, add_model_flags, loading, new_name, positive, whole
 from sightline.errors import RecipeError
 
 DESCRIPTION = """Ask several models the same questions and write one HTML page with significance, answers side by side
@@ -74,7 +74,7 @@ def _arguments() -> Arguments:
     arguments = Arguments("compare", DESCRIPTION)
     arguments.add_argument("models", metavar="MODEL", nargs="+", help="two or more; `label=model` gives one a name")
     add_task_flags(arguments)
-    arguments.add_argument("--output", type=Path, default=Path("comparison"), help="folder to write to [comparison]")
+    arguments.add_argument("--output", type=new_name, default=Path("comparison"), help="folder [comparison]")
     arguments.add_argument(
         "--show", type=positive, default=300, help="questions on the page, the telling ones first [300]"
     )

@@ -6,8 +6,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sightline.cli.arguments import Arguments, positive, real, seed, whole
+from sightline.cli.arguments import Arguments, file_name, new_name, positive, real, seed, whole
 from sightline.cli.colour import paint
+from sightline.config.on_disk import refuse_no_rows
 from sightline.errors import DataError, RecipeError
 
 COMMANDS = {
@@ -31,11 +32,11 @@ def run(argv: list[str]) -> int:
 
 def _arguments(command: str) -> Arguments:
     arguments = Arguments(f"data {command}", COMMANDS[command].capitalize() + ".")
-    arguments.add_argument("path", metavar="PATH", nargs="?", help="file, folder, hub id, or a recipe (.yaml)")
+    arguments.add_argument("path", metavar="PATH", nargs="?", type=file_name, help="file, folder, hub id or recipe")
     arguments.add_argument("--recipe", type=Path, help="take data and model from this recipe")
     arguments.add_argument("--split", help="split, or a slice of one such as train[:100] [every split]")
     arguments.add_argument("--format", help="row format [recognised]")
-    arguments.add_argument("--media-dir", help="folder that picture paths are relative to [next to the file]")
+    arguments.add_argument("--media-dir", type=file_name, help="folder of the pictures [next to the file]")
     arguments.add_argument("--allow-urls", action="store_true", help="fetch pictures from the web")
     arguments.add_argument("--limit", type=positive, help="read at most this many rows of a split")
     return arguments
@@ -65,6 +66,7 @@ def _config(given: argparse.Namespace, recipe: Any) -> Any:
     config = replace(base, **changes)
     if not config.is_given:
         raise RecipeError("Say which rows: `sightline data COMMAND PATH`, or `--recipe R` with data in it.")
+    refuse_no_rows(config)
     if config.source == "scenes":
         raise RecipeError(
             "Scenes are drawn, not read. `sightline quickstart` writes them to a folder that can be read."
@@ -164,7 +166,7 @@ def _show(argv: list[str]) -> int:
     arguments = _arguments("show")
     arguments.add_argument("--rows", type=positive, default=10, help="how many rows of each split [10]")
     arguments.add_argument("--start", type=whole(0, 10**12), default=0, help="first row [0]")
-    arguments.add_argument("--html", type=Path, default=Path("rows.html"), help="the page [rows.html]")
+    arguments.add_argument("--html", type=new_name, default=Path("rows.html"), help="the page [rows.html]")
     arguments.add_argument("--json", action="store_true", help="print one JSON object a row and nothing else")
     given = arguments.parse(argv)
     recipe = _recipe(given)
@@ -193,7 +195,7 @@ def _show(argv: list[str]) -> int:
 
 def _convert(argv: list[str]) -> int:
     arguments = _arguments("convert")
-    arguments.add_argument("--output", type=Path, required=True, help="folder for one parquet file a split")
+    arguments.add_argument("--output", type=new_name, required=True, help="folder for one parquet file a split")
     arguments.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out instead of stopping")
     arguments.add_argument("--json", action="store_true", help="print files and their rows as JSON and nothing else")
     given = arguments.parse(argv)
@@ -206,7 +208,7 @@ def _convert(argv: list[str]) -> int:
 
 def _split(argv: list[str]) -> int:
     arguments = _arguments("split")
-    arguments.add_argument("--output", type=Path, required=True, help="folder for train.parquet and test.parquet")
+    arguments.add_argument("--output", type=new_name, required=True, help="folder for train.parquet and test.parquet")
     arguments.add_argument("--test-size", type=real(0, 10**9), default=0.1, help="share below 1, or rows [0.1]")
     arguments.add_argument("--seed", type=seed, default=0, help="seed of the cut [0]")
     arguments.add_argument("--skip-bad-rows", action="store_true", help="leave bad rows out instead of stopping")

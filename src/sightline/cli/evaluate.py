@@ -5,7 +5,16 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sightline.cli.arguments import LOADING, Arguments, add_model_flags, loading, positive
+from sightline.cli.arguments import (
+    LOADING,
+    Arguments,
+    add_model_flags,
+    file_name,
+    loading,
+    model_name,
+    new_name,
+    positive,
+)
 from sightline.errors import RecipeError
 
 
@@ -65,13 +74,15 @@ def _arguments() -> Arguments:
     from sightline.cli.tasks import add_task_flags
 
     arguments = Arguments("evaluate", "Score a model, with 95% intervals.")
-    arguments.add_argument("model", metavar="MODEL", nargs="?", help="hub id, folder, run folder, or `embedded`")
-    arguments.add_argument("--adapter", help="LoRA adapter on MODEL, a folder or hub id")
+    arguments.add_argument(
+        "model", metavar="MODEL", nargs="?", type=model_name, help="hub id, folder, run or `embedded`"
+    )
+    arguments.add_argument("--adapter", type=file_name, help="LoRA adapter on MODEL, a folder or hub id")
     arguments.add_argument("--responses", type=Path, help="JSON of {id, response} to score instead of a model")
     add_task_flags(arguments)
     arguments.add_argument("--export", choices=["lmms-eval"], help="write the tasks for lmms-eval instead of asking")
     arguments.add_argument(
-        "--output", type=Path, help="folder for answers and summaries [evaluation/MODEL; with --responses: none]"
+        "--output", type=new_name, help="folder for answers and summaries [evaluation/MODEL; with --responses: none]"
     )
     arguments.add_argument("--batch-size", type=positive, default=32, help="answers at a time [32]")
     arguments.add_argument("--json", action="store_true", help="print every figure as JSON and nothing else")

@@ -1,8 +1,6 @@
 """`sightline export RUN FOLDER [--dtype D] [--push-to-hub USER/NAME]`."""
 
-from pathlib import Path
-
-from sightline.cli.arguments import Arguments, add_trust_flag
+from sightline.cli.arguments import Arguments, add_trust_flag, file_name, new_name
 
 DESCRIPTION = """Merge a run's adapter into its base, check that the merged model says the same, and write model,
 processor, generation config and model card into a folder that plain transformers and vLLM load."""
@@ -11,8 +9,8 @@ processor, generation config and model card into a folder that plain transformer
 def run(argv: list[str]) -> int:
     """Write the folder, and push it where asked."""
     arguments = Arguments("export", DESCRIPTION)
-    arguments.add_argument("run", metavar="RUN", help="folder of a finished run, or of a peft adapter")
-    arguments.add_argument("folder", metavar="FOLDER", help="a new folder")
+    arguments.add_argument("run", metavar="RUN", type=file_name, help="folder of a finished run, or of a peft adapter")
+    arguments.add_argument("folder", metavar="FOLDER", type=new_name, help="a new folder")
     arguments.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"], help="[bfloat16]")
     arguments.add_argument("--device", default="cpu", help="where it is merged [cpu]")
     arguments.add_argument("--push-to-hub", metavar="USER/NAME", help="upload the folder to the hub, too")
@@ -35,7 +33,7 @@ def run(argv: list[str]) -> int:
     if given.push_to_hub:
         check_hub_name(given.push_to_hub)
     console = Console(stderr=given.json)
-    folder = Path(given.folder)
+    folder = given.folder
     exported = export(
         given.run,
         folder,

@@ -3,14 +3,14 @@
 import json
 from pathlib import Path
 
-from sightline.cli.arguments import Arguments, add_model_flags, loading, positive, real, seed
+from sightline.cli.arguments import Arguments, add_model_flags, file_name, loading, model_name, positive, real, seed
 
 
 def run(argv: list[str]) -> int:
     """Print the model's answer, or several samples, one a paragraph."""
     arguments = Arguments("generate", "Answer a question about one or more pictures.")
-    arguments.add_argument("model", metavar="MODEL", help="hub id, folder, run folder, or `embedded`")
-    arguments.add_argument("--adapter", help="LoRA adapter on MODEL, a folder or hub id")
+    arguments.add_argument("model", metavar="MODEL", type=model_name, help="hub id, folder, run folder, or `embedded`")
+    arguments.add_argument("--adapter", type=file_name, help="LoRA adapter on MODEL, a folder or hub id")
     arguments.add_argument("--image", action="append", default=[], help="picture file; may be given several times")
     arguments.add_argument("--prompt", required=True, help="the question")
     arguments.add_argument("--temperature", type=real(0, 100), default=0.0, help="0 is greedy [0]")

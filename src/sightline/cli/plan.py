@@ -11,6 +11,7 @@ from typing import Any
 
 from sightline.cli.arguments import Arguments, positive
 from sightline.config import Recipe
+from sightline.config.on_disk import refuse_no_model
 from sightline.errors import RecipeError, UserError
 from sightline.recipe import dump_recipe, load_recipe
 
@@ -27,6 +28,8 @@ def run(argv: list[str]) -> int:
     arguments = _arguments()
     given, flags = arguments.parse_known_args(argv[1:] if path else argv)
     recipe = _recipe(path, flags, arguments)
+    if recipe.model.name:
+        refuse_no_model(recipe.model.name)
     if given.apply is not None:
         _check_new_file(Path(given.apply), given)
 

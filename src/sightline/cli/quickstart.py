@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from sightline.cli.arguments import Arguments, positive, seed
+from sightline.cli.arguments import Arguments, new_name, positive, seed
 from sightline.cli.quiet import quiet
 from sightline.errors import UserError
 
@@ -14,7 +14,7 @@ intervals, and a report. Minutes on two cores, no network."""
 def run(argv: list[str]) -> int:
     """Parse the few flags, make the folder, take the journey."""
     parser = Arguments("quickstart", DESCRIPTION)
-    parser.add_argument("--output-dir", type=Path, default=Path("quickstart"), help="folder to write [quickstart]")
+    parser.add_argument("--output-dir", type=new_name, default=Path("quickstart"), help="folder to write [quickstart]")
     parser.add_argument("--overwrite-output-dir", action="store_true", help="empty the folder of an earlier quickstart")
     parser.add_argument("--seed", type=seed, default=0, help="seed of pairs, order and adapters [0]")
     parser.add_argument("--num-scenes", type=positive, default=1000, help="pictures to evaluate on [1000]")

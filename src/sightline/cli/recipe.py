@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline import recipes
-from sightline.cli.arguments import Arguments
+from sightline.cli.arguments import Arguments, new_name
 from sightline.cli.colour import paint
 from sightline.errors import RecipeError, UserError
 
@@ -78,7 +78,7 @@ def _show(argv: list[str]) -> int:
 def _copy(argv: list[str]) -> int:
     arguments = Arguments("recipe copy", COMMANDS["copy"].capitalize() + ".")
     arguments.add_argument("names", metavar="NAME", nargs="+", help="as `sightline recipe list` prints them")
-    arguments.add_argument("--output", type=Path, default=Path("recipes"), help="folder [recipes]")
+    arguments.add_argument("--output", type=new_name, default=Path("recipes"), help="folder [recipes]")
     given = arguments.parse(argv)
     paths = [recipes.path(name) for name in given.names]
     copies = {given.output / f"{recipes.name_of(path)}.yaml": path for path in paths}
@@ -98,7 +98,7 @@ def _arguments(command: str) -> Arguments:
     arguments.add_argument("config", metavar="CONFIG", help=config)
     if command == "from-trl":
         arguments.add_argument("--method", help="sft, dpo, kto, grpo or rloo [found from the config]")
-    arguments.add_argument("--output", type=Path, metavar="NEW.yaml", help="write the recipe here [stdout]")
+    arguments.add_argument("--output", type=new_name, metavar="NEW.yaml", help="write the recipe here [stdout]")
     arguments.add_argument("--json", action="store_true", help="print recipe and notes as JSON and nothing else")
     return arguments
 

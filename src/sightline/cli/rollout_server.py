@@ -12,6 +12,7 @@ from pathlib import Path
 
 from sightline.cli.arguments import Arguments, whole
 from sightline.config import Recipe
+from sightline.config.on_disk import refuse_no_model
 from sightline.config.online import VLLMSamplerConfig
 from sightline.errors import RecipeError, SamplerError
 from sightline.recipe import load_recipe
@@ -44,6 +45,7 @@ def run(argv: list[str]) -> int:
             "`sightline rollout-server` runs vLLM, which is not installed in this environment. Install it (docs/"
             "rollout-server.md says how) or run this command in an environment that has both."
         )
+    refuse_no_model(recipe.model.name)
     check_address(given.host, given.port)
     return serve(recipe, recipe.sampler, given.host, given.port, vllm)
 

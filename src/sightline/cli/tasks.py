@@ -3,13 +3,15 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sightline.cli.arguments import Arguments, positive, seed
 from sightline.errors import RecipeError
-from sightline.evaluation.task import Task
 from sightline.evaluation.tasks.options import TaskOptions
-from sightline.evaluation.tasks.registry import named_tasks
 from sightline.scoring.judge import Judge
+
+if TYPE_CHECKING:
+    from sightline.evaluation.task import Task
 
 
 def add_task_flags(arguments: Arguments) -> None:
@@ -32,11 +34,13 @@ def judge_of(given: argparse.Namespace) -> Judge | None:
     return None if given.judge is None else Judge(url=given.judge, model=given.judge_model)
 
 
-def tasks_of(given: argparse.Namespace) -> list[Task]:
+def tasks_of(given: argparse.Namespace) -> "list[Task]":
     """The tasks that the flags name, cut to `--limit`. Raises `RecipeError` for a prompt that never asks."""
     options = TaskOptions(judge=judge_of(given), spacy=given.spacy, synonyms=given.synonyms)
     names = [name.strip() for name in given.task.split(",")]
     refuse_unused(given, names)
+    from sightline.evaluation.tasks.registry import named_tasks
+
     tasks = [task for name in names for task in named_tasks(name, given.data, seed=given.seed, options=options)]
     changes = {}
     if given.prompt is not None:
@@ -48,7 +52,7 @@ def tasks_of(given: argparse.Namespace) -> list[Task]:
     return [_cut(replace(task, **changes), given.limit) for task in tasks]
 
 
-def _cut(task: Task, limit: int | None) -> Task:
+def _cut(task: "Task", limit: int | None) -> "Task":
     """The task's first items, and a note that says so."""
     if limit is None or limit >= len(task.items):
         return task

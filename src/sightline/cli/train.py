@@ -1,6 +1,7 @@
 """`sightline train RECIPE.yaml [--flags]`, and with `--rehearse` the same at the size of a minute."""
 
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 from sightline.cli.colour import paint
 from sightline.cli.recipe_help import recipe_help
 from sightline.config import Recipe
+from sightline.config.on_disk import refuse_missing, refuse_unwritable
 from sightline.errors import UserError
 from sightline.recipe import left_out, load_recipe
 
@@ -35,6 +37,12 @@ def run(argv: list[str]) -> int:
     as_json, argv = "--json" in argv, [word for word in argv if word != "--json"]
     path = argv[0] if argv and not argv[0].startswith("-") else None
     recipe = load_recipe(path, argv[1:] if path else argv)
+    if not rehearsing:
+        refuse_missing(recipe)
+        if recipe.data.source == "scenes":
+            _refuse_scenes(recipe)
+        refuse_unwritable(recipe)
+        _refuse_occupied(recipe)
 
     from sightline.cli.quiet import quiet
 
@@ -61,6 +69,23 @@ def run(argv: list[str]) -> int:
     if as_json:
         print(json.dumps({"folder": str(result.folder), "seconds": result.seconds, "metrics": result.metrics}))
     return 0
+
+
+def _refuse_scenes(recipe: Recipe) -> None:
+    from sightline.scenes.options import scene_options
+
+    scene_options(recipe.data.scenes)
+
+
+STARTED_BY = ("RANK", "LOCAL_RANK", "OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE", "SLURM_PROCID")
+"""Set where this is one of several processes: another may have begun to fill the run's folder."""
+
+
+def _refuse_occupied(recipe: Recipe) -> None:
+    from sightline.training.checkpoint.run_folder import refuse_occupied
+
+    if not any(name in os.environ for name in STARTED_BY):
+        refuse_occupied(recipe)
 
 
 def take_rehearse(argv: list[str]) -> tuple[bool, str | None, list[str]]:

@@ -22,6 +22,7 @@ from sightline.config.numbers import Real, Whole
 from sightline.config.objective import DPOConfig, ObjectiveConfig, SFTConfig
 from sightline.config.online import RewardConfig, Rewards, TransformersSamplerConfig, VLLMSamplerConfig
 from sightline.config.online_objectives import OnlineConfig
+from sightline.config.paths import FileName, OutputName
 from sightline.config.strict import STRICT
 
 __all__ = [
@@ -64,7 +65,7 @@ class Recipe:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """Scores of answers while training."""
 
-    output_dir: str = "runs/sightline"
+    output_dir: OutputName = "runs/sightline"
     """Folder of the run: recipe, model, metrics, curves, report."""
     overwrite_output_dir: bool = False
     """Empty an output folder that holds another run instead of refusing it."""
@@ -135,7 +136,7 @@ class Recipe:
     """Seconds that processes wait for one another, at the start and in every exchange; then the run ends."""
     guard: GuardConfig = field(default_factory=GuardConfig)
     """What to do when loss, gradient or policy go wrong."""
-    resume: bool | str = False
+    resume: bool | FileName = False
     """Go on from the last checkpoint of `output_dir`, or from a named one."""
     report_to: list[Literal["none", "tensorboard", "trackio", "wandb"]] = field(default_factory=list)
     """Trackers besides metrics.jsonl."""

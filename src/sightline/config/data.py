@@ -7,7 +7,11 @@ from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from sightline.config.numbers import Real, Whole
+from sightline.config.paths import FileName, OutputName
 from sightline.config.strict import STRICT, Options, one_or_several
+
+DATA_SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".arrow", ".tar")
+"""Kinds of files that rows are read from."""
 
 RowFormat = Literal[
     "auto", "conversational", "columns", "openai", "sharegpt", "alpaca", "mmpr", "kto", "rendered"
@@ -18,7 +22,7 @@ RowFormat = Literal[
 class SourceConfig:
     """One source of a mixture."""
 
-    source: str
+    source: FileName
     """File, folder or hub id."""
     subset: str | None = None
     """Configuration of a hub data set that has several."""
@@ -30,7 +34,7 @@ class SourceConfig:
     """What the format calls a column → what this source calls it."""
     ignore_columns: list[str] = field(default_factory=list)
     """Columns that no format reads; rewards and reports get them."""
-    media_dir: str | None = None
+    media_dir: FileName | None = None
     """Folder that picture paths are relative to; next to the file when left out."""
     allow_urls: bool = False
     """Fetch pictures that are given as http(s) addresses; otherwise they are bad rows."""
@@ -46,13 +50,13 @@ class SourceConfig:
 class DataConfig:
     """Rows for training. The source `scenes` draws them; any other is a file, a folder or a hub id."""
 
-    source: str = ""
+    source: FileName = ""
     """File (parquet, JSON, JSONL, CSV, arrow, tar), folder, hub id, or `scenes`."""
     subset: str | None = None
     """Configuration of a hub data set that has several."""
     split: str = "train"
     """Split to train on; slices such as `train[:1%]` work."""
-    eval_source: str | None = None
+    eval_source: FileName | None = None
     """Rows for evaluation while training; without it `val_size` rows are held out of `source`."""
     eval_split: str = "test"
     """Split of `eval_source`."""
@@ -66,11 +70,11 @@ class DataConfig:
     """Special tokens that texts may hold, for instance `<|box_start|>`; any other is a bad row."""
     system: str | None = None
     """System turn for rows that have none, for instance how to answer where a reward wants a format."""
-    media_dir: str | None = None
+    media_dir: FileName | None = None
     """Folder that picture paths are relative to; next to the file when left out. Paths cannot leave it."""
     allow_urls: bool = False
     """Fetch pictures that are given as http(s) addresses; otherwise they are bad rows."""
-    registry: str | None = None
+    registry: FileName | None = None
     """LLaMA-Factory's `dataset_info.json`, read as it is; `names` says which of its data sets."""
     names: list[str] = field(default_factory=list)
     """Data sets of the registry."""
@@ -92,7 +96,7 @@ class DataConfig:
     """What to do with a longer one: stop, skip the row, or trim the response."""
     cache_tokens: bool = False
     """Tokenise all rows before training and keep the result, without pixels: bad rows show before the first step."""
-    cache_dir: str | None = None
+    cache_dir: OutputName | None = None
     """Folder of that result; in the user's cache folder when left out."""
     dataset_num_proc: Whole = Field(default=1, ge=1, le=512)
     """Processes that tokenise."""

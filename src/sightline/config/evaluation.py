@@ -7,7 +7,15 @@ from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from sightline.config.numbers import Real, Whole
+from sightline.config.paths import FileName
 from sightline.config.strict import STRICT
+from sightline.errors import did_you_mean, shown
+
+TASKS = (
+    "scenes", "amber", "amber-discriminative", "amber-generative", "pope", "pope-random", "pope-popular",
+    "pope-adversarial", "chair", "vqa", "anls", "chartqa", "choice", "mmhal", "mathvista",
+)  # fmt: skip
+"""Benchmarks by name; one of the user's own is `file.py:NAME`."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -16,7 +24,7 @@ class EvaluationConfig:
 
     tasks: list[str] = field(default_factory=list)
     """Benchmarks as `sightline evaluate --task` names them: `[scenes]`, `[amber, pope]`."""
-    data: str | None = None
+    data: FileName | None = None
     """Folder of the benchmarks' own files, as in `sightline evaluate --data`."""
     every: Whole = Field(default=100, ge=1, le=10**9)
     """Steps between scorings; there is one before the first step and one after the last, too."""
@@ -36,6 +44,15 @@ class EvaluationConfig:
     @classmethod
     def _one_or_several(cls, given: Any) -> Any:
         return [name.strip() for name in given.split(",")] if isinstance(given, str) else given
+
+    @field_validator("tasks")
+    @classmethod
+    def _there_are_such_tasks(cls, given: list[str]) -> list[str]:
+        for name in given:
+            if name not in TASKS and not (":" in name or "." in name):
+                hint = did_you_mean(name, TASKS, f"Known: {', '.join(TASKS)}; one of your own is `file.py:NAME`.")
+                raise ValueError(f"`evaluation.tasks`: there is no task `{shown(name)}`. {hint}")
+        return given
 
     @model_validator(mode="after")
     def _what_follows_has_a_figure(self) -> Any:

@@ -1,20 +1,23 @@
 """What is trained: the model, its adapter, and the reference it is held to."""
 
+import re
 from dataclasses import field
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
 from sightline.config.numbers import Real, Whole
+from sightline.config.paths import FileName, OutputName
 from sightline.config.strict import STRICT, Options, none_is_a_word, one_or_several
+from sightline.errors import shown
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ModelConfig:
     """The vision-language model and its processor."""
 
-    name: str = ""
+    name: FileName = ""
     """Hub id or folder of a vision-language model; `embedded` is the small one inside the package."""
     revision: str | None = None
     """Branch, tag or commit on the hub."""
@@ -64,8 +67,17 @@ class LoraConfig:
     """Train magnitudes of weights apart from their directions (arXiv:2402.09353); slower."""
     init: Literal["default", "gaussian", "pissa"] = "default"
     """Where the adapter starts; pissa: from the largest singular values of the weights (arXiv:2404.02948)."""
-    adapter: str | None = None
+    adapter: FileName | None = None
     """Folder of an adapter to train further; its own rank, scale and targets then hold."""
+
+    @field_validator("target_modules")
+    @classmethod
+    def _a_regular_expression_is_one(cls, given: str | list[str]) -> Any:
+        try:
+            re.compile(given if isinstance(given, str) else "")
+        except (re.error, OverflowError, RecursionError) as error:
+            raise ValueError(f"`lora.target_modules: {shown(given)}` is no regular expression: {error}.") from None
+        return given
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -75,7 +87,7 @@ class ReferenceConfig:
     type: Literal["auto", "adapter-off", "frozen-copy", "precomputed", "none"] = "auto"
     """auto takes what objective and model need: none, adapter-off with LoRA, frozen-copy without. precomputed: computed
     for all rows before training, and read from disk: no reference is in memory."""
-    path: str | None = None
+    path: OutputName | None = None
     """Folder of precomputed log-probs, for several runs on the same rows; in the run's folder when left out."""
     update_every: Whole | None = Field(default=None, ge=1, le=10**9)
     """TR-DPO (arXiv:2404.09656): move the reference towards the policy after every so many steps; left out: never."""

@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
 from sightline.config.numbers import Real, Whole
+from sightline.config.paths import FileName
 from sightline.config.refusal import default
 from sightline.config.strict import STRICT, Options, none_is_a_word, one_or_several
 
@@ -125,7 +126,7 @@ COLOCATE_ONLY = ("gpu_memory_utilization", "max_model_len", "sleep", "model_impl
 class RewardConfig:
     """`reward(completions, prompts, **columns) -> list[float | None]`; docs/online.md has the built-in ones."""
 
-    name: str
+    name: FileName
     """Built-in name, dotted path (`package.module.function`), or `file.py:function`."""
     weight: Real = Field(default=1.0, ge=-1000, le=1000)
     """Factor in the sum of rewards."""

@@ -1,6 +1,9 @@
 """Low-rank adapters (arXiv:2106.09685) through peft, on the language model's linear layers unless told otherwise."""
 
+import json
 import re
+import subprocess
+import sys
 from typing import Any
 
 from peft import LoraConfig as PeftLoraConfig
@@ -9,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sightline.config import LoraConfig
-from sightline.errors import ModelError
+from sightline.errors import ModelError, shown
 from sightline.models.adapter import changes_base, read_adapter_config, require_adapter, with_adapter
 from sightline.models.families.family import Family
 from sightline.models.families.find import family_of
@@ -18,6 +21,8 @@ from sightline.models.lora_linear import fuse
 
 __all__ = ["add_lora", "part_targets", "trainable_summary"]
 
+SECONDS = 10
+"""For matching a user's regular expression with the names of all layers."""
 PARTS = ("language", "projector", "vision")
 INITS: dict[str, Any] = {"default": True, "gaussian": "gaussian", "pissa": "pissa"}
 
@@ -73,6 +78,8 @@ def targets_of(family: Family, targets: str | list[str]) -> str | list[str]:
     named = [targets] if isinstance(targets, str) else targets
     parts = [one for one in named if one in PARTS]
     if not parts:
+        if isinstance(targets, str) and targets != "all-linear":
+            _refuse_endless(targets, [name for name, _ in family.model.named_modules()])
         return targets
     if len(parts) < len(named):
         raise ModelError(
@@ -80,6 +87,20 @@ def targets_of(family: Family, targets: str | list[str]) -> str | list[str]:
             "parts alone, or names alone."
         )
     return part_targets(family, parts)
+
+
+def _refuse_endless(pattern: str, names: list[str]) -> None:
+    """Raises ModelError for a regular expression that does not get done with the names of all layers: some take longer
+    than the universe has. A process of its own can be ended."""
+    code = "import json, re, sys\npattern, names = json.load(sys.stdin)\nfor name in names: re.fullmatch(pattern, name)"
+    try:
+        asked = json.dumps([pattern, names])
+        subprocess.run([sys.executable, "-I", "-c", code], input=asked, text=True, timeout=SECONDS, check=True)
+    except subprocess.TimeoutExpired:
+        raise ModelError(
+            f"`lora.target_modules: {shown(pattern)}` is a regular expression that takes more than {SECONDS} s for "
+            f"the names of {len(names)} layers. Do not repeat what is repeated already, or give the names as a list."
+        ) from None
 
 
 def part_targets(family: Family, parts: list[str]) -> str:

@@ -162,12 +162,17 @@ def set_options(processor: ProcessorMixin, options: dict[str, Any]) -> None:
         place = PIXEL_BUDGETS[name] if name in _pixel_budgets(images) else name
         if place in _sizes(images):
             images.size = type(images.size)(**{**dict(images.size), place: value})
-        elif hasattr(images, name):
+        elif _is_setting(images, name):
             setattr(images, name, value)
         elif name in _own_options(processor):
             setattr(processor, name, value)
         else:
             _refuse(processor, name)
+
+
+def _is_setting(images: Any, name: str) -> bool:
+    """Whether an attribute is an option that may be set: no method, and nothing of Python's or the library's own."""
+    return not name.startswith("_") and hasattr(images, name) and not callable(getattr(images, name))
 
 
 def _sizes(images: Any) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import datasets
 import pyarrow as pa
 
+from sightline.config.data import DATA_SUFFIXES as SUFFIXES
 from sightline.data.rows import Part
 from sightline.data.sources.delimited import Delimited
 from sightline.data.sources.internvl import is_meta, read_meta
@@ -17,7 +18,6 @@ from sightline.data.sources.tables import Parquet, Undecoded
 from sightline.data.sources.tar import Tar
 from sightline.errors import DataError
 
-SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv", ".arrow", ".tar")
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy")
 SPLIT_WORDS = {
     "train": "train", "training": "train",
@@ -34,6 +34,8 @@ def read_path(path: Path, split: str) -> list[Part]:
 
 def read_file(path: Path) -> list[Part]:
     """One data file; pictures are looked for next to it. An InternVL meta file is many. Raises `DataError`."""
+    if not path.is_file():
+        raise DataError(f"{path} is no file with a beginning and an end (a pipe or a device). Give a file or a folder.")
     if path.suffix == ".json":
         content = read_json(path)
         return read_meta(path, content) if is_meta(content) else [_part(path, _row_list(path, content))]

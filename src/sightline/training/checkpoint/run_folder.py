@@ -31,6 +31,27 @@ def open_run_folder(recipe: Recipe) -> Path:
     be written.
     """
     folder = Path(recipe.output_dir)
+    refuse_occupied(recipe)
+    with explain_disk_errors(folder):
+        if recipe.overwrite_output_dir and not recipe.resume and folder.is_dir():
+            _empty(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_text(folder / RECIPE, dump_recipe(recipe))
+    return folder
+
+
+def _empty(folder: Path) -> None:
+    """Remove what is in a folder; a link to a folder stays one."""
+    for inside in folder.iterdir():
+        if inside.is_dir() and not inside.is_symlink():
+            shutil.rmtree(inside)
+        else:
+            inside.unlink()
+
+
+def refuse_occupied(recipe: Recipe) -> None:
+    """Raises `UserError` when the output folder holds something and the recipe neither resumes nor overwrites."""
+    folder = Path(recipe.output_dir)
     if folder.is_file():
         raise UserError(f"The output folder {folder} is a file. Choose another folder with --output-dir.")
     occupied = folder.is_dir() and any(folder.iterdir())
@@ -40,17 +61,12 @@ def open_run_folder(recipe: Recipe) -> Path:
                 f"The folder {folder} does not hold a Sightline run (no {RECIPE} in it), so --overwrite-output-dir "
                 "does not empty it. Choose another folder with --output-dir."
             )
-        shutil.rmtree(folder)
-        occupied = False
+        return
     if occupied and not recipe.resume:
         raise UserError(
             f"The output folder {folder} already holds {'a run' if (folder / RECIPE).is_file() else 'files'}. Choose "
             "another with --output-dir, go on with that run with --resume, or empty it with --overwrite-output-dir."
         )
-    with explain_disk_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / RECIPE, dump_recipe(recipe))
-    return folder
 
 
 @contextmanager
@@ -100,7 +116,7 @@ def explain_disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _full(folder) from None
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG):
             raise UserError(
                 f"The folder {folder} cannot be written: {error.strerror}. Choose another with --output-dir."
             ) from None
