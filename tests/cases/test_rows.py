@@ -10,6 +10,7 @@ from tests.cases.cases import Case, outcome, paint, rows_in
 DIFFER = "pictures differ from placeholders"
 MEDIA = "media not read"
 DISAGREE = "columns disagree"
+WRONG = "column has the wrong type"
 
 
 def chat(question: Any, answer: Any = "Red.", *, images: Iterable[str] = ("red.png",), **columns: Any) -> dict:
@@ -18,7 +19,7 @@ def chat(question: Any, answer: Any = "Red.", *, images: Iterable[str] = ("red.p
     return {"messages": says, "images": list(images), **columns}
 
 
-def qa(question="Which?", answer="Red.", **more) -> dict:
+def qa(question: Any = "Which?", answer: Any = "Red.", **more: Any) -> dict:
     """A question in a column."""
     return {"image": "red.png", "question": question, "answer": answer, **more}
 
@@ -32,6 +33,11 @@ def shared(*turns, **more) -> dict:
     """A ShareGPT conversation."""
     froms = ("human", "gpt")
     return {"conversations": [{"from": froms[i % 2], "value": text} for i, text in enumerate(turns)], **more}
+
+
+def turned(**answer: Any) -> dict:
+    """A conversation whose answer has further keys."""
+    return {"messages": [{"role": "user", "content": "Which?"}, {"role": "assistant", **answer}]}
 
 
 TWO = ("red.png", "green.png")
@@ -255,7 +261,232 @@ IMAGES = [
     ),
 ]  # fmt: skip
 
-CASES = TAGS + IMAGES
+ANSWERS = [
+    Case(
+        "a label beside the response",
+        "",
+        [
+            (qa(answer=None, response="Red.", label="easy"), READ),
+            (qa(answer=None, completion="Red.", label="easy"), READ),
+            (qa(answer=None, label=["Red.", "Crimson."]), READ),
+            (qa(answer=None, label=True), WRONG),
+        ],
+    ),
+    Case(
+        "two columns for the answer",
+        "",
+        [(qa(response="It is red."), DISAGREE), (qa(response="Red."), READ), (qa(response=""), READ)],
+    ),
+    Case(
+        "labels of unpaired preferences",
+        "TRL #7045",
+        [
+            ({"image": "red.png", "prompt": "Which?", "completion": "Red.", "label": label}, READ + sign)
+            for sign, labels in {
+                " +": [True, 1, 1.0, "true", "True", "1", "good", "desirable"],
+                " -": [False, 0, 0.0, -1, "false", "0", "-1", "bad", "undesirable"],
+            }.items()
+            for label in labels
+        ],
+    ),
+    Case(
+        "labels that are none",
+        "",
+        [
+            ({"image": "red.png", "prompt": "Which?", "completion": "Red.", "label": None}, WRONG),
+            ({"image": "red.png", "prompt": "Which?", "completion": "Red.", "label": 3}, READ),
+            ({"image": "red.png", "prompt": "Which?", "completion": "Red.", "label": "easy"}, READ),
+            (pair(label=3), PAIR),
+        ],
+    ),
+    Case(
+        "labels of unpaired preferences that a recipe asks for",
+        "",
+        [
+            ({"prompt": "Which?", "completion": "Red.", "label": "easy"}, WRONG),
+            ({"prompt": "Which?", "completion": "Red."}, WRONG),
+            ({"prompt": "Which?", "completion": "Red.", "label": 1}, "user: Which? -> Red. +"),
+        ],
+        {"format": "kto"},
+    ),
+    Case(
+        "labels of LLaMA-Factory",
+        "",
+        [
+            (shared("Which?", "Red.", kto_tag=1), "user: Which? -> Red. +"),
+            (shared("Which?", "Red.", kto_tag="false"), "user: Which? -> Red. -"),
+            (shared("Which?", "Red.", kto_tag=None), WRONG),
+            ({"instruction": "Which?", "output": "Red.", "kto_tag": 0}, "user: Which? -> Red. -"),
+        ],
+    ),
+    Case(
+        "lists of numbers, booleans, no numbers",
+        "Qwen3-VL #1188",
+        [
+            (qa(answer=[12, 8, 50, 40]), WRONG),
+            (qa(answer=[[12, 8], [50, 40]]), WRONG),
+            (pair(chosen=[12, 8, 50, 40]), WRONG),
+            (pair(chosen=True, rejected=False), WRONG),
+            (qa(answer=True), WRONG),
+            (qa(answer=14), "user: {red}Which? -> 14"),
+            (qa(answer=["Red.", "Crimson."]), READ),
+            (qa(answer=float("nan")), WRONG),
+            (qa(answer=float("inf")), WRONG),
+        ],
+    ),
+    Case(
+        "answers that are JSON",
+        "LLaMA-Factory #6135",
+        [
+            (
+                {**shared("Where?"), "chosen": '{"box": [1, 2]}', "rejected": "[0, 0, 9, 9]"},
+                'user: Where? -> {"box": [1, 2]} -> [0, 0, 9, 9]',
+            ),
+            (shared("Where?", '{"box": [1, 2]}'), 'user: Where? -> {"box": [1, 2]}'),
+            (pair(chosen="[12, 8]", rejected="[0, 0]"), "user: {red}Which? -> [12, 8] -> [0, 0]"),
+        ],
+    ),
+    Case(
+        "messages that are JSON in text",
+        "",
+        [
+            (
+                {
+                    "images": ["red.png"],
+                    "prompt": '[{"role": "user", "content": "<image>Which?"}]',
+                    "chosen": '[{"role": "assistant", "content": "Red."}]',
+                    "rejected": '{"role": "assistant", "content": "Green."}',
+                },
+                PAIR,
+            ),
+            ({"messages": '[{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "Red."}]'},
+             "user: Which? -> Red."),
+        ],
+    ),
+    Case(
+        "choices that the question does not show",
+        "ScienceQA, MMMU, VLMEvalKit's tables",
+        [
+            (qa(answer=1, choices=["green", "red", "blue"]), "choices not shown"),
+            (qa(answer="B", options="['green', 'red']"), "choices not shown"),
+            (qa(answer="B", A="green", B="red"), "choices not shown"),
+            (qa("Which? A. green B. red", "B", options=["green", "red"]), "user: {red}Which? A. green B. red -> B"),
+            (qa(answer="red", choices=["green", "red"]), "user: {red}Which? -> red"),
+        ],
+    ),
+    Case(
+        "pairs of ms-swift",
+        "ms-swift #7314",
+        [
+            (chat("<image>Which?", rejected_response="Green."), PAIR),
+            ({"query": "Which?", "response": "Red.", "rejected_response": "Green.", "images": ["red.png"]}, PAIR),
+        ],
+    ),
+]  # fmt: skip
+
+TURNS = [
+    Case(
+        "system and history in columns",
+        "ms-swift's query, response, history, system",
+        [
+            (row, "system: One word. | user: {red}Which? -> Red.")
+            for row in (
+                qa(system="One word."),
+                chat("<image>Which?", system="One word."),
+                shared("<image>Which?", "Red.", image="red.png", system="One word."),
+                {"instruction": "<image>Which?", "output": "Red.", "images": ["red.png"], "system": "One word."},
+                {"prompt": "USER: <image>\nWhich? ASSISTANT:", "completion": " Red.</s>", "image": "red.png",
+                 "system": "One word."},
+            )
+        ]
+        + [
+            ({"query": "And?", "response": "Black.", "history": [["Which?", "Red."]], "images": ["red.png"]},
+             "user: {red}Which? | assistant: Red. | user: And? -> Black."),
+            (qa(history="[]", system=""), READ),
+            (qa(history=[["Which?"]]), WRONG),
+            (qa(system=["One word."]), WRONG),
+        ],
+    ),
+    Case(
+        "two system turns",
+        "",
+        [
+            ({"messages": [{"role": "system", "content": "A"}, *turned(content="Red.")["messages"]], "system": "B"},
+             DISAGREE),
+            ({"messages": [{"role": "system", "content": "A"}, *turned(content="Red.")["messages"]], "system": "A"},
+             "system: A | user: Which? -> Red."),
+            ({"conversations": [{"from": "system", "value": "A"}, {"from": "human", "value": "Which?"},
+                                {"from": "gpt", "value": "Red."}], "system": "B"},
+             "system: A | user: Which? -> Red."),
+        ],
+    ),
+    Case(
+        "tools and reasoning",
+        "TRL #6259",
+        [
+            (chat("Which?", images=(), tools=[{"type": "function"}]), "key not read"),
+            (chat("Which?", images=(), tools="[]"), "user: Which? -> Red."),
+            (turned(content=None, tool_calls=[{"type": "function"}]), "key not read"),
+            (turned(content="I look.", tool_calls=[{"type": "function"}]), "key not read"),
+            (turned(content="Red.", reasoning_content="All is red."), "key not read"),
+            (turned(content="Red.", thinking="All is red."), "key not read"),
+            (turned(content="Red.", reasoning_content=None, tool_calls=[], name="x"), "user: Which? -> Red."),
+            (shared("Which?", "Red.", tools='[{"name": "zoom"}]'), "key not read"),
+            (chat("<image>Find <ref-object>", "<bbox>", objects={"bbox": [[1, 2, 3, 4]]}), "key not read"),
+        ],
+    ),
+    Case(
+        "turns that are not to be trained",
+        "axolotl #1702, UI-TARS #77, verl #5472",
+        [
+            (turned(content="Red.", weight=0), "response empty"),
+            (turned(content="Red.", weight=2.5), "user: Which? -> Red.(2.5)"),
+            (turned(content="Red.", loss_mask=[0, 1]), WRONG),
+            (turned(content="Red.", loss="no"), WRONG),
+            (turned(content="Red.", train=True, weight=0), DISAGREE),
+            (turned(content="Red.", is_masked=False), "key not read"),
+        ],
+    ),
+    Case(
+        "empty turns",
+        "",
+        [
+            ({"messages": [{"role": "user", "content": "Which?"}, {"role": "assistant", "content": empty},
+                           {"role": "user", "content": "Well?"}, {"role": "assistant", "content": "Red."}]},
+             "response empty")
+            for empty in ("", "  ", None, [])
+        ],
+    ),
+    Case(
+        "roles by other names",
+        "",
+        [
+            ({"messages": [{"role": "User", "content": "Which?"}, {"role": "Assistant", "content": "Red."}]},
+             "user: Which? -> Red."),
+            ({"messages": [{"role": "human", "content": "Which?"}, {"role": "narrator", "content": "Red."}]}, WRONG),
+        ],
+    ),
+    Case(
+        "rows that are rendered already",
+        "",
+        [
+            ({"prompt": "<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>tool\nIt is dark.<|im_end|>\n"
+                        "<|im_start|>assistant\n", "completion": "Red.<|im_end|>"},
+             "user: Which? -> It is dark. | Red."),
+            ({"prompt": "USER: <image>\nThe sign says \"ASSISTANT: push\". What? ASSISTANT:", "image": "red.png",
+              "completion": " Push.</s>"}, 'user: {red}The sign says "ASSISTANT: push". What? -> Push.'),
+            ({"prompt": "USER: It says ASSISTANT: push. What? ASSISTANT:", "completion": " Push.</s>"},
+             "row unreadable"),
+            ({"prompt": "A chat of a person with a helper. USER: <image>\nWhich? ASSISTANT:", "image": "red.png",
+              "completion": " Red.</s>"}, "system: A chat of a person with a helper. | user: {red}Which? -> Red."),
+            ({"prompt": "<|im_start|>user\nWhich?<|im_end|>\nlost words\n<|im_start|>assistant\n",
+              "completion": "Red.<|im_end|>"}, "row unreadable"),
+            (qa("In a play: USER: hi. Who speaks?"), "user: {red}In a play: USER: hi. Who speaks? -> Red."),
+        ],
+    ),
+]  # fmt: skip
+
+CASES = TAGS + IMAGES + ANSWERS + TURNS
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.kind for case in CASES])

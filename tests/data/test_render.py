@@ -131,7 +131,7 @@ def test_a_template_that_refuses_a_role_is_named():
 @pytest.mark.parametrize("column", ["question", "chosen", "rejected"])
 def test_control_tokens_in_a_row_never_reach_the_model(text, column):
     row = parse({**ROW, column: text}, format="columns", source="rows", row_number=7)
-    with pytest.raises(RowError, match=r"control token in text.*Remove the token") as caught:
+    with pytest.raises(RowError, match=r"control token in text.*Remove it from the text") as caught:
         Renderer(llava()).group(row)
     assert "rows, row 7" in str(caught.value)
 

@@ -91,10 +91,10 @@ def _renderer(recipe: Any) -> Any:
     """A renderer for the recipe's model; None without one."""
     if recipe is None or not recipe.model.name:
         return None
-    from sightline.data.render.render import Renderer
+    from sightline.data.render.render import renderer_of
     from sightline.models.load import load_processor
 
-    return Renderer(load_processor(recipe.model), recipe.data.max_length, recipe.data.on_overlong)
+    return renderer_of(load_processor(recipe.model), recipe.data)
 
 
 def _quiet_console(to_stderr: bool = False) -> Any:

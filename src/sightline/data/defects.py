@@ -19,7 +19,7 @@ FIXES = {
     "response missing": "Give the row its responses: chosen and rejected for pairs, an answer for demonstrations.",
     "response empty": "Write the response, or remove the row.",
     "chosen equals rejected": "Remove the row: a pair of equal responses teaches nothing.",
-    "control token in text": "Remove the token from the text: inside a message it would steer the model.",
+    "control token in text": "Remove it from the text; where it is meant (grounding), list it in data.allow_tokens.",
     "template changes the text": "Use a model whose chat template writes messages as they are.",
     "template refuses the conversation": "Change the roles or their order to what the model's chat template accepts.",
     "processor refuses the row": "Mend or remove the picture, or change the processor's options in model.processor.",

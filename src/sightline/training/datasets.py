@@ -16,7 +16,7 @@ from sightline.config import DataConfig, Recipe
 from sightline.data.holdout import split_by_picture
 from sightline.data.render.corrupt import WithCorruptedPictures
 from sightline.data.render.dataset import GroupDataset, Kind
-from sightline.data.render.render import Renderer
+from sightline.data.render.render import renderer_of
 from sightline.data.rows import Rows
 from sightline.data.sources.load import load_rows, rows_given, rows_of, streams_in_python, streams_of
 from sightline.data.stream.loader_workers import OutlivesTermination
@@ -62,7 +62,7 @@ def training_rows(
     rows = rows_given(data, config) if data is not None else _all_rows(recipe, processor, model)
     if len(rows) == 0:
         raise DataError(f"{name_of(config)} has no rows.")
-    renderer = Renderer(processor, max_length=config.max_length, on_overlong=config.on_overlong)
+    renderer = renderer_of(processor, config)
     kind = kind_of(objective, rows)
 
     def dataset(rows: Rows) -> Dataset:
@@ -115,7 +115,7 @@ def streamed_rows(
     kind: Kind = "pairs" if objective.num_responses is None else KINDS[objective.num_responses]
     if objective.num_responses is None and len(first.example().responses) < 2:
         kind = "demonstrations"
-    renderer = Renderer(processor, max_length=config.max_length, on_overlong=config.on_overlong)
+    renderer = renderer_of(processor, config)
     train = GroupStream(
         streams,
         config,

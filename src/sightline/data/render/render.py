@@ -4,6 +4,7 @@ Prompt and responses are tokenised apart: the prompt exactly as in generation, a
 A response ends with the end-of-turn token, which is a target. Truncation trims responses only; pictures are never cut.
 """
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any, Literal
 
@@ -13,10 +14,11 @@ import transformers
 from torch import Tensor
 from transformers import ProcessorMixin
 
+from sightline.config.data import DataConfig
 from sightline.data.defects import RowError
 from sightline.data.formats.content import Message
 from sightline.data.render.template import PROBE, ChatTemplate, Piece, control_tokens, template_of
-from sightline.errors import ModelError
+from sightline.errors import ModelError, RecipeError
 from sightline.types import Columns, Example, Group, Response
 
 NOT_FOR_THE_MODEL = ("input_ids", "attention_mask", "labels")
@@ -27,7 +29,7 @@ class Renderer:
     """Renders examples for one processor.
 
     max_length: longest prompt + response in tokens, None for no limit. on_overlong: truncate trims the response;
-    error and skip both raise (`GroupDataset` tells them apart).
+    error and skip both raise (`GroupDataset` tells them apart). allow_tokens: special tokens that texts may hold.
     """
 
     def __init__(
@@ -35,11 +37,14 @@ class Renderer:
         processor: ProcessorMixin,
         max_length: int | None = None,
         on_overlong: Literal["error", "skip", "truncate"] = "error",
+        allow_tokens: Sequence[str] = (),
     ) -> None:
         self.processor, self.max_length, self.on_overlong = processor, max_length, on_overlong
         self.tokenizer = processor.tokenizer
         self.template = template_of(processor)
-        self.control = control_tokens(processor)
+        self.allow_tokens = tuple(allow_tokens)
+        _refuse_impossible(self.allow_tokens, self.tokenizer, self.template.own_tokens)
+        self.control = control_tokens(processor, self.allow_tokens)
         _refuse_appended_tokens(self.tokenizer)
 
     @property
@@ -73,7 +78,13 @@ class Renderer:
             for name, value in vars(self.processor).items()
             if isinstance(value, str | int | float | bool | None) and name != "chat_template"
         }
-        limits = (self.max_length, self.on_overlong, transformers.__version__, type(self.processor).__name__)
+        limits = (
+            self.max_length,
+            self.on_overlong,
+            self.allow_tokens,
+            transformers.__version__,
+            type(self.processor).__name__,
+        )
         parts = (vocabulary, options, self.processor.image_processor.to_json_string(), limits)
         return sha256(repr(parts).encode()).hexdigest()
 
@@ -95,6 +106,9 @@ class Renderer:
             ids, token_weights = self._tokenise(context, _with_segments(pieces, response, where))
             responses.append(ids)
             weights.append(token_weights)
+        if len(responses) == 2 and torch.equal(*responses):
+            what = f"both sides are the same {len(responses[0])} tokens once they are rendered"
+            raise RowError("chosen equals rejected", where, what)
         return self._group(example, text, tuple(responses), tuple(weights))
 
     def _prompt_text(self, example: Example) -> str:
@@ -163,7 +177,7 @@ class Renderer:
             text = "".join(p["text"] if p["type"] == "text" else "\0" for p in message["content"])
             found = self.control.search(text)
             if found:
-                what = f"the {message['role']}'s text holds {found.group()!r}, which the model reads as a command"
+                what = f"the {message['role']}'s text holds {found.group()!r}, which the model reads as one token"
                 raise RowError("control token in text", where, what)
 
     def _tokenise(self, context: str, pieces: list[Piece]) -> tuple[Tensor, Tensor]:
@@ -206,6 +220,11 @@ def labels_of(example: Example) -> Columns:
     return Columns(label=torch.tensor(labels)) if labels and len(labels) == len(example.responses) else Columns()
 
 
+def renderer_of(processor: ProcessorMixin, config: DataConfig) -> Renderer:
+    """The renderer that a recipe's data asks for. Raises `RecipeError`, `ModelError`."""
+    return Renderer(processor, config.max_length, config.on_overlong, config.allow_tokens)
+
+
 def _where(example: Example) -> str:
     return f"{example.source}, row {example.row_number}"
 
@@ -227,6 +246,19 @@ def _with_segments(pieces: list[Piece], response: Response, where: str) -> list[
         )
     before, after = pieces[0].text[:start], pieces[0].text[start + len(spoken) :]
     return [Piece(before, 1.0), *(Piece(*segment) for segment in response.segments), Piece(after, 1.0)]
+
+
+def _refuse_impossible(allowed: Sequence[str], tokenizer: Any, own: frozenset[str]) -> None:
+    """Raise `RecipeError` for tokens that no text may hold, and for what is no token of this model."""
+    vocabulary = tokenizer.get_vocab() if allowed else {}
+    for token in allowed:
+        if token in own:
+            raise RecipeError(
+                f"data.allow_tokens: {token!r} begins or ends turns or stands for images in this model's template; "
+                "no text may hold it. Leave it out."
+            )
+        if token not in vocabulary:
+            raise RecipeError(f"data.allow_tokens: {token!r} is no token of this model, so a text may hold it anyway.")
 
 
 def _refuse_appended_tokens(tokenizer: Any) -> None:

@@ -6,7 +6,8 @@ an assistant's text; what follows that token (a line break) is not part of the r
 """
 
 import re
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from jinja2.exceptions import TemplateError
 from transformers import ProcessorMixin
@@ -30,7 +31,7 @@ class ChatTemplate:
 
     markup: matches any added token of the tokenizer. after_response: what the template writes after an assistant's
     text. end_of_turn: its head up to the control token that makes the model stop; the tokenizer's eos_token where the
-    template has none. picture_mark: the token that stands for a picture, once each.
+    template has none. picture_mark: the token that stands for a picture, once each. own_tokens: all that it writes.
     """
 
     def __init__(self, processor: ProcessorMixin) -> None:
@@ -46,6 +47,11 @@ class ChatTemplate:
             raise ModelError(
                 f"The chat template refuses a question with an answer: {error}. Mend the template."
             ) from error
+        if PROBE not in full:
+            raise ModelError(
+                f"The chat template writes the answer {PROBE!r} as {full[-60:]!r}, so what it would train is unknown. "
+                "Use a template that writes messages as they are."
+            )
         self.after_response = full[full.rindex(PROBE) + len(PROBE) :]
         end = self.markup.search(self.after_response)
         self.template_ends_turns = end is not None
@@ -56,17 +62,21 @@ class ChatTemplate:
                 "could never learn to stop. Set eos_token in the processor's tokenizer_config.json."
             )
         self.picture_mark = self._find_picture_mark(plain, shown)
+        self.own_tokens = frozenset(self.markup.findall(full + shown)) | {str(tokenizer.eos_token)}
+        self._orders: dict[Any, list[int]] = {}
 
     def prompt(self, messages: tuple[Message, ...], where: str) -> str:
-        """The text that the model answers to. Raises `RowError`."""
-        return self._render(messages, True, where)
+        """The text that the model answers to. Raises `RowError` where a message's text is not in it."""
+        text = self._render(messages, True, where)
+        self._require_texts(messages, text, where)
+        return text
 
     def response(
         self, prompt: str, messages: tuple[Message, ...], answer: tuple[Message, ...], where: str
     ) -> list[Piece]:
-        """What follows `prompt`, the rendered `messages`: assistant turns weigh 1, what stands between them 0.
+        """What follows `prompt`, the rendered `messages`: assistant turns weigh 1, or as they say, all else 0.
 
-        Raises `RowError` where the template rewrites what it wrote before.
+        Raises `RowError` where the template rewrites what it wrote before, or leaves a text out.
         """
         pieces: list[Piece] = []
         written = prompt
@@ -75,12 +85,18 @@ class ChatTemplate:
             is_last = i + 1 == len(answer)
             if message["role"] == "assistant":
                 spoken = self._spoken(written, so_far, where)
-                piece = Piece(spoken + (self.end_of_turn if is_last or self.template_ends_turns else ""), 1.0)
+                end = self.end_of_turn if is_last or self.template_ends_turns else ""
+                # a turn right after another's comes with its header, which the model never has to write
+                header = _header(spoken, message) if i and answer[i - 1]["role"] == "assistant" else ""
+                turn = [Piece(header, 0.0)] if header else []
+                turn.append(Piece(spoken[len(header) :] + end, message.get("weight", 1.0)))
             else:
                 answered = not is_last and answer[i + 1]["role"] == "assistant"
-                piece = Piece(_continuation(written, self._render(so_far, answered, where), where), 0.0)
-            pieces.append(piece)
-            written += piece.text
+                turn = [Piece(_continuation(written, self._render(so_far, answered, where), where), 0.0)]
+            text = "".join(piece.text for piece in turn)
+            _require_in_order([message], [0], text, where)
+            pieces += turn
+            written += text
         return pieces
 
     def _spoken(self, written: str, messages: tuple[Message, ...], where: str) -> str:
@@ -98,9 +114,37 @@ class ChatTemplate:
             raise RowError("template refuses the conversation", where, f"the chat template says: {error}") from error
 
     def _apply(self, messages: tuple[Message, ...], add_generation_prompt: bool) -> str:
-        return self.processor.apply_chat_template(
-            list(messages), tokenize=False, add_generation_prompt=add_generation_prompt
-        )
+        plain = [{"role": message["role"], "content": message["content"]} for message in messages]
+        return self.processor.apply_chat_template(plain, tokenize=False, add_generation_prompt=add_generation_prompt)
+
+    def _require_texts(self, messages: tuple[Message, ...], text: str, where: str) -> None:
+        """Raise `RowError` where the template leaves out or changes a message's text."""
+        shape = tuple((m["role"], tuple(p["type"] for p in m["content"])) for m in messages)
+        if shape not in self._orders:
+            self._orders[shape] = self._order(messages, where)
+        _require_in_order(messages, self._orders[shape], text, where)
+
+    def _order(self, messages: tuple[Message, ...], where: str) -> list[int]:
+        """Numbers of the messages in the order in which the template writes them, found with words in their stead.
+
+        Mistral's templates, for one, put the system turn before the last question.
+        """
+        marked = [
+            {**m, "content": [{**p, "text": f"q{i:04}x{j:04}q"} if "text" in p else p for j, p in enumerate(parts)]}
+            for i, m in enumerate(messages)
+            for parts in [m["content"]]
+        ]
+        try:
+            text = self._apply(tuple(marked), True)
+        except TemplateError:
+            return list(range(len(messages)))  # a template that looks at the texts
+        found = [int(number) for number in re.findall(r"q(\d{4})x\d{4}q", text)]
+        written = set(re.findall(r"q\d{4}x\d{4}q", text))
+        for message, original in zip(marked, messages, strict=True):
+            for part, given in zip(message["content"], original["content"], strict=True):
+                if part.get("text", "") not in ("", *written) and given["text"].strip():
+                    raise _left_out(original["role"], given["text"], where)
+        return list(dict.fromkeys(found))
 
     def _find_picture_mark(self, plain: str, shown: str) -> str:
         """The first token that a picture adds to a prompt."""
@@ -125,6 +169,7 @@ class PlainTemplate:
         self.markup = _any_of({str(token) for token in tokenizer.added_tokens_decoder.values()})
         self.end_of_turn = tokenizer.eos_token
         self.picture_mark = processor.image_token
+        self.own_tokens = frozenset({str(tokenizer.eos_token), self.picture_mark})
 
     def prompt(self, messages: tuple[Message, ...], where: str) -> str:
         """Picture tokens and the question; the processor adds the rest. Raises `RowError` for a longer conversation."""
@@ -156,16 +201,42 @@ def template_of(processor: ProcessorMixin) -> ChatTemplate | PlainTemplate:
     )
 
 
-def control_tokens(processor: ProcessorMixin) -> re.Pattern[str]:
-    """Matches what may never come from a row's own text: special tokens and the processor's picture placeholders."""
+def control_tokens(processor: ProcessorMixin, allowed: Sequence[str] = ()) -> re.Pattern[str]:
+    """Matches what may never come from a row's own text: special tokens and the processor's picture placeholders.
+
+    allowed: those that may.
+    """
     special = {str(token) for token in processor.tokenizer.added_tokens_decoder.values() if token.special}
     placeholders = {v for k, v in vars(processor).items() if k.endswith("_token") and isinstance(v, str)}
-    return _any_of(special | placeholders)
+    return _any_of((special | placeholders) - set(allowed))
 
 
 def _any_of(tokens: set[str]) -> re.Pattern[str]:
     """Longest first, so that a token is not taken for its own beginning."""
     return re.compile("|".join(re.escape(t) for t in sorted(tokens, key=len, reverse=True) if t) or r"(?!)")
+
+
+def _header(spoken: str, message: Message) -> str:
+    """What the template writes before the message's text."""
+    text = "".join(part["text"] for part in message["content"] if part["type"] == "text").strip()
+    return spoken[: max(spoken.find(text[:200]), 0)] if text else ""
+
+
+def _require_in_order(messages: Sequence[Message], order: Sequence[int], text: str, where: str) -> None:
+    """Raise `RowError` unless the texts of the messages follow one another in `text`; spaces do not count."""
+    rendered, position = "".join(text.split()), 0
+    for number in order:
+        for part in messages[number]["content"]:
+            wanted = "".join(part.get("text", "").split())
+            found = rendered.find(wanted, position)
+            if found < 0:
+                raise _left_out(messages[number]["role"], part["text"], where)
+            position = found + len(wanted)
+
+
+def _left_out(role: str, text: str, where: str) -> RowError:
+    what = f"the chat template leaves out or changes the {role}'s text {text.strip()[:60]!r}"
+    return RowError("template changes the text", where, what)
 
 
 def _continuation(written: str, text: str, where: str) -> str:
