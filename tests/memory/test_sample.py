@@ -16,7 +16,7 @@ from sightline.memory.shapes import read_shape
 from sightline.memory.skeleton import build_skeleton
 from sightline.models.families.family import Family
 from sightline.models.families.find import FAMILIES, family_of
-from sightline.models.families.published import PUBLISHED, published_processor
+from sightline.models.families.published import published_processor
 from sightline.models.load import load_processor, read_config
 
 TINY_TILES = {"longest_edge": 112}
@@ -85,10 +85,6 @@ def test_published_settings_give_the_tokens_that_model_cards_name(
     processor = published_processor(read_shape(shape), {})
     inputs = processor(text=[processor.image_token], images=[[Image.new("RGB", size)]], return_tensors="pt")
     assert int((inputs["input_ids"] == processor.tokenizer.image_token_id).sum()) == num_tokens
-
-
-def test_every_family_has_a_published_processor() -> None:
-    assert set(PUBLISHED) == set(FAMILIES)
 
 
 def test_an_unknown_kind_of_model_and_an_unknown_option_are_refused() -> None:

@@ -33,9 +33,8 @@ class Asked:
 def can_read_in_parts(family: Family, asked: Asked, max_new_tokens: int) -> bool:
     """Whether these prompts may be read in two parts: a causal model whose layers take padding in the middle of a row,
     and all of the row still visible at the end of the longest answer."""
-    window = getattr(family.text_config, "sliding_window", None)
     longest = len(asked.shared.prompt_ids) + max(map(len, asked.rests)) + max_new_tokens
-    in_reach = window is None or longest < window
+    in_reach = family.window is None or longest < family.window
     # questions of several lengths are padded on the left, and a state would take the padding in
     has_no_state = not family.forks_states
     return family.layout == "prefix" and family.prompt_is_causal and in_reach and has_no_state

@@ -1,6 +1,6 @@
-"""Answers by transformers: one at a time, streamed, or K samples that share a prompt's cache.
+"""Answers from a cache: one a prompt, K that share it, questions on one image, or a stream of tokens.
 
-Start at `generate.py`.
+Start at `decoder.py`; its callers are `generate.py` here, samplers in `rollouts` and `evaluation.one_picture`.
 """
 
 # before anything here imports transformers

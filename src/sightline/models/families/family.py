@@ -78,6 +78,11 @@ class Family:
         return None
 
     @property
+    def window(self) -> int | None:
+        """How many tokens a sliding layer looks back, itself included; None where the config names no window."""
+        return getattr(self.text_config, "sliding_window", None)
+
+    @property
     def router_coefficient(self) -> float:
         """What the load-balancing loss of a mixture of experts is multiplied by; 0 for a model without."""
         if not hasattr(self.text_config, "output_router_logits"):
@@ -266,7 +271,7 @@ class Family:
         spans = self._spans(batch)
         if spans is not None:
             return attention.mask_with(spans)
-        window = getattr(self.text_config, "sliding_window", None)
+        window = self.window
         kinds = set(getattr(self.text_config, "layer_types", None) or ())
         if window is None or (kinds and "sliding_attention" not in kinds):
             return self._mask(batch, None)
@@ -279,8 +284,7 @@ class Family:
         on_cpu = batch.input_ids.device.type == "cpu"
         if self.text_config._attn_implementation != attention.NAME or not on_cpu:
             return None
-        window = getattr(self.text_config, "sliding_window", None)
-        in_reach = window is None or int(batch.rank.max()) < window
+        in_reach = self.window is None or int(batch.rank.max()) < self.window
         drops = self.model.training and getattr(self.text_config, "attention_dropout", 0.0) > 0
         last_layer = self.text_config.num_hidden_layers - 1
         return attention.spans_of(batch, last_layer) if in_reach and not drops else None
