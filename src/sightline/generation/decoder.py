@@ -6,7 +6,7 @@ reads it, until all have ended. Image placeholders are never drawn: a random pol
 finds more placeholders than images. Left out: beam search.
 
 What is particular to a model (positions, inputs, what its past is and how it is forked) is asked of its `Family`.
-A family that does not know (`Family.decodes`) is written by transformers' own `generate`, `by_transformers`.
+Where a family does not know (`Family.decodes`), transformers' own `generate` writes the tokens that are drawn here.
 """
 
 from collections.abc import Iterator, Sequence
