@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-fast test-gpu test-vllm full-online full-recipes full-kills full-memory full-fuzz lint types contracts docs notebooks format bench full clean
+.PHONY: quickstart test test-fast test-gpu test-vllm full-online full-recipes full-kills full-memory full-fuzz full-answers lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -62,7 +62,11 @@ full-memory: .venv/installed-dev
 full-fuzz: .venv/installed-dev
 	HYPOTHESIS_PROFILE=default $(BIN)/pytest -n 2 $$(grep -rl "^from hypothesis" tests --include='test_*.py')
 
-full: full-online full-recipes full-kills full-memory full-fuzz
+# 5,000 random wordings of answers against math-verify's own verdicts; prints how often they disagree
+full-answers: .venv/installed-dev
+	$(BIN)/pytest -s -o python_files='check_*.py' tests/full/check_answers.py
+
+full: full-online full-recipes full-kills full-memory full-fuzz full-answers
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

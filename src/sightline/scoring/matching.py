@@ -1,68 +1,69 @@
-"""Does an answer say the same as the truth? Exact, numeric, multiple choice, ChartQA-relaxed; and which of them fits.
+"""Does an answer say the same as the truth? Words, yes and no, choices, mathematics, ChartQA's rule; which one fits.
 
-An answer may think first: what is compared is the last `<answer>…</answer>`, else what follows `</think>`, else all.
+What is compared is what the answer settles on (`scoring.settled`): its `<answer>`, what follows `</think>`, its
+`\\boxed{…}`, what follows "the answer is".
 """
 
 import math
 import re
+from collections.abc import Sequence
 from typing import Literal
 
-Method = Literal["exact", "numeric", "choice", "relaxed", "math"]
+from sightline.scoring.expressions import CLOSE, OPEN, Expression, canonical, expressions, whole
+from sightline.scoring.latex import Reading, readings
+from sightline.scoring.letters import chosen_letter, lettered
+from sightline.scoring.math_verifier import verifier
+from sightline.scoring.number_words import number_in_words
+from sightline.scoring.settled import EMPHASIS, bare, final_answer, plain, settled, verdict
+from sightline.scoring.yes_no import says_yes
 
-ANSWER_TAGS = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
-BOXED = re.compile(r"\\boxed\{([^{}]*)\}")
-NUMBER = re.compile(r"[-+−]?(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|\.\d+)(?:[eE][-+]?\d+)?")
-CHOICE = re.compile(r"\(?([A-Za-z])[).:]?")
-NAMED_CHOICE = re.compile(r"(?:answer|option|choice)\s*(?:is|:)?\s*\(?([A-Z])\b", re.IGNORECASE)
-LETTER = re.compile(r"(?<![A-Za-z])\(?([A-Z])(?:\)|[.:]?(?![A-Za-z']))")
+Method = Literal["exact", "yes_no", "numeric", "choice", "relaxed", "math"]
 
-
-def final_answer(text: str) -> str:
-    """What the text settles on."""
-    tagged = ANSWER_TAGS.findall(text)
-    return (tagged[-1] if tagged else text.rpartition("</think>")[2]).strip()
+ASIDE = re.compile(rf"(?<=\S)\s*\([^()\\{OPEN}{CLOSE}]*[A-Za-z]{{2,}}[^()\\{OPEN}{CLOSE}]*\)")
+DENIED = re.compile(r"(?:\bnot|n['’]t|\b(?:instead of|rather than|unlike))\s*(?:equal to\s*)?$", re.IGNORECASE)
+DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{2,4}")
 
 
 def fitting_method(truth: str) -> Method:
-    """How answers are compared with this truth: a letter, a number, a formula, or words."""
-    bare = truth.strip()
-    if CHOICE.fullmatch(bare):
+    """How answers are compared with this truth: a letter, yes or no, a number, other mathematics, or words."""
+    said = bare(truth)
+    if lettered(said) is not None:
         return "choice"
-    if to_number(bare) is not None:
+    if plain(said) in ("yes", "no", "true", "false"):
+        return "yes_no"
+    if DATE.fullmatch(said):
+        return "exact"
+    if to_number(said) is not None:
         return "numeric"
-    return "math" if "\\" in bare or "$" in bare else "exact"
+    found = whole(canonical(said))
+    return "math" if found is not None and re.search(r"\d|\\[A-Za-z]|[-+*/^=<>√π∞]", found.source) else "exact"
 
 
 def exact(answer: str, truth: str) -> bool:
-    """The same words: case, outer white space, runs of white space and a closing full stop aside."""
-    return _plain(answer) == _plain(truth)
+    """The same words, of what is settled on: case, white space, emphasis, a leading article and a full stop aside."""
+    stated = verdict(EMPHASIS.sub("", final_answer(answer)))
+    said = [*settled(answer), *([] if stated is None else stated.strip().splitlines()[:1])]
+    return plain(truth) in map(plain, said)
 
 
-def numeric(answer: str, truth: str, *, tolerance: float = 1e-6) -> bool:
-    """The last number of the answer is the truth's, within `tolerance` · |truth|."""
-    wanted = to_number(truth)
-    boxed = BOXED.findall(answer)
-    found = NUMBER.findall(boxed[-1] if boxed else answer)
-    if wanted is None or not found:
-        return False
-    return math.isclose(_float(found[-1]), wanted, rel_tol=tolerance, abs_tol=1e-9)
+def same_words(answer: str, truth: str) -> bool:
+    """The same text: case, white space and a closing full stop aside."""
+    said, wanted = (" ".join(text.lower().split()).removesuffix(".").strip() for text in (answer, truth))
+    return said == wanted
+
+
+def yes_no(answer: str, truth: str) -> bool:
+    """Both say yes, or both say no (or true and false); the first of these words counts."""
+    said = next((read for part in settled(answer) if (read := says_yes(part)) is not None), None)
+    return said is not None and said == says_yes(plain(truth))
 
 
 def choice(answer: str, truth: str) -> bool:
-    """The same letter: `B`, `(b)`, `B. 130°`, `The answer is B`, `\\boxed{B}`; the last one of several."""
-    found = CHOICE.fullmatch(truth.strip())
-    return found is not None and chosen_letter(answer) == found.group(1).upper()
-
-
-def chosen_letter(answer: str) -> str | None:
-    """The letter that an answer picks, or None."""
-    boxed = BOXED.findall(answer)
-    bare = (boxed[-1] if boxed else answer).strip().strip("*")
-    alone = CHOICE.fullmatch(bare)
-    if alone:
-        return alone.group(1).upper()
-    named = NAMED_CHOICE.findall(bare) or LETTER.findall(bare)
-    return named[-1].upper() if named else None
+    """The same letter: `B`, `(b)`, `B. 130°`, `The answer is B`, `\\boxed{B}`; or the words that the truth has."""
+    wanted = lettered(bare(truth))
+    if wanted is None:
+        return False
+    return chosen_letter(answer) == wanted.letter or (wanted.text != "" and exact(answer, wanted.text))
 
 
 def relaxed(answer: str, truth: str, *, tolerance: float = 0.05) -> bool:
@@ -76,14 +77,132 @@ def relaxed(answer: str, truth: str, *, tolerance: float = 0.05) -> bool:
     return answer.strip().lower() == truth.strip().lower()
 
 
+def numeric(answer: str, truth: str, *, tolerance: float = 1e-6, seconds: float = 5.0) -> bool:
+    """What the answer comes to is the truth's number, within `tolerance` · |truth|; False where the truth is none."""
+    return to_number(truth) is not None and bool(mathematical(answer, truth, tolerance=tolerance, seconds=seconds))
+
+
+def mathematical(answer: str, truth: str, *, tolerance: float = 1e-6, seconds: float = 5.0) -> bool | None:
+    """The last whole expression of the answer is the truth's mathematics; None where the truth is no mathematics.
+
+    Plain numbers are compared as such, within `tolerance` · |truth|; everything else by math-verify, for `seconds` at
+    most. 50% is 50 and 0.5. Units are left off.
+    """
+    wanted = _expression(truth)
+    if wanted is None:
+        return None
+    if plain(truth) in map(plain, settled(answer)):
+        return True
+    found = settled_expression(answer, as_list=_is_list(wanted.source))
+    return found is not None and _same(readings(found), readings(wanted), tolerance, seconds)
+
+
+def vector(answer: str, truth: Sequence[float], *, tolerance: float = 1e-6) -> bool:
+    """The answer's list of numbers (a box, a point) is the truth's, number by number and in order."""
+    for part in settled(answer):
+        found = expressions(canonical(part), as_list=True)
+        if found:
+            said = [float(n.replace("−", "-")) for n in re.findall(r"[-−]?(?:\d+\.?\d*|\.\d+)", found[-1].with_units)]
+            return len(said) == len(truth) and all(map(lambda a, t: _close(a, t, tolerance), said, truth))
+    return False
+
+
+def settled_expression(answer: str, *, as_list: bool = False) -> Expression | None:
+    """The expression that an answer settles on: its whole box or verdict, the first of its verdict, the last of all.
+
+    as_list: several values may be one answer. A number in words counts where there is no other.
+    """
+    parts = settled(answer)
+    for place, part in enumerate(parts):
+        text = canonical(EMPHASIS.sub("", part))
+        found = whole(text)
+        if found is not None:
+            return found
+        without_asides = ASIDE.sub(lambda aside: " " * len(aside.group()), text)
+        several = [
+            one
+            for one in (expressions(without_asides, as_list=as_list) or expressions(text, as_list=as_list))
+            if not DENIED.search(text[: one.start].rstrip())
+        ]
+        if several:
+            return several[0] if len(parts) > 1 and place == 0 else several[-1]
+        in_words = number_in_words(part)
+        if in_words is not None:
+            return Expression(0, 0, str(in_words), str(in_words))
+    return None
+
+
+def value_of(answer: str, *, seconds: float = 5.0) -> float | None:
+    """What the last whole expression of an answer comes to as a number; None where it is none."""
+    found = settled_expression(answer)
+    if found is None:
+        return None
+    first = readings(found)[0]
+    if first.value is not None:
+        return first.value
+    return verifier(seconds).compare([], [first.latex]).answer_values[0]
+
+
 def to_number(text: str) -> float | None:
-    """A text that is a number (sign, thousands separators, a unit sign aside), as one; else None."""
-    bare = text.strip().strip("$€£°%").strip()
-    return _float(bare) if NUMBER.fullmatch(bare) else None
+    """A text that is a number (with a unit, a currency, separators, as a fraction, in words), as one; else None."""
+    found = _expression(text)
+    return None if found is None or "=" in found.source else readings(found)[0].value
 
 
-def _float(number: str) -> float:
-    return float(number.replace(",", "").replace("−", "-"))
+def _expression(text: str) -> Expression | None:
+    """The whole text as one expression."""
+    found = whole(canonical(bare(text)))
+    if found is None:
+        in_words = number_in_words(text) if re.fullmatch(r"[A-Za-z\s-]+", text.strip()) else None
+        is_all = in_words is not None and plain(text) not in ("", "one") and _only_number_words(text)
+        return Expression(0, 0, str(in_words), str(in_words)) if is_all else None
+    return found
+
+
+def _only_number_words(text: str) -> bool:
+    return all(number_in_words(word) is not None for word in re.findall(r"[a-z]+", text.lower()) if word != "and")
+
+
+def _same(answers: Sequence[Reading], truths: Sequence[Reading], tolerance: float, seconds: float) -> bool:
+    """Whether any reading of the answer is any of the truth."""
+    both_equations = any("=" in a.latex for a in answers) and any("=" in t.latex for t in truths)
+    if not both_equations:
+        pairs = [(a, t) for a in answers for t in truths if a.value is not None and t.value is not None]
+        if any(_equal(a, t, tolerance) for a, t in pairs):
+            return True
+        if len(pairs) == len(answers) * len(truths):
+            return False
+    found = verifier(seconds).compare([t.latex for t in truths], [a.latex for a in answers])
+    if found.same or both_equations:
+        return bool(found.same)
+    answered = [a._replace(value=v) for a, v in zip(answers, found.answer_values, strict=True) if v is not None]
+    true = [t._replace(value=v) for t, v in zip(truths, found.truth_values, strict=True) if v is not None]
+    return any(_equal(a, t, tolerance) for a in answered for t in true)
+
+
+def _equal(answer: Reading, truth: Reading, tolerance: float) -> bool:
+    """As numbers; a percentage against none is the number before its sign, or that over a hundred."""
+    assert answer.value is not None and truth.value is not None
+    if _close(answer.value, truth.value, tolerance):
+        return True
+    if answer.percent == truth.percent:
+        return False
+    percent, other = (answer.value, truth.value) if answer.percent else (truth.value, answer.value)
+    return _close(percent / 100, other, tolerance)
+
+
+def _close(a: float, b: float, tolerance: float) -> bool:
+    return math.isclose(a, b, rel_tol=tolerance, abs_tol=1e-9 if b == 0 else 0.0)
+
+
+def _is_list(source: str) -> bool:
+    """Whether an expression is several: commas outside brackets, or ±."""
+    depth = 0
+    for character in source:
+        depth += (character in "([{⦃") - (character in ")]}⦄")
+        if depth == 0 and character == ",":
+            return True
+    return "±" in source
 
 
 def _percent(text: str) -> float | None:
@@ -91,7 +210,3 @@ def _percent(text: str) -> float | None:
         return float(text.rstrip("%")) / 100 if text.endswith("%") else float(text)
     except ValueError:
         return None
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split()).removesuffix(".").strip()

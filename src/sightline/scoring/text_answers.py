@@ -5,6 +5,7 @@ Left out of VQA's normalisation: its table of 120 contractions; apostrophes go i
 
 import re
 from collections.abc import Sequence
+from math import isfinite
 
 NUMBER_WORDS = {
     "none": "0", "zero": "0", "one": "1", "two": "2", "three": "3", "four": "4", "five": "5", "six": "6",
@@ -14,7 +15,6 @@ ARTICLES = frozenset({"a", "an", "the"})
 PUNCTUATION = re.compile(r"[;/\[\]\"{}()=+\\_\-><@`?!]|(?<!\d),|,(?!\d)|(?<!\d)\.|\.(?!\d)")
 FEWEST_PEOPLE = 4
 """Answers from which on they are taken for different people's; benchmarks have ten."""
-LAST_NUMBER = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?|-?\.\d+")
 
 
 def vqa_accuracy(answer: str, truths: Sequence[str]) -> float:
@@ -59,12 +59,11 @@ def edit_distance(a: str, b: str) -> int:
     return previous[-1]
 
 
-def same_number(answer: str, truth: str, precision: int | None) -> bool:
-    """The last number of the answer, rounded as MathVista rounds: to `precision` decimals, or to a whole number."""
-    found = LAST_NUMBER.findall(answer)
-    if not found:
+def same_number(said: float | None, truth: str, precision: int | None) -> bool:
+    """Whether a number is the truth, rounded as MathVista rounds: to `precision` decimals, or cut to a whole one."""
+    if said is None or not isfinite(said):
         return False
-    said, wanted = float(found[-1].replace(",", "")), float(truth.replace(",", ""))
+    wanted = float(truth.replace(",", ""))
     if precision is None:
         return int(said) == int(wanted)
     return round(said, precision) == round(wanted, precision)

@@ -14,6 +14,8 @@ Answer = Literal["yes", "no"]
 
 _FIRST_WORD = re.compile(r"\b(yes|yeah|yep|no|nope|not)\b|n't\b", re.IGNORECASE)
 _YES = frozenset({"yes", "yeah", "yep"})
+_ANY_WORD = re.compile(_FIRST_WORD.pattern + r"|\b(?:true|correct|false|incorrect|wrong)\b", re.IGNORECASE)
+_ANY_YES = _YES | {"true", "correct"}
 
 
 def exact(answer: str) -> Answer | None:
@@ -33,6 +35,12 @@ def tolerant(answer: str) -> Answer | None:
     if found is None:
         return None
     return "yes" if found.group().lower() in _YES else "no"
+
+
+def says_yes(text: str) -> bool | None:
+    """Whether a short answer says yes: as `tolerant`, "true" and "correct" being a yes, "false" and "wrong" a no."""
+    found = _ANY_WORD.search(text.replace("’", "'"))
+    return None if found is None else found.group().lower() in _ANY_YES
 
 
 def first_sentence(answer: str) -> Answer:

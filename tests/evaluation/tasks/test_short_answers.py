@@ -44,6 +44,7 @@ def test_multiple_choice_is_asked_with_letters_and_taken_by_letter_or_words(tmp_
     assert task.items[0].question == "Which?\nA. a cat\nB. a dog"
     assert task.asked(task.items[0]).endswith("directly.")
     assert accuracy("choice", data, ["(B)", "A dog.", "The answer is B"]) == pytest.approx(100 * 2 / 3)
+    assert accuracy("choice", data, ["The answer is B, not A.", "<think>A?</think> B", "A cat sits."]) == 100.0
 
 
 def test_choices_come_by_letter_and_answers_in_brackets(tmp_path: Path) -> None:
@@ -54,6 +55,8 @@ def test_choices_come_by_letter_and_answers_in_brackets(tmp_path: Path) -> None:
     ]
     (task,) = build("choice", write(tmp_path, "questions.jsonl", rows))
     assert [item.truth["answers"] for item in task.items] == [["A"], ["one", "three"], ["7"]]
+    assert accuracy("choice", tmp_path, ["B", "C", "B"]) == 100.0
+    assert accuracy("choice", tmp_path, ["A", "B", "5"]) == 0.0
 
 
 def test_answers_are_taken_as_vqav2_writes_them_and_as_numbers(tmp_path: Path) -> None:
@@ -62,6 +65,13 @@ def test_answers_are_taken_as_vqav2_writes_them_and_as_numbers(tmp_path: Path) -
     data = write(tmp_path, "questions.jsonl", rows)
     for name in ("vqa", "anls", "chartqa"):
         assert accuracy(name, data, ["blue", "3", "yes"]) == 100.0
+
+
+def test_short_answers_are_taken_out_of_reasoning_tags_and_boxes(tmp_path: Path) -> None:
+    data = write(tmp_path, "questions.jsonl", [{**ASKED, "answer": "red"}])
+    for name in ("vqa", "anls", "chartqa"):
+        assert accuracy(name, data, ["<think>blue?</think><answer>Red</answer>"]) == 100.0
+        assert accuracy(name, data, [r"\boxed{red}"]) == 100.0
 
 
 def test_a_few_answers_are_accepted_ones_and_the_task_says_so(tmp_path: Path) -> None:
@@ -123,6 +133,8 @@ def test_mathvista_reads_its_own_file_by_rule(tmp_path: Path) -> None:
     assert "rule-based" in task.title
     assert accuracy("mathvista", tmp_path, ["about 1.26", "It is 14.", "(B) yes"]) == 100.0
     assert accuracy("mathvista", tmp_path, ["1.2", "15", "A"]) == 0.0
+    assert accuracy("mathvista", tmp_path, [r"\boxed{\frac{13}{10}}", "<answer>14 cm^2</answer>", "yes"]) == 100.0
+    assert accuracy("mathvista", tmp_path, [r"\frac{1.3}{2}", r"\sqrt{14}", "not yes"]) == 0.0
 
 
 def test_captions_are_scored_by_a_file_of_synonyms(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ from typing import Any
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Metric, Task
 from sightline.evaluation.tasks.files import field, find, picture_in, read_json
-from sightline.evaluation.tasks.short_answers import WORDS, chosen_right, one_of, scorer, truth_text
+from sightline.evaluation.tasks.short_answers import WORDS, chosen_right, scorer, truth_text
+from sightline.scoring.choices import chosen
 from sightline.scoring.judge import Judge
-from sightline.scoring.matching import final_answer
+from sightline.scoring.matching import value_of
+from sightline.scoring.settled import settled
 from sightline.scoring.text_answers import normal, same_number
 
 BARE_NUMBER = re.compile(r"\s*-?[\d,]*\.?\d+\s*")
@@ -81,7 +83,7 @@ def _right_by(judge: Judge) -> Callable[[Item, str], float]:
 def is_bare(item: Item, text: str) -> bool:
     """Whether a text is an answer and nothing else: one of the choices or its letter, or a number."""
     if item.truth["choices"]:
-        return len(text.split()) <= 1 or (one_of(text, item.truth["choices"]) is not None and len(text) < 40)
+        return len(text.split()) <= 1 or (chosen(text, item.truth["choices"]) is not None and len(text) < 40)
     return BARE_NUMBER.fullmatch(text) is not None
 
 
@@ -91,5 +93,5 @@ def _right(item: Item, text: str) -> float:
         return chosen_right(item, text)
     if item.truth["kind"] in ("integer", "float"):
         precision = item.truth["precision"] if item.truth["kind"] == "float" else None
-        return float(same_number(final_answer(text), truth, precision))
-    return float(normal(final_answer(text)) == normal(truth))
+        return float(same_number(value_of(text), truth, precision))
+    return float(normal(truth) in map(normal, settled(text)))

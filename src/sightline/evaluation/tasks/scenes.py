@@ -14,7 +14,7 @@ from sightline.scenes.image import picture_of
 from sightline.scenes.questions import Question, attribute, counting, description, existence, mentions
 from sightline.scenes.world import Scene, Thing, draw_scene
 from sightline.scoring import chair, yes_no
-from sightline.scoring.matching import exact
+from sightline.scoring.matching import same_words
 from sightline.scoring.ratio import Ratios, amount, rate
 
 HELD_OUT = 90_000
@@ -59,7 +59,7 @@ def score(item: Item, answer: str) -> Ratios:
         case "description":
             counts = chair.count_mentions(_named(answer), item.truth["objects"], item.truth["companions"])
             words = amount(len(answer.split()))
-            return {**chair.judge(counts), "exact": rate(exact(answer, item.truth["answer"])), "words": words}
+            return {**chair.judge(counts), "exact": rate(same_words(answer, item.truth["answer"])), "words": words}
         case "existence":
             read = yes_no.tolerant(answer)
             judged = yes_no.judge(read, item.truth["answer"].lower(), positive="no")

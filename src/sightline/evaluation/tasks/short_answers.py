@@ -12,11 +12,13 @@ from typing import Any
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Metric, Scorer, Task
 from sightline.evaluation.tasks.files import answers_in, field, find, picture_in, read_rows, told_apart
-from sightline.scoring.matching import chosen_letter, final_answer, relaxed
+from sightline.scoring.choices import chosen
+from sightline.scoring.letters import LETTERS
+from sightline.scoring.matching import relaxed
 from sightline.scoring.ratio import amount, rate
-from sightline.scoring.text_answers import FEWEST_PEOPLE, anls, normal, vqa_accuracy
+from sightline.scoring.settled import given, settled
+from sightline.scoring.text_answers import FEWEST_PEOPLE, anls, vqa_accuracy
 
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 WORDS = Metric(name="words", label="Words", better="neither", unit="number", explanation="words an answer")
 SHORT = "{question}\nAnswer the question using a single word or phrase."
 NAMES = ("questions.jsonl", "questions.json")
@@ -24,7 +26,9 @@ NAMES = ("questions.jsonl", "questions.json")
 
 def vqa(data: Path) -> Task:
     """VQA accuracy: human answers agree with it; of fewer than four answers, any is right."""
-    task = _task(data, "vqa", "VQA", "VQA accuracy", lambda item, text: vqa_accuracy(text, item.truth["answers"]))
+    task = _task(
+        data, "vqa", "VQA", "VQA accuracy", lambda item, text: vqa_accuracy(given(text), item.truth["answers"])
+    )
     few = sum(len(item.truth["answers"]) < FEWEST_PEOPLE for item in task.items)
     note = f"{few:,} of {len(task.items):,} questions have fewer than {FEWEST_PEOPLE} answers: any of them is right."
     return replace(task, notes=(*task.notes, note)) if few else task
@@ -32,14 +36,15 @@ def vqa(data: Path) -> Task:
 
 def anls_task(data: Path) -> Task:
     """ANLS, of DocVQA and InfographicVQA."""
-    return _task(data, "anls", "ANLS", "ANLS", lambda item, text: anls(text, item.truth["answers"]))
+    return _task(data, "anls", "ANLS", "ANLS", lambda item, text: anls(given(text), item.truth["answers"]))
 
 
 def chartqa(data: Path) -> Task:
     """ChartQA's relaxed accuracy: numbers within 5%."""
 
     def judge(item: Item, text: str) -> float:
-        return float(any(relaxed(final_answer(text).rstrip("."), truth) for truth in item.truth["answers"]))
+        said = [part.rstrip(".") for part in settled(text)]
+        return float(any(relaxed(part, truth) for part in said for truth in item.truth["answers"]))
 
     return _task(data, "chartqa", "ChartQA", "Relaxed accuracy", judge)
 
@@ -142,17 +147,8 @@ def scorer(name: str, judge: Callable[[Item, str], float]) -> Scorer:
 
 def chosen_right(item: Item, text: str) -> float:
     """1 where the answer names the right choice, else 0."""
-    return float(one_of(text, item.truth["choices"]) in item.truth["answers"])
-
-
-def one_of(text: str, choices: Sequence[str]) -> str | None:
-    """The choice that an answer names by its words, or by its letter."""
-    bare = final_answer(text)
-    by_words = [choice for choice in choices if normal(choice) == normal(bare)]
-    if by_words:
-        return by_words[0]
-    letter = chosen_letter(bare)
-    return choices[LETTERS.index(letter)] if letter is not None and letter in LETTERS[: len(choices)] else None
+    found = chosen(text, item.truth["choices"])
+    return float(found is not None and item.truth["choices"][found] in item.truth["answers"])
 
 
 def truth_text(item: Item) -> str:

@@ -10,43 +10,49 @@ import select
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from functools import cache
-from importlib.util import find_spec
+from typing import NamedTuple
 
-from sightline.errors import RecipeError, RewardError
+from sightline.errors import RewardError
 
 START_SECONDS = 60.0
 """Time for the process to import what it needs on a busy machine."""
+
+
+class Verdict(NamedTuple):
+    """same: whether they are the same mathematics; None where the truth is none. values: where they are not, the
+    truth's readings and the answer's as numbers, None where they are none."""
+
+    same: bool | None
+    truth_values: list[float | None]
+    answer_values: list[float | None]
 
 
 class MathVerifier:
     """Compares answers with truths, one at a time, whoever asks. num_timeouts: comparisons given up so far."""
 
     def __init__(self, seconds: float) -> None:
-        if find_spec("math_verify") is None:
-            raise RecipeError(
-                "The `math` method of reward `accuracy` needs math-verify: pip install 'sightline[math]', or choose "
-                "another `method` (exact, numeric, choice, relaxed)."
-            )
         self.seconds = seconds
         self.num_timeouts = 0
         self.lock = threading.Lock()
         self.process: subprocess.Popen[str] | None = None
         atexit.register(self.close)
 
-    def is_correct(self, truth: str, answer: str) -> bool | None:
-        """Whether the answer is the truth; None where the truth is no mathematics. False when it takes too long."""
+    def compare(self, truths: Sequence[str], answers: Sequence[str]) -> Verdict:
+        """Whether any reading of the answer is one of the truth, in LaTeX without `$`; not when it takes too long."""
         with self.lock:
             process = self.process or self._start()
             assert process.stdin is not None
-            process.stdin.write(json.dumps([truth, answer]) + "\n")
+            process.stdin.write(json.dumps([list(truths), list(answers)]) + "\n")
             process.stdin.flush()
             line = self._read(process, self.seconds)
             if line is None:
                 self.num_timeouts += 1
                 self.close()
-                return False
-            return json.loads(line)
+                return Verdict(False, [None] * len(truths), [None] * len(answers))
+            found = json.loads(line)
+            return Verdict(found["same"], *found["values"])
 
     def close(self) -> None:
         """End the process; the next question starts another."""
@@ -57,7 +63,7 @@ class MathVerifier:
 
     def _start(self) -> subprocess.Popen[str]:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "sightline.rewards.math_worker"],
+            [sys.executable, "-m", "sightline.scoring.math_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -82,5 +88,5 @@ class MathVerifier:
 
 @cache
 def verifier(seconds: float) -> MathVerifier:
-    """The verifier with this time limit; one process serves all rewards."""
+    """The verifier with this time limit; one process serves all who ask."""
     return MathVerifier(seconds)
