@@ -32,7 +32,7 @@ from sightline.objectives.online.clip import clipped_loss
 from sightline.objectives.online.ratio import sequence_log_ratio, token_log_ratio
 from sightline.rewards.find import find_function
 from sightline.rollouts.prompts import PromptDataset, PromptStream
-from sightline.rollouts.transformers_sampler import TransformersSampler
+from sightline.rollouts.sampler import TransformersSampler
 from sightline.types import Prompt
 
 BOUNDS = {"token": (0.2, 0.2), "answer": (3e-4, 4e-4)}

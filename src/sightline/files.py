@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from PIL.Image import Image
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 RECIPE = "recipe.yaml"
 METRICS = "metrics.jsonl"
@@ -39,6 +39,8 @@ def write_text(path: Path, text: str) -> None:
 
 def page(package: str, template: str, filters: dict[str, Callable[..., Any]] | None = None, /, **values: object) -> str:
     """An HTML page from a package's Jinja template; an undefined name is an error."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         loader=PackageLoader(package, "."),
         autoescape=True,
@@ -50,9 +52,9 @@ def page(package: str, template: str, filters: dict[str, Callable[..., Any]] | N
     return environment.get_template(template).render(**values)
 
 
-def data_uri(image: bytes | Image) -> str:
+def data_uri(image: "bytes | Image") -> str:
     """An image as a data URI: PNG, JPEG, GIF or WebP bytes as they are, an open image as PNG."""
-    if isinstance(image, Image):
+    if not isinstance(image, bytes):
         buffer = BytesIO()
         image.save(buffer, "PNG")
         image = buffer.getvalue()

@@ -11,9 +11,10 @@ import time
 from collections.abc import Callable
 from functools import cache
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
+if TYPE_CHECKING:
+    import httpx
 
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
 """Statuses that another try may mend."""
@@ -56,6 +57,8 @@ def post_json(
     from the first failure on in which to try again. again: told of every failure after which it is tried again.
     Raises `HTTPFailure`.
     """
+    import httpx
+
     key = key.strip() if key else None
     if key and not (key.isascii() and key.isprintable()):
         raise HTTPFailure(f"the key for {url} holds characters that no header may have (a line break?)")
@@ -90,8 +93,10 @@ def post_json(
 
 
 @cache
-def _client(process: int) -> httpx.Client:
+def _client(process: int) -> "httpx.Client":
     """The connections of this process: a forked one must not share them. Certificates are the system's."""
+    import httpx
+
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEPT_OPEN)
     return httpx.Client(limits=limits, verify=ssl.create_default_context(), follow_redirects=True)
 

@@ -119,7 +119,7 @@ def test_a_missing_picture_is_named_before_the_model_is_loaded(tmp_path: Path, c
         (["m", "--task", "pope"], "Task pope needs `--data`"),
         (["m", "--task", "pope", "--data", "nowhere"], "There is no coco_pope_random.json in nowhere"),
         (["m", "--tusk", "pope"], "Did you mean --task?"),
-        (["m", "--limit", "0"], "0 is not above 0"),
+        (["m", "--limit", "0"], "0 is no whole number, 1 to 1e9"),
     ],
 )
 def test_mistakes_are_one_line_and_exit_code_two(flags: list[str], complaint: str, capsys: Printed) -> None:

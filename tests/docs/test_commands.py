@@ -43,7 +43,7 @@ def test_commands_of_the_docs_are_read(words, tmp_path, monkeypatch, capsys):
     for name in ("recipe.yaml", "new.yaml", "R.yaml"):
         (tmp_path / name).write_text("model: m\ndata: rows.parquet\nobjective: dpo\n")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("sightline.cli.quiet.quiet", stop)
+    monkeypatch.setattr("sightline.cli.terminal.quiet", stop)
     for check in ("refuse_missing", "refuse_unwritable"):  # the pages' files and folders are nobody's
         monkeypatch.setattr(f"sightline.cli.train.{check}", lambda recipe: None)
     for check in ("cli.plan.refuse_no_model", "cli.rollout_server.refuse_no_model", "cli.data.refuse_no_rows"):

@@ -8,8 +8,7 @@ import pytest
 
 from sightline.config import LoraConfig, ModelConfig
 from sightline.errors import ModelError
-from sightline.evaluation.models import Models, Source, fingerprint, source_of
-from sightline.evaluation.reading import reading_note
+from sightline.evaluation.models import Models, Source, fingerprint, reading_note, source_of
 from sightline.models.load import EMBEDDED, load_model, load_processor
 from sightline.models.lora import add_lora
 

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from sightline.rewards.answers import Answers
-from sightline.rewards.images import Pictures
+from sightline.rewards.answers import Answers, Pictures
 
 
 def answers(*texts: str, messages: bool = False, **columns: list[Any]) -> Answers:

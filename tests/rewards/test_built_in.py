@@ -5,10 +5,8 @@ from trl.rewards import get_repetition_penalty_reward, get_soft_overlong_punishm
 
 from sightline.errors import RewardError
 from sightline.rewards.accuracy import Accuracy
+from sightline.rewards.form import Length, Repetition, ThinkFormat
 from sightline.rewards.hallucination import Hallucination
-from sightline.rewards.length import Length
-from sightline.rewards.repetition import Repetition
-from sightline.rewards.think_format import ThinkFormat
 
 token_ids = st.lists(st.lists(st.integers(0, 3), max_size=30), max_size=4)
 

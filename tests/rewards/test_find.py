@@ -6,7 +6,7 @@ from pydantic import TypeAdapter
 from sightline.config.online import Rewards
 from sightline.errors import RecipeError
 from sightline.rewards.find import BUILT_IN, build_reward_set, find_function
-from sightline.rewards.length import Length
+from sightline.rewards.form import Length
 from tests.rewards.made import answers
 
 OWN = """
@@ -61,7 +61,7 @@ def test_functions_and_classes_come_from_files_and_modules_with_their_options(ow
         ({f"{own}:polite": 1.0}, [1.0, 0.0]),
         ({f"{own}:polite": {"weight": 2, "word": "thanks"}}, [0.0, 2.0]),
         ({f"{own}:Counter": {"letter": "a"}}, [1.0, 1.0]),
-        ({"sightline.rewards.length.Length": {"longest": 1}}, [0.0, 0.0]),
+        ({"sightline.rewards.form.Length": {"longest": 1}}, [0.0, 0.0]),
     ]:
         assert build_reward_set(read(given)).score(text).total.tolist() == totals
 

@@ -17,7 +17,7 @@ from sightline.layout import padded, prefix
 from sightline.models.families.find import Family, family_of
 from sightline.models.load import load_model, load_processor
 from sightline.models.lora import add_lora
-from sightline.rollouts.transformers_sampler import TransformersSampler
+from sightline.rollouts.sampler import TransformersSampler
 from sightline.types import Group, Prompt
 from tests.groups import make_group
 

@@ -8,10 +8,9 @@ from sightline.config.data import DataConfig
 from sightline.config.model import ModelConfig
 from sightline.data.sources.load import load_rows
 from sightline.models.load import load_model, load_processor
-from sightline.scenes.columns import Row
 from sightline.scenes.options import SceneOptions
 from sightline.scenes.pairs import sample_pairs, write_pairs
-from sightline.scenes.questions import describe, mentions
+from sightline.scenes.questions import Row, describe, mentions
 from sightline.scenes.rows import for_recipe
 from sightline.scenes.world import Thing
 

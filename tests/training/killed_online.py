@@ -18,7 +18,7 @@ from rich.console import Console
 from sightline.recipe import normalise, structure
 from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.prompts import PromptStream
-from sightline.rollouts.transformers_sampler import TransformersSampler
+from sightline.rollouts.sampler import TransformersSampler
 from sightline.training.checkpoint.trainer import CheckpointingTrainer
 from sightline.training.online import trainer as online
 from sightline.training.run import train

@@ -15,7 +15,7 @@ from sightline.recipe import load_recipe
 from sightline.recipes import path
 from sightline.rewards.accuracy import Accuracy
 from sightline.rollouts.prompts import PromptDataset
-from sightline.rollouts.transformers_sampler import TransformersSampler
+from sightline.rollouts.sampler import TransformersSampler
 from sightline.scenes.options import SceneOptions
 from sightline.scenes.rows import SceneRows
 from sightline.training.run import train

@@ -25,7 +25,7 @@ from sightline.models.load import load_model, load_processor
 from sightline.models.lora import add_lora
 from sightline.recipe import normalise, structure
 from sightline.rollouts.prompts import PromptDataset
-from sightline.rollouts.transformers_sampler import TransformersSampler
+from sightline.rollouts.sampler import TransformersSampler
 from sightline.training.run import train
 from sightline.types import Prompt
 from tests.rollouts.served import Answer, FakeVLLM, Place, ServerDied

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from sightline.cli.colour import paint
+from sightline.cli.terminal import paint
 from sightline.config.numbers import said
 from sightline.config.paths import looks_like_path, name_of_file, name_to_write, state_of
 from sightline.config.plain_yaml import parse_scalar, parse_yaml

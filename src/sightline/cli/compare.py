@@ -29,7 +29,7 @@ def run(argv: list[str]) -> int:
     if len(given.models) < 2:
         raise RecipeError("A comparison takes two models or more: `sightline compare embedded runs/dpo --task scenes`.")
 
-    from sightline.cli.quiet import quiet
+    from sightline.cli.terminal import quiet
 
     quiet()
     if given.serve:
@@ -118,10 +118,9 @@ def _answers(
 
     Models are asked one after another, adapters of one base without loading it again.
     """
-    from sightline.cli.progress import counting
-    from sightline.evaluation.models import Models, source_of
+    from sightline.cli.terminal import counting
+    from sightline.evaluation.models import Models, reading_note, source_of
     from sightline.evaluation.quantization import bits_note
-    from sightline.evaluation.reading import reading_note
     from sightline.evaluation.record import read, rescored
     from sightline.evaluation.run import evaluate
     from sightline.evaluation.tasks.files import require_pictures
@@ -167,8 +166,8 @@ def _curves(given: argparse.Namespace) -> list[Any]:
 
 def _judgements(given: argparse.Namespace, console: Any, task: Any, answers: dict[str, list[Any]]) -> list[Any]:
     """What the judge, if there is one, says of every model against the first."""
-    from sightline.cli.progress import counting
     from sightline.cli.tasks import judge_of
+    from sightline.cli.terminal import counting
     from sightline.evaluation.win_rate import pair_judge, win_rate
     from sightline.report.contents import Judgement
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.cli.arguments import Arguments, file_name, new_name, positive, real, seed, whole
-from sightline.cli.colour import paint
+from sightline.cli.terminal import paint
 from sightline.config.on_disk import refuse_no_rows
 from sightline.errors import DataError, RecipeError
 
@@ -100,7 +100,7 @@ def _renderer(recipe: Any) -> Any:
 def _quiet_console(to_stderr: bool = False) -> Any:
     from rich.console import Console
 
-    from sightline.cli.quiet import quiet
+    from sightline.cli.terminal import quiet
 
     quiet()
     return Console(stderr=to_stderr, highlight=False)
@@ -115,7 +115,7 @@ def _check(argv: list[str]) -> int:
     config = _config(given, recipe)
     console = _quiet_console(given.json)
     from sightline.cli.data_tables import print_report
-    from sightline.cli.progress import counting
+    from sightline.cli.terminal import counting
     from sightline.data.checks.examine import Examiner
     from sightline.data.checks.report import check_rows
 

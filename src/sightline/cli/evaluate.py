@@ -35,7 +35,7 @@ def run(argv: list[str]) -> int:
     if not judged:
         arguments.refuse(given, ("judge", "judge_model"), "here a judge grades mmhal and mathvista only")
 
-    from sightline.cli.quiet import quiet
+    from sightline.cli.terminal import quiet
 
     quiet()
     from rich.console import Console
@@ -116,7 +116,7 @@ def _from_file(given: argparse.Namespace, tasks: list, console: Any) -> tuple[st
 
 def _from_model(given: argparse.Namespace, tasks: list, console) -> tuple[str, dict]:
     """Answers of the model, by task; what an earlier run wrote down is not asked again."""
-    from sightline.cli.progress import counting
+    from sightline.cli.terminal import counting
     from sightline.evaluation.models import Models, source_of
     from sightline.evaluation.quantization import bits_note
     from sightline.evaluation.run import evaluate

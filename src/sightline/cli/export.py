@@ -25,7 +25,7 @@ def run(argv: list[str]) -> int:
 
     from rich.console import Console
 
-    from sightline.cli.quiet import quiet
+    from sightline.cli.terminal import quiet
 
     quiet()
     from sightline.export.export import check_hub_name, export, push

@@ -23,7 +23,7 @@ def run(argv: list[str]) -> int:
     if given.temperature < 0 or (given.num > 1 and given.temperature == 0):
         arguments.error(f"{given.num} answers at temperature {given.temperature:g}: give --temperature above 0")
 
-    from sightline.cli.quiet import quiet
+    from sightline.cli.terminal import quiet
 
     quiet()
     from sightline.data.media.images import LazyPicture

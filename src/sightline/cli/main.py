@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from sightline import __version__
-from sightline.cli.colour import paint
+from sightline.cli.terminal import paint
 from sightline.errors import RunFailed, UserError, did_you_mean
 
 COMMANDS = {

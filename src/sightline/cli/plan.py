@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
     if given.apply is not None:
         _check_new_file(Path(given.apply), given)
 
-    from sightline.cli.quiet import quiet
+    from sightline.cli.terminal import quiet
 
     quiet()
     from sightline.memory.gpu import memory_here, read_size

@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 from sightline.cli.arguments import Arguments, new_name, positive, seed
-from sightline.cli.quiet import quiet
+from sightline.cli.terminal import quiet
 from sightline.errors import UserError
 
 DESCRIPTION = """The whole journey on the embedded model: pairs from its own mistakes, DPO, a control, evaluation with

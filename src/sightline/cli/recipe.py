@@ -7,7 +7,7 @@ from typing import Any
 
 from sightline import recipes
 from sightline.cli.arguments import Arguments, new_name
-from sightline.cli.colour import paint
+from sightline.cli.terminal import paint
 from sightline.errors import RecipeError, UserError
 
 COMMANDS = {

@@ -66,7 +66,7 @@ def check_address(host: str, port: int) -> None:
 
 def serve(recipe: Recipe, sampler: VLLMSamplerConfig, host: str, port: int, more: list[str]) -> int:
     """vLLM as a child of this process, with this recipe's model and processor."""
-    from sightline.cli.quiet import quiet
+    from sightline.cli.terminal import quiet
 
     quiet()
     from sightline.models.load import load_processor

@@ -6,8 +6,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from sightline.cli.colour import paint
 from sightline.cli.recipe_help import recipe_help
+from sightline.cli.terminal import paint
 from sightline.config import Recipe
 from sightline.config.on_disk import refuse_missing, refuse_unwritable
 from sightline.errors import UserError
@@ -44,7 +44,7 @@ def run(argv: list[str]) -> int:
         refuse_unwritable(recipe)
         _refuse_occupied(recipe)
 
-    from sightline.cli.quiet import quiet
+    from sightline.cli.terminal import quiet
 
     quiet()
     from rich.console import Console

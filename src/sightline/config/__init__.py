@@ -10,12 +10,11 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from sightline.config.combinations import refuse_groups, refuse_reference, refuse_rows, refuse_sampler
+from sightline.config.combinations import fit_complaint, refuse_groups, refuse_reference, refuse_rows, refuse_sampler
 from sightline.config.custom import SamplerConfig
 from sightline.config.data import DataConfig
 from sightline.config.engine import Engine
 from sightline.config.evaluation import EvaluationConfig
-from sightline.config.fit import fit_complaint
 from sightline.config.guard import GuardConfig
 from sightline.config.model import LoraConfig, ModelConfig, ReferenceConfig
 from sightline.config.numbers import Real, Whole

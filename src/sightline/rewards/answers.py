@@ -2,12 +2,31 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
-from sightline.rewards.images import Pictures
+from PIL.Image import Image
+
+from sightline.types import Picture
 
 Message = dict[str, Any]
 Completion = str | list[Message]
+
+
+class Pictures(Sequence[Image]):
+    """A row's images as rewards get them: `pictures[0]` is an upright RGB image, decoded when it is looked at."""
+
+    def __init__(self, pictures: Sequence[Picture]) -> None:
+        self.pictures = tuple(pictures)
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    @overload
+    def __getitem__(self, index: int) -> Image: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Pictures": ...
+    def __getitem__(self, index: Any) -> Any:
+        return Pictures(self.pictures[index]) if isinstance(index, slice) else self.pictures[index].open()
 
 
 @dataclass(frozen=True, kw_only=True)

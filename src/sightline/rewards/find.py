@@ -14,11 +14,11 @@ from sightline.rewards.reward_set import Reward, RewardSet
 from sightline.user_code import check_options, find_user_object
 
 BUILT_IN = {
-    "think_format": "think_format:ThinkFormat",
+    "think_format": "form:ThinkFormat",
     "accuracy": "accuracy:Accuracy",
     "hallucination": "hallucination:Hallucination",
-    "length": "length:Length",
-    "repetition": "repetition:Repetition",
+    "length": "form:Length",
+    "repetition": "form:Repetition",
     "judge": "judge:Judge",
     "reward_model": "reward_model:RewardModel",
 }

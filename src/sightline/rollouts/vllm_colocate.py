@@ -27,6 +27,7 @@ from sightline.models.unwrap import unwrap
 from sightline.rollouts.sampler import seeds_of
 from sightline.rollouts.vllm_model import (
     MAX_PICTURES,
+    check_same_prompt,
     checkpoint_weights,
     engine_folder,
     has_adapter,
@@ -34,8 +35,8 @@ from sightline.rollouts.vllm_model import (
     room_for_rank,
     sampling_parameters,
     save_adapter,
+    token_prompt,
 )
-from sightline.rollouts.vllm_prompts import check_same_prompt, token_prompt
 from sightline.types import Prompt
 
 

@@ -23,8 +23,7 @@ from sightline.http import HTTPFailure, NoAddress
 from sightline.models.families.find import family_of
 from sightline.rollouts.sampler import seeds_of
 from sightline.rollouts.server_key import VARIABLE
-from sightline.rollouts.vllm_model import sampling_parameters
-from sightline.rollouts.vllm_prompts import check_same_prompt
+from sightline.rollouts.vllm_model import check_same_prompt, sampling_parameters
 from sightline.rollouts.vllm_weights import BASE_MODEL, Endpoint, ServerWeights
 from sightline.types import Prompt
 

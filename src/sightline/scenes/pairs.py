@@ -22,9 +22,8 @@ from sightline.data.formats import parse
 from sightline.data.render.render import Renderer
 from sightline.files import whole_file
 from sightline.generation.generate import generate
-from sightline.scenes.columns import Row, row_of
 from sightline.scenes.options import SceneOptions
-from sightline.scenes.questions import Question, describe, description, existence, mentions
+from sightline.scenes.questions import Question, Row, describe, description, existence, mentions, row_of
 from sightline.scenes.world import Scene, draw_scene
 from sightline.scoring.yes_no import tolerant
 

@@ -7,10 +7,11 @@ questions about that companion.
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from numpy.random import RandomState
 
+from sightline.scenes.image import picture_of
 from sightline.scenes.world import COLOURS, SHAPES, THINGS, Scene, Thing, companion, companion_rate
 
 Aspect = Literal["colour", "shape"]
@@ -123,3 +124,19 @@ def habitual(scene: Scene, question: Question, random: RandomState) -> str:
 
 def _pick(options: tuple, random: RandomState):
     return options[random.randint(len(options))]
+
+
+Row = dict[str, Any]
+
+
+def row_of(scene: Scene, question: Question, id: str) -> Row:
+    """The columns that every row has: the picture, the question, and what is known about both."""
+    return {
+        "id": id,
+        "image": picture_of(scene),
+        "question": question.text,
+        "kind": question.kind,
+        "group": question.group,
+        "objects": [str(thing) for thing in scene.objects],
+        "companions": [str(thing) for thing in scene.companions],
+    }

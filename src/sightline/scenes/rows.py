@@ -15,10 +15,19 @@ from sightline.config.data import DataConfig
 from sightline.config.online_objectives import OnlineObjectiveConfig
 from sightline.config.refusal import default
 from sightline.errors import RecipeError
-from sightline.scenes.columns import row_of
 from sightline.scenes.options import RowKind, SceneOptions, scene_options
 from sightline.scenes.pairs import sample_pairs
-from sightline.scenes.questions import Aspect, Kind, Question, attribute, counting, description, existence, habitual
+from sightline.scenes.questions import (
+    Aspect,
+    Kind,
+    Question,
+    attribute,
+    counting,
+    description,
+    existence,
+    habitual,
+    row_of,
+)
 from sightline.scenes.world import Scene, draw_scene
 
 PLACES: tuple[Kind, ...] = (

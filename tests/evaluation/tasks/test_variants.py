@@ -11,8 +11,8 @@ from sightline.cli.main import main
 from sightline.errors import RecipeError
 from sightline.evaluation.record import record
 from sightline.evaluation.table import group_tables, table
+from sightline.evaluation.tasks.amber import spacy_similar
 from sightline.evaluation.tasks.captions import chair_task
-from sightline.evaluation.tasks.similarity import spacy_similar
 
 
 class Word:
@@ -28,7 +28,7 @@ class Word:
 def test_spacy_is_used_where_it_is_installed(monkeypatch):
     loaded = []
     monkeypatch.setattr(
-        "sightline.evaluation.tasks.similarity.import_module",
+        "sightline.evaluation.tasks.amber.import_module",
         lambda name: types.SimpleNamespace(load=lambda model: loaded.append((name, model)) or Word),
     )
     similar = spacy_similar()
@@ -47,7 +47,7 @@ def test_without_spacy_or_its_model_the_flag_is_refused_with_what_to_install(mon
                 raise ModuleNotFoundError(name)
             return types.SimpleNamespace(load=found)
 
-        monkeypatch.setattr("sightline.evaluation.tasks.similarity.import_module", import_module)
+        monkeypatch.setattr("sightline.evaluation.tasks.amber.import_module", import_module)
         with pytest.raises(RecipeError, match=complaint):
             spacy_similar()
     assert main(["evaluate", "m", "--task", "amber-generative", "--data", str(tmp_path), "--spacy"]) == 2

@@ -3,12 +3,13 @@
 Two tasks: 14,216 yes/no questions, and 1,004 descriptions. Pictures are AMBER_1.jpg … in image/, downloaded apart.
 """
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cache, lru_cache, partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import DataError
+from sightline.errors import DataError, RecipeError
 from sightline.evaluation.task import Item, Published, Task
 from sightline.evaluation.tasks.files import find, picture_in, read_json, yes_or_no
 from sightline.evaluation.tasks.metrics import CAPTIONS, metrics_of
@@ -18,6 +19,9 @@ from sightline.scoring.nouns import nouns
 from sightline.scoring.ratio import Ratios, amount
 
 SOURCE = "data/ of AMBER's repository"
+SPACY_MODEL = "en_core_web_lg"
+SIMILAR_ABOVE = 0.8
+SPACY_HINT = f"Install both (`pip install spacy`, `python -m spacy download {SPACY_MODEL}`), or leave --spacy out."
 PUBLISHED_DISCRIMINATIVE = tuple(
     Published(label=label, scores={"accuracy": accuracy, "f1": f1})
     for label, accuracy, f1 in (
@@ -142,3 +146,28 @@ def _read(item: Item, answer: str, *, vocabulary: Vocabulary, similar: Similar) 
 
 def _score_description(reading: Reading, answer: str) -> Ratios:
     return {**chair.judge(reading.counts), "words": amount(len(answer.split()))}
+
+
+def spacy_similar() -> Similar:
+    """Whether two words are more than 0.8 similar, by which the official scorer forgives a near miss.
+
+    spaCy is no dependency. Raises `RecipeError` where spaCy or its model is not installed."""
+    try:
+        spacy: Any = import_module("spacy")
+    except ImportError:
+        raise RecipeError(
+            f"--spacy scores AMBER's descriptions as officially, but spaCy is not installed. {SPACY_HINT}"
+        ) from None
+    try:
+        read: Callable[[str], Any] = spacy.load(SPACY_MODEL)
+    except OSError as error:
+        raise RecipeError(
+            f"--spacy needs spaCy's model {SPACY_MODEL}, which cannot be loaded ({error}). {SPACY_HINT}"
+        ) from None
+    known = lru_cache(maxsize=None)(read)
+
+    @cache
+    def similar(a: str, b: str) -> bool:
+        return bool(known(a).similarity(known(b)) > SIMILAR_ABOVE)
+
+    return similar

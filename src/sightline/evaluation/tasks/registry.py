@@ -8,7 +8,7 @@ from pathlib import Path
 from sightline.config.custom import names_user_code
 from sightline.errors import RecipeError, did_you_mean
 from sightline.evaluation.task import Task
-from sightline.evaluation.tasks.amber import discriminative, generative
+from sightline.evaluation.tasks.amber import discriminative, generative, spacy_similar
 from sightline.evaluation.tasks.captions import chair_task
 from sightline.evaluation.tasks.mathvista import mathvista
 from sightline.evaluation.tasks.mmhal import mmhal
@@ -16,7 +16,6 @@ from sightline.evaluation.tasks.options import TaskOptions
 from sightline.evaluation.tasks.pope import SETTINGS, pope
 from sightline.evaluation.tasks.scenes import scenes_tasks
 from sightline.evaluation.tasks.short_answers import anls_task, chartqa, choice, vqa
-from sightline.evaluation.tasks.similarity import spacy_similar
 from sightline.scoring.amber import Similar
 from sightline.user_code import find_user_object
 

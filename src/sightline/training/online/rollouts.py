@@ -10,8 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.generation.sampling import Sampled, SamplingSettings
-from sightline.rewards.answers import Answers
-from sightline.rewards.images import Pictures
+from sightline.rewards.answers import Answers, Pictures
 from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.sampler import Sampler

@@ -19,8 +19,7 @@ from sightline.rewards.find import build_reward_set
 from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.custom import build_custom_sampler
 from sightline.rollouts.prompts import PromptDataset
-from sightline.rollouts.sampler import Sampler
-from sightline.rollouts.transformers_sampler import TransformersSampler
+from sightline.rollouts.sampler import Sampler, TransformersSampler
 from sightline.rollouts.vllm_server import VLLMServerSampler, wait_for
 from sightline.rollouts.vllm_weights import (
     AdapterFiles,
