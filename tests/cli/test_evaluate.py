@@ -106,7 +106,7 @@ def test_responses_that_fit_no_question_are_refused(
 def test_a_missing_picture_is_named_before_the_model_is_loaded(tmp_path: Path, capsys: Printed) -> None:
     data = toy.write_pope(tmp_path / "pope")
     (data / "image" / "1.png").unlink()
-    assert main(["evaluate", "no/such/model", "--task", "pope-random", "--data", str(data)]) == 2
+    assert main(["evaluate", "nobody/nothing", "--task", "pope-random", "--data", str(data)]) == 2
     error = capsys.readouterr().err
     assert "1 picture(s) of the questions are missing" in error and "1.png" in error
 
