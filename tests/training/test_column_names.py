@@ -17,6 +17,7 @@ from sightline.data.sources.load import load_rows, rows_of
 from sightline.objectives.roles import CORRUPTED
 from sightline.rewards.reward_set import TABLE
 from sightline.rollouts.prompts import PromptDataset
+from sightline.training.reference import key_of
 from sightline.training.step.auxiliary import with_corrected
 from sightline.training.step.nonfinite import write_rows
 from sightline.types import Group
@@ -74,6 +75,7 @@ def test_every_objective_steps_alike_whatever_columns_are_called(made, groups_wi
     for value in VALUES:
         groups = groups_with(kind, corrupt, value)
         assert groups[0].row == named(VALUES[value])
+        assert [key_of(group) for group in groups] == [key_of(group) for group in groups_with(kind, corrupt, "without")]
         assert agree(outcome(made, name, groups), plain), value
 
 
