@@ -9,7 +9,7 @@ from sightline.scoring.math_verifier import MathVerifier
 
 @pytest.fixture(scope="module")
 def maths():
-    verifier = MathVerifier(seconds=1.0)
+    verifier = MathVerifier(seconds=4.0)
     yield verifier
     verifier.close()
 
@@ -50,7 +50,7 @@ def test_it_answers_from_any_thread(maths):
 def test_a_comparison_that_takes_too_long_is_wrong_and_the_next_one_works(maths):
     started = time.perf_counter()
     assert maths.compare(["2"], ["9^{9^{9^{9}}}"]).same is False
-    assert time.perf_counter() - started < 10
+    assert time.perf_counter() - started < 30
     assert maths.num_timeouts == 1
     assert maths.compare(["2"], ["2"]).same is True
 

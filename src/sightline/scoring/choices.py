@@ -3,9 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from sightline.scoring.expressions import canonical, whole
 from sightline.scoring.letters import LETTERS, chosen_letter
-from sightline.scoring.matching import mathematical
+from sightline.scoring.matching import mathematical, whole_expression
 from sightline.scoring.settled import bare, final_answer, plain, settled
 from sightline.scoring.text_answers import normal
 
@@ -17,7 +16,8 @@ def chosen(answer: str, choices: Sequence[str]) -> int | None:
 
     A bare letter is a letter, whatever the choices say. Then what the answer settles on, as one choice's text: to the
     letter, up to case and spaces (signs and operators count: −5 is not 5), as the same number or formula. Then a letter
-    in a sentence, then the only choice whose text occurs and is not denied, longer texts first.
+    in a sentence, then the last number or formula, then the only choice whose text occurs and is not denied, longer
+    texts first.
     """
     letters = LETTERS[: len(choices)]
     said = final_answer(answer)
@@ -35,6 +35,9 @@ def chosen(answer: str, choices: Sequence[str]) -> int | None:
     letter = chosen_letter(answer, letters)
     if letter is not None:
         return letters.index(letter)
+    by_value = _only([bool(mathematical(answer, choice)) for choice in choices])
+    if by_value is not None:
+        return by_value
     for part in parts:
         found = _only([normal(choice) == normal(part) != "" for choice in choices])
         found = _contained(part, choices) if found is None else found
@@ -50,9 +53,7 @@ def _equal(part: str, choices: Sequence[str]) -> int | None:
         found = _only([sense(choice) == sense(part) != "" for choice in choices])
         if found is not None:
             return found
-    if whole(canonical(bare(part))) is None:
-        return None
-    return _only([bool(mathematical(part, choice)) for choice in choices])
+    return None if whole_expression(part) is None else _only([bool(mathematical(part, choice)) for choice in choices])
 
 
 def _contained(part: str, choices: Sequence[str]) -> int | None:

@@ -46,11 +46,12 @@ NUMBER = re.compile(
 )
 OPENING, CLOSING = "([{⦃", ")]}⦄"
 OPERATORS = "+-−–*/^_=<>≤≥≠≈×÷·∙⋅±∓∈∪∩√∛∶"
-SIGNS = "-−–±√∛"
+STARTS = "-−–±√∛<>≤≥"
+"""Operators that may begin an expression; "< 12" is none that anything equals."""
 VALUES = "%‰|π∞∅²³¹⁰⁴⁵⁶⁷⁸⁹½⅓⅔¼¾⅕⅛°′″!"
 SPACES = " \t\u00a0\u202f\u2009~"
 CURRENCY = "$€£¥₹₩"
-IS_VALUE = re.compile(r"\d|\\[A-Za-z]|[√∛π∞∅½⅓⅔¼¾⅕⅛]|[^\W\d_)]\s*[-+*/^=<>·×±≤≥]\s*[^\W\d_(]")
+IS_VALUE = re.compile(r"\d|\\[A-Za-z]|[√∛π∞∅½⅓⅔¼¾⅕⅛²³]|[^\W\d_)]\s*[-+*/^=<>·×±≤≥]\s*(?:[^\W\d_]|[({])")
 FUNCTION = re.compile(r"(?:sqrt|sin|cos|tan|cot|sec|csc|log|ln|exp|pi|infinity|inf)(?![A-Za-z])")
 WORD = re.compile(r"[^\W\d_²³¹⁰⁴-⁹½⅓⅔¼¾⅕⅛π∞∅]+")
 UNIT = (
@@ -63,6 +64,7 @@ UNIT = (
 )
 POWERED = rf"(?:(?:square|cubic|sq\.?|cu\.?)\s+)?{UNIT}(?:\s?\^\s?(?:\{{\s?-?\d\s?\}}|-?\d)|[²³])?(?![^\W_]|\s?[=^])"
 UNITS = re.compile(rf"{POWERED}(?:\s?(?:/|\bper\b|·)\s?{POWERED})*")
+SCALES = {"hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12}
 PERCENT = re.compile(r"(?:percent(?:age)?(?:\s+points?)?|pct|per\s?cent)(?![A-Za-z])", re.IGNORECASE)
 BESIDE = re.compile(r"[=*/^<>≤≥≠≈±+∈·×²³]|[-−–]\s*[\dA-Za-z\\(]")
 """What follows a variable; a unit is followed by words."""
@@ -100,7 +102,7 @@ def canonical(text: str) -> str:
         is_price = found.group("d") is not None and re.search(r"[A-Za-z]{4,}|\d\s+[A-Za-z]{2,}", words)
         return found.group() if is_price else f"{OPEN}{inside.strip()}{CLOSE}"
 
-    text = DELIMITED.sub(mark, text)
+    text = DELIMITED.sub(mark, re.sub(r"[-=]+>|[→⇒⟹]", " ", text))
     text = re.sub(r"\^\s*\{?\s*\\circ(?![A-Za-z])\s*\}?", "°", text)
     text = re.sub(r"\\([A-Za-z]+)", lambda m: AS_SYMBOLS.get(m.group(1), m.group()), text)
     return re.sub(r"\\([{}%$,;:! |])", lambda m: ESCAPES[m.group(1)], text)
@@ -258,16 +260,12 @@ class _Scanner:
         assert found is not None
         word, end = found.group(), found.end()
         ahead = text[end:].lstrip(SPACES)
-        if self._behind_value:
-            units, percent = UNITS.match(text, place), PERCENT.match(text, place)
-            if percent:
-                return self._take(percent.end(), "value", "%")
-            if units and not (units.end() == end == place + 1 and BESIDE.match(ahead)):
-                return self._take(units.end(), "unit", "")
-            if self._attached and self._last.isdigit() and word in ("st", "nd", "rd", "th"):
-                return self._take(end, "unit", "")
+        if self._behind_value and self._belongs_to_value(word, ahead, end):
+            return True
         if word in ("x", "X") and self._last.isdigit() and re.match(r"\d", ahead):
             return self._take(end, "operator", "×")
+        if word.lower() in ("minus", "negative") and re.match(r"[\d.]", ahead):
+            return self._take(end, "operator", "-")
         if FUNCTION.fullmatch(word) and (self.run or re.match(r"[({\\\d√^*/.,;]|$", ahead)):
             return self._take(end, "value", {"pi": "π", "inf": "∞", "infinity": "∞"}.get(word, rf"\{word}"))
         if self.as_list and word in ("and", "or") and self._behind_value:
@@ -278,6 +276,18 @@ class _Scanner:
             return self._take(end, "letter")
         self.place = end
         return False
+
+    def _belongs_to_value(self, word: str, ahead: str, end: int) -> bool:
+        """Read a unit, "percent", "million" or the end of an ordinal behind a value."""
+        units, percent = UNITS.match(self.text, self.place), PERCENT.match(self.text, self.place)
+        if percent:
+            return self._take(percent.end(), "value", "%")
+        if self._last.isdigit() and word.lower() in SCALES:
+            return self._take(end, "value", f" × 10^{{{SCALES[word.lower()]}}}")
+        if units and not (units.end() == end == self.place + 1 and BESIDE.match(ahead)):
+            return self._take(units.end(), "unit", "")
+        is_ordinal = self._attached and self._last.isdigit() and word in ("st", "nd", "rd", "th")
+        return is_ordinal and self._take(end, "unit", "")
 
     def _joins(self, word: str, ahead: str, end: int) -> bool:
         """Whether a lone letter is a variable: attached or beside an operator; an article or a pronoun is none."""
@@ -324,9 +334,7 @@ def _joined(part: list[Token]) -> str:
 
 def _trimmed(part: list[Token]) -> list[Token]:
     """Without what can neither begin nor end an expression."""
-    while part and (
-        part[0].kind in ("joint", "unit") or (part[0].kind == "operator" and part[0].source not in "-−–±√∛")
-    ):
+    while part and (part[0].kind in ("joint", "unit") or (part[0].kind == "operator" and part[0].source not in STARTS)):
         part = part[1:]
     while part and part[-1].kind in ("joint", "operator"):
         part = part[:-1]

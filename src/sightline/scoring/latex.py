@@ -50,7 +50,8 @@ def readings(found: Expression) -> list[Reading]:
         sources.insert(0, found.source.replace(".", "").replace(",", "."))
     nearly = [side for side in re.split("≈", found.source) if side.strip()]
     sources = [*nearly, *sources[1:]] if len(nearly) > 1 else sources
-    return list(dict.fromkeys(reading(source) for source in sources))
+    # "< 12" is no number
+    return list(dict.fromkeys(reading(source) for source in sources if source.lstrip()[:1] not in "<>≤≥"))
 
 
 def reading(source: str) -> Reading:

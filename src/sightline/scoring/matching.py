@@ -24,6 +24,10 @@ DENIED = re.compile(r"(?:\bnot|n['’]t|\b(?:instead of|rather than|unlike))\s*(
 DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{2,4}")
 
 
+EXACTLY = 1e-6
+"""The tolerance of numbers by default; math-verify's own is about as large."""
+
+
 def fitting_method(truth: str) -> Method:
     """How answers are compared with this truth: a letter, yes or no, a number, other mathematics, or words."""
     said = bare(truth)
@@ -77,18 +81,18 @@ def relaxed(answer: str, truth: str, *, tolerance: float = 0.05) -> bool:
     return answer.strip().lower() == truth.strip().lower()
 
 
-def numeric(answer: str, truth: str, *, tolerance: float = 1e-6, seconds: float = 5.0) -> bool:
+def numeric(answer: str, truth: str, *, tolerance: float = EXACTLY, seconds: float = 5.0) -> bool:
     """What the answer comes to is the truth's number, within `tolerance` · |truth|; False where the truth is none."""
     return to_number(truth) is not None and bool(mathematical(answer, truth, tolerance=tolerance, seconds=seconds))
 
 
-def mathematical(answer: str, truth: str, *, tolerance: float = 1e-6, seconds: float = 5.0) -> bool | None:
+def mathematical(answer: str, truth: str, *, tolerance: float = EXACTLY, seconds: float = 5.0) -> bool | None:
     """The last whole expression of the answer is the truth's mathematics; None where the truth is no mathematics.
 
     Plain numbers are compared as such, within `tolerance` · |truth|; everything else by math-verify, for `seconds` at
     most. 50% is 50 and 0.5. Units are left off.
     """
-    wanted = _expression(truth)
+    wanted = whole_expression(truth)
     if wanted is None:
         return None
     if plain(truth) in map(plain, settled(answer)):
@@ -97,7 +101,7 @@ def mathematical(answer: str, truth: str, *, tolerance: float = 1e-6, seconds: f
     return found is not None and _same(readings(found), readings(wanted), tolerance, seconds)
 
 
-def vector(answer: str, truth: Sequence[float], *, tolerance: float = 1e-6) -> bool:
+def vector(answer: str, truth: Sequence[float], *, tolerance: float = EXACTLY) -> bool:
     """The answer's list of numbers (a box, a point) is the truth's, number by number and in order."""
     for part in settled(answer):
         found = expressions(canonical(part), as_list=True)
@@ -135,9 +139,10 @@ def settled_expression(answer: str, *, as_list: bool = False) -> Expression | No
 def value_of(answer: str, *, seconds: float = 5.0) -> float | None:
     """What the last whole expression of an answer comes to as a number; None where it is none."""
     found = settled_expression(answer)
-    if found is None:
+    read = [] if found is None else readings(found)
+    if not read:
         return None
-    first = readings(found)[0]
+    first = read[0]
     if first.value is not None:
         return first.value
     return verifier(seconds).compare([], [first.latex]).answer_values[0]
@@ -145,11 +150,12 @@ def value_of(answer: str, *, seconds: float = 5.0) -> float | None:
 
 def to_number(text: str) -> float | None:
     """A text that is a number (with a unit, a currency, separators, as a fraction, in words), as one; else None."""
-    found = _expression(text)
-    return None if found is None or "=" in found.source else readings(found)[0].value
+    found = whole_expression(text)
+    read = [] if found is None or "=" in found.source else readings(found)
+    return read[0].value if read else None
 
 
-def _expression(text: str) -> Expression | None:
+def whole_expression(text: str) -> Expression | None:
     """The whole text as one expression."""
     found = whole(canonical(bare(text)))
     if found is None:
@@ -173,7 +179,7 @@ def _same(answers: Sequence[Reading], truths: Sequence[Reading], tolerance: floa
         if len(pairs) == len(answers) * len(truths):
             return False
     found = verifier(seconds).compare([t.latex for t in truths], [a.latex for a in answers])
-    if found.same or both_equations:
+    if found.same or both_equations or tolerance <= EXACTLY:
         return bool(found.same)
     answered = [a._replace(value=v) for a, v in zip(answers, found.answer_values, strict=True) if v is not None]
     true = [t._replace(value=v) for t, v in zip(truths, found.truth_values, strict=True) if v is not None]
