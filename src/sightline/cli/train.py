@@ -9,7 +9,9 @@ from typing import Any
 from sightline.cli.recipe_help import recipe_help
 from sightline.cli.terminal import paint
 from sightline.config import Recipe
+from sightline.config.combinations import refuse_idle_evaluation
 from sightline.config.on_disk import refuse_missing, refuse_unwritable
+from sightline.config.packages import refuse_absent
 from sightline.errors import UserError
 from sightline.recipe import left_out, load_recipe
 
@@ -39,6 +41,9 @@ def run(argv: list[str]) -> int:
     recipe = load_recipe(path, argv[1:] if path else argv)
     if not rehearsing:
         refuse_missing(recipe)
+        refuse_absent(recipe)
+        held_out = recipe.data.val_size > 0 or recipe.data.eval_source is not None
+        refuse_idle_evaluation(recipe.eval_steps, recipe.eval_on_start, held_out)
         if recipe.data.source == "scenes":
             _refuse_scenes(recipe)
         refuse_unwritable(recipe)

@@ -22,7 +22,8 @@ from sightline.config.objective import DPOConfig, ObjectiveConfig, SFTConfig
 from sightline.config.online import RewardConfig, Rewards, TransformersSamplerConfig, VLLMSamplerConfig
 from sightline.config.online_objectives import OnlineConfig
 from sightline.config.paths import FileName, OutputName
-from sightline.config.strict import STRICT
+from sightline.config.schedule import known_optimizer, known_schedule, refuse_options
+from sightline.config.strict import STRICT, Options
 
 __all__ = [
     "DPOConfig",
@@ -89,7 +90,9 @@ class Recipe:
     learning_rate: Real = Field(default=1e-6, ge=0, le=100)
     """Peak learning rate."""
     lr_scheduler_type: str = "linear"
-    """Schedule, by transformers' names."""
+    """Schedule, by transformers' names: linear, cosine, constant_with_warmup, warmup_stable_decay …"""
+    lr_scheduler_kwargs: Options = field(default_factory=dict)
+    """Options of the schedule, by transformers' names: `{min_lr_rate: 0.1}`, `{num_decay_steps: 200}`."""
     warmup_steps: Real = Field(default=0, ge=0, le=10**9)
     """Steps of linear warm-up; below 1 a share of all steps."""
     weight_decay: Real = Field(default=0.0, ge=0, le=100)
@@ -142,12 +145,32 @@ class Recipe:
     run_name: str | None = None
     """Name for the trackers."""
 
+    @field_validator("lr_scheduler_type")
+    @classmethod
+    def _there_is_such_a_schedule(cls, given: str) -> str:
+        return known_schedule(given)
+
+    @field_validator("optim")
+    @classmethod
+    def _there_is_such_an_optimizer(cls, given: str) -> str:
+        return known_optimizer(given)
+
     @field_validator("max_steps")
     @classmethod
     def _some_step_is_taken(cls, given: int) -> int:
         if given == 0:
             raise ValueError("`max_steps: 0` would train nothing. Leave it out for whole epochs, or name some steps.")
         return given
+
+    @model_validator(mode="after")
+    def _the_schedule_can_be(self) -> Any:
+        refuse_options(self.lr_scheduler_type, self.lr_scheduler_kwargs, self.learning_rate, self.warmup_steps)
+        if self.lr_scheduler_type == "reduce_lr_on_plateau" and self.eval_steps is None:
+            raise ValueError(
+                "`lr_scheduler_type: reduce_lr_on_plateau` follows the loss of held-out rows, which is computed at the "
+                "end only. Give `eval_steps`, and `data.val_size` or `data.eval_source`."
+            )
+        return self
 
     @model_validator(mode="after")
     def _groups_agree(self) -> Any:

@@ -6,6 +6,7 @@ from sightline.config.objective import MixConfig, MPOConfig, ObjectiveConfig
 from sightline.config.online import SamplingConfig, VLLMSamplerConfig
 from sightline.config.online_objectives import OnlineConfig, ReinforcePPConfig
 from sightline.config.other_objectives import KTOConfig, MDPOConfig
+from sightline.errors import RecipeError
 
 
 def needs_reference(objective: ObjectiveConfig) -> bool:
@@ -65,6 +66,17 @@ def refuse_reference(objective: ObjectiveConfig, reference: ReferenceConfig, lor
             "`reference.type: adapter-off` turns the adapter off, but the recipe trains all weights. "
             "Add a `lora` group, or use `reference.type: frozen-copy`."
         )
+
+
+def refuse_idle_evaluation(eval_steps: int | None, eval_on_start: bool, held_out: bool) -> None:
+    """Raises `RecipeError` for evaluations on held-out rows where none are held out."""
+    if held_out or (eval_steps is None and not eval_on_start):
+        return
+    field = "eval_on_start" if eval_steps is None else "eval_steps"
+    raise RecipeError(
+        f"`{field}` evaluates on held-out rows, but none are held out. Give `data.val_size` (a share or a count) or "
+        f"`data.eval_source`, or leave `{field}` out."
+    )
 
 
 def refuse_groups(objective: ObjectiveConfig, sampler: SamplingConfig | None) -> None:

@@ -1,23 +1,20 @@
 """Recipe → transformers' `TrainingArguments`."""
 
 import os
-import re
 from typing import Any
 
 import torch
 from transformers import TrainingArguments
-from transformers.training_args import OptimizerNames
-from transformers.utils import is_bitsandbytes_available
 
 from sightline.config import Recipe
 from sightline.config.engine import Engine
-from sightline.errors import RecipeError, did_you_mean
 
 SAME_NAME = (
     "num_train_epochs",
     "max_steps",
     "learning_rate",
     "lr_scheduler_type",
+    "lr_scheduler_kwargs",
     "warmup_steps",
     "weight_decay",
     "adam_beta1",
@@ -33,19 +30,6 @@ SAME_NAME = (
     "run_name",
     "ddp_timeout",
 )
-
-
-def check_optimizer(recipe: Recipe) -> None:
-    """Raises RecipeError for an optimizer that transformers does not know, or whose package is not installed."""
-    known = [optimizer.value for optimizer in OptimizerNames]
-    if recipe.optim not in known:
-        hint = did_you_mean(recipe.optim, known, "Usual ones: adamw_torch, adamw_8bit, paged_adamw_8bit, sgd.")
-        raise RecipeError(f"`optim: {recipe.optim}` is no optimizer of transformers'. {hint}")
-    if re.search("8bit|paged|bnb|lion", recipe.optim) and not is_bitsandbytes_available():
-        raise RecipeError(
-            f"`optim: {recipe.optim}` needs bitsandbytes, which is not installed. Install it with `pip install "
-            "'sightline[quant]'`, or use `adamw_torch`."
-        )
 
 
 def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False) -> TrainingArguments:
@@ -64,7 +48,7 @@ def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False)
         eval_on_start=recipe.eval_on_start and has_eval and not resumes,
         save_strategy="steps" if recipe.save_steps else "no",
         save_steps=recipe.save_steps or 500,
-        report_to=[tracker for tracker in recipe.report_to if tracker != "none"] or "none",
+        report_to=[tracker for tracker in recipe.report_to if tracker not in ("none", "tensorboard")] or "none",
         remove_unused_columns=False,
         label_names=[],
         logging_nan_inf_filter=False,  # the default hides NaN

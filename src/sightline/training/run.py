@@ -21,6 +21,8 @@ from torch import nn
 from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from sightline.config import Recipe
+from sightline.config.combinations import refuse_idle_evaluation
+from sightline.config.packages import refuse_absent
 from sightline.data.stream.loader_workers import check_temporary_folder
 from sightline.errors import RecipeError, UserError
 from sightline.files import METRICS
@@ -31,7 +33,7 @@ from sightline.models.lora import add_lora
 from sightline.models.recompute import recompute
 from sightline.objectives.objective import Objective, build
 from sightline.rewards.reward_set import RewardSet
-from sightline.training.arguments import check_optimizer, device, training_arguments, uses_bf16
+from sightline.training.arguments import device, training_arguments, uses_bf16
 from sightline.training.checkpoint.files import last_checkpoint, named_checkpoint
 from sightline.training.checkpoint.finish import finish, read_card
 from sightline.training.checkpoint.run_folder import opened_run_folder
@@ -54,6 +56,7 @@ from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch.memory import report_memory
 from sightline.training.watch.progress import ProgressBar
 from sightline.training.watch.scores import Scores, attach, scores, stop_rules
+from sightline.training.watch.tensorboard import tensorboard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +97,7 @@ def train(
     """
     console = speaking_alone(console or Console())
     objective = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
-    check_optimizer(recipe)
+    refuse_absent(recipe)
     check_temporary_folder(recipe.dataloader_num_workers)
     check_installed(asked_engine(recipe), on_cpu=device(recipe).type == "cpu")
     reward_set = reward_set_of(recipe, rewards) if objective.num_responses == 0 else None
@@ -109,6 +112,7 @@ def train(
         model = model if model is not None else load_model(recipe.model, device(recipe))
         rows = training_rows(recipe, objective, processor, model, data=data, eval_data=eval_data)
         console.print(rows.summary, highlight=False)
+        refuse_idle_evaluation(recipe.eval_steps, recipe.eval_on_start, rows.eval is not None)
         policy = prepare(model, recipe)
         trainer, watching = assemble(
             recipe,
@@ -277,7 +281,7 @@ def assemble(
             processor=processor,
             guard=recipe.guard,
             say=lambda sentence: console.print(sentence, highlight=False),
-            callbacks=[metrics_file, bar, *updates, *watching, *callbacks],
+            callbacks=[metrics_file, bar, *tensorboard(recipe, folder, checkpoint), *updates, *watching, *callbacks],
         )
     attach(watching, trainer, checkpoint)
     report_memory(trainer, recipe, metrics_file, console)

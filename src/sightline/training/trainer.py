@@ -53,6 +53,14 @@ class StreamEpochs(TrainerCallback):
         state.epoch = float(self.stream.num_passes(state.global_step))
 
 
+class LogsLastStep(TrainerCallback):
+    """Logs the last step, also where `logging_steps` does not fall on it: a run's end has a loss."""
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        if state.global_step == state.max_steps or control.should_training_stop:
+            control.should_log = True
+
+
 NUM_LENDERS = 16
 """Rows looked at for another prompt's answer where a step has a single one."""
 
@@ -99,6 +107,7 @@ class AlignmentTrainer(GuardedTrainer):
             callbacks=callbacks,
         )
         self.remove_callback(PrinterCallback)
+        self.add_callback(LogsLastStep())
         # a cache would keep trained weights in bfloat16, too, until the end of a forward that keeps no layer
         self.accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
         self.objective, self.objective_state = objective, objective.initial_state()

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from math import isnan
 from pathlib import Path
 from typing import Any, Literal
 
@@ -54,7 +55,8 @@ class Watch:
         is_best = False
         if config.best is not None and config.best in figures:
             value, self.figure = figures[config.best], config.best
-            is_best = self.best is None or is_better(value, self.best, better[config.best])
+            first = self.best is None or isnan(self.best)
+            is_best = not isnan(value) and (first or is_better(value, self.best or 0.0, better[config.best]))
             if is_best:
                 self.best, self.best_step, self.waited = value, step, 0
             else:
@@ -75,6 +77,8 @@ class Watch:
                 side = "below" if better[name] == "higher" else "above"
                 return f"{name} is {self.limited[name]:.4g}, {side} its limit of {limit:g}"
         if config.patience is not None and self.waited >= config.patience:
+            if self.best is None:
+                return f"{config.best} was no number in {self.waited} evaluations"
             return f"{config.best} was {self.best:.4g} at step {self.best_step} and has not been better since"
         return None
 

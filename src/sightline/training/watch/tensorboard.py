@@ -1,0 +1,27 @@
+"""TensorBoard's log of a run in OUTPUT/tensorboard: one run, however often it was resumed."""
+
+import json
+from pathlib import Path
+
+from accelerate import PartialState
+from transformers import TrainerCallback
+from transformers.integrations import TensorBoardCallback
+
+from sightline.config import Recipe
+
+FOLDER = "tensorboard"
+
+
+def tensorboard(recipe: Recipe, folder: Path, checkpoint: Path | None) -> list[TrainerCallback]:
+    """The callback where the recipe asks for it, in the process that writes.
+
+    Steps behind the checkpoint that the run goes on from were logged before and will be again: the first are hidden.
+    """
+    if "tensorboard" not in recipe.report_to or not PartialState().is_main_process:
+        return []
+    from torch.utils.tensorboard import SummaryWriter
+
+    first = 0
+    if checkpoint is not None:
+        first = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"] + 1
+    return [TensorBoardCallback(SummaryWriter(log_dir=str(folder / FOLDER), purge_step=first))]
