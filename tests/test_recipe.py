@@ -147,6 +147,17 @@ def test_a_flag_for_other_rows_drops_what_the_recipe_says_of_its_own(tmp_path):
     assert left_out(path, ["--data", "owner/rows"]) == []
 
 
+def test_other_rows_keep_the_names_of_columns_unless_others_are_given(tmp_path):
+    path = write(tmp_path, "model: m\ndata: {source: owner/rows, columns: {question: problem}, format: columns}\n")
+    other = load_recipe(path, ["--data", "mine.parquet"]).data
+    assert (other.columns, other.format) == ({"question": "problem"}, "auto")
+    assert load_recipe(path, ["--data", "mine.parquet", "--data.columns", "{}"]).data.columns == {}
+    assert load_recipe(path, ["--data", "mine.parquet", "--data.columns.answer", "text"]).data.columns == {
+        "question": "problem", "answer": "text",
+    }  # fmt: skip
+    assert left_out(path, ["--data", "mine.parquet"]) == ["data.format"]
+
+
 def test_a_list_of_one_needs_no_brackets(tmp_path):
     flags = ["--data.names", "rlhf_v", "--model.quantize-parts", "vision", "--evaluation.tasks", "scenes"]
     recipe = load_recipe(None, [*flags, "--objective.type", "dpo", "--model.quantize", "nf4", "--lora.r", "4"])

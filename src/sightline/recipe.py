@@ -5,6 +5,7 @@ into the dataclasses of `sightline.config`, which refuse what they do not know. 
 line, or the flag.
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +167,7 @@ def merge(base: Tree, changes: Tree) -> Tree:
     result = dict(base)
     for key, value in changes.items():
         old = result.get(key)
-        if isinstance(old, dict) and isinstance(value, dict):
+        if isinstance(old, dict) and isinstance(value, dict) and not (key == "columns" and not value):
             same_type = "type" not in value or value["type"] == old.get("type", value["type"])
             result[key] = merge(old, value) if same_type else value
         else:
@@ -174,8 +175,15 @@ def merge(base: Tree, changes: Tree) -> Tree:
     return result
 
 
-OF_THE_SOURCE = ("format", "columns", "subset", "split", "media_dir", "eval_source", "eval_split", "limit")
-"""Keys of `data` that describe the rows of one source."""
+OF_THE_SOURCE = ("format", "subset", "split", "media_dir", "eval_source", "eval_split", "limit")
+"""Keys of `data` that describe the rows of one source. `columns` stays: rows made for a recipe have its names."""
+
+
+def of_other_rows(data: DataConfig, source: str) -> DataConfig:
+    """The group `data` with another source, without what it says of its own rows."""
+    plain = DataConfig()
+    other = {} if source == data.source else {name: getattr(plain, name) for name in OF_THE_SOURCE}
+    return replace(data, source=source, registry=None, mixture=[], **other)
 
 
 def _for_other_rows(tree: Tree, changes: Tree) -> Tree:

@@ -53,16 +53,17 @@ def _recipe(given: argparse.Namespace) -> Any:
 
 def _config(given: argparse.Namespace, recipe: Any) -> Any:
     """The data of the recipe, with the flags on top."""
-    from sightline.recipe import load_recipe, structure
+    from sightline.recipe import load_recipe, of_other_rows, structure
 
     flags = {"split": given.split, "format": given.format, "media_dir": given.media_dir, "limit": given.limit}
     changes = {name: value for name, value in flags.items() if value is not None}
     if given.allow_urls:
         changes["allow_urls"] = True
     if given.path is not None:
-        changes |= {"source": given.path, "registry": None, "mixture": [], "eval_source": None}
+        changes["source"] = given.path
     structure({"data": {k: v for k, v in changes.items() if v is not None}})  # refuses a format that is not known
     base = (recipe or load_recipe()).data
+    base = base if given.path is None else replace(of_other_rows(base, given.path), eval_source=None)
     config = replace(base, **changes)
     if not config.is_given:
         raise RecipeError("Say which rows: `sightline data COMMAND PATH`, or `--recipe R` with data in it.")

@@ -16,6 +16,7 @@ from torch.utils.data import Subset
 from sightline.config.data import DataConfig, SourceConfig
 from sightline.data.rows import Part, Rows
 from sightline.data.sources.files import SUFFIXES, read_path, splits_in
+from sightline.data.sources.fit import refuse_unfit
 from sightline.data.sources.hub import read_hub
 from sightline.data.sources.registry import read_registry
 from sightline.data.sources.tables import Renamed, Streamed, Undecoded
@@ -157,7 +158,10 @@ def _read(config: DataConfig | SourceConfig, split: str | None = None) -> Rows:
     """The rows of one source and split expression."""
     spec = split or config.split
     name = spec.partition("[")[0].strip()
-    return _slice(mixed(_parts(config, name), seed=0), name, spec)
+    parts = _parts(config, name)
+    for part in parts:
+        refuse_unfit(part, config.columns)
+    return _slice(mixed(parts, seed=0), name, spec)
 
 
 def _parts(config: DataConfig | SourceConfig, split: str, *, streaming: bool = False) -> list[Part]:
