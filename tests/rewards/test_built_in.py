@@ -79,6 +79,7 @@ def test_hallucination_reads_plurals_longer_names_first_and_lists_in_text():
         ("A fox beside a llama.", ["fox", "llama"], 1.0),  # a row's own object can be named although it is not listed
         ("A fox.", ["fox", "llama"], 0.5),
         ("A fox.", " Foxes , ", 1.0),
+        ("<think>A wolf? No.</think><answer>A fox.</answer>", ["fox"], 1.0),
     ],
 )
 def test_hallucination_reads_plurals_in_captions_and_in_the_truth(caption, objects, score):

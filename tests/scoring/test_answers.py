@@ -72,5 +72,5 @@ def test_evaluation_reads_choices_as_the_reward_does() -> None:
 
 
 def test_random_wordings_get_math_verify_s_own_verdict() -> None:
-    found = disagreements(400, seed=1)
-    assert len(found) <= 4, found
+    found = disagreements(200, seed=1)
+    assert len(found) <= 2, found

@@ -1,7 +1,21 @@
+import time
+
 import pytest
 
-from sightline.scoring.matching import choice, exact, fitting_method, numeric, relaxed, same_words, to_number, value_of
+from sightline.scoring.matching import (
+    choice,
+    exact,
+    fitting_method,
+    mathematical,
+    numeric,
+    relaxed,
+    same_words,
+    to_number,
+    value_of,
+)
 from sightline.scoring.settled import boxed, final_answer, settled, verdict
+
+METHODS = {"choice": choice, "exact": exact, "numeric": numeric, "math": mathematical}
 
 
 @pytest.mark.parametrize(
@@ -133,3 +147,14 @@ def test_what_an_answer_comes_to_may_be_a_formula():
     assert value_of(r"so it is $2\sqrt{3}$ cm") == pytest.approx(3.4641016)
     assert value_of("7 + 7 = 14") == 14
     assert value_of("no idea") is None
+
+
+@pytest.mark.parametrize(
+    "babble", ["(", "{", "^{", "\\frac{", "\\boxed{", "1 ", "1,", "9^", "A ", "the answer is ", "$1", "=1", "so "]
+)
+def test_endless_babble_is_read_in_time(babble):
+    answer = babble * (3000 // len(babble))
+    started = time.process_time()
+    for truth in ("3", r"\sqrt{2}", "1, 2", "B", "red cat"):
+        assert not METHODS[fitting_method(truth)](answer, truth)
+    assert time.process_time() - started < 8

@@ -18,6 +18,7 @@ from sightline.scoring.yes_no import exact, first_sentence, judge, tolerant
         ("There isn’t a dog.", None, "no"),
         ("I do not see one.", None, "no"),
         ("Nothing here, yes indeed.", None, "yes"),
+        ("<think>Yes or no?</think> No, it is not.", None, "no"),
         ("A note on the eyes", None, None),
         ("", None, None),
     ],

@@ -2,7 +2,8 @@
 
 reward = 1 − absent_weight · (mentions of absent objects / mentions) − missed_weight · (objects missed / objects)
 
-Plurals are read as in the `chair` task of evaluation, in captions and in the truth (`scoring.synonyms`).
+The final answer is read, without the reasoning before it. Plurals are read as in the `chair` task of evaluation, in
+captions and in the truth (`scoring.synonyms`).
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from sightline.config.strict import STRICT
 from sightline.errors import RecipeError, RewardError
 from sightline.rewards.answers import Completion, text_of
 from sightline.scoring.chair import count_mentions
+from sightline.scoring.settled import final_answer
 from sightline.scoring.synonyms import Names
 
 
@@ -56,7 +58,7 @@ class Hallucination:
         there = [one.strip() for one in listed if one.strip()]
         # what the row lists can be named on this row, also where the vocabulary lacks it
         names = self._names.including(there)
-        counts = count_mentions(names.in_text(caption), [names.object_of(one) for one in there])
+        counts = count_mentions(names.in_text(final_answer(caption)), [names.object_of(one) for one in there])
         absent = counts.hallucinated / counts.mentioned if counts.mentioned else 0.0
         missed = 1 - counts.covered / counts.present if counts.present else 0.0
         return 1 - self.absent_weight * absent - self.missed_weight * missed

@@ -46,6 +46,8 @@ NUMBER = re.compile(
 )
 OPENING, CLOSING = "([{⦃", ")]}⦄"
 OPERATORS = "+-−–*/^_=<>≤≥≠≈×÷·∙⋅±∓∈∪∩√∛∶"
+NEAR = 40
+"""Characters before or behind a token that may say what it is."""
 STARTS = "-−–±√∛<>≤≥"
 """Operators that may begin an expression; "< 12" is none that anything equals."""
 VALUES = "%‰|π∞∅²³¹⁰⁴⁵⁶⁷⁸⁹½⅓⅔¼¾⅕⅛°′″!"
@@ -239,7 +241,7 @@ class _Scanner:
         return self._take(end, "value")
 
     def _number(self, end: int) -> bool:
-        behind = re.search(r"[^\W\d_]+[-_.]?$", self.text[: self.place])
+        behind = re.search(r"[^\W\d_]+[-_.]?$", self.text[max(0, self.place - NEAR) : self.place])
         if behind and not self._attached:
             # of a name: "H2O", "covid-19"
             self.place = re.compile(r"\w+").match(self.text, self.place).end()  # pyright: ignore[reportOptionalMemberAccess]
@@ -259,7 +261,7 @@ class _Scanner:
         found = WORD.match(text, place)
         assert found is not None
         word, end = found.group(), found.end()
-        ahead = text[end:].lstrip(SPACES)
+        ahead = text[end : end + NEAR].lstrip(SPACES)
         if self._behind_value and self._belongs_to_value(word, ahead, end):
             return True
         if word in ("x", "X") and self._last.isdigit() and re.match(r"\d", ahead):
@@ -300,7 +302,7 @@ class _Scanner:
 
     def _punctuation(self, character: str) -> bool:
         """Commas of lists, colons of ratios, currencies; all else ends the expression."""
-        rest = self.text[self.place + 1 :]
+        rest = self.text[self.place + 1 : self.place + NEAR]
         if character in ",;" and self._behind_value:
             decimal = self._attached and self._last.isdigit() and rest[:1].isdigit()
             if self._depth > 0 or self.as_list or decimal:
@@ -314,13 +316,13 @@ class _Scanner:
         """What was read, cut where brackets do not match, without operators that lead nowhere."""
         run, self.run = self.run, []
         found = []
-        while run:
-            cut = _unbalanced(run)
-            part, run = _trimmed(run[:cut]), run[cut + 1 :]
+        start = 0
+        for cut in [*_unbalanced(run), len(run)]:
+            part, start = _trimmed(run[start:cut]), cut + 1
             if part:
-                start, end = part[0].start, part[-1].end
-                with_units = re.sub(rf"[{OPEN}{CLOSE}]", "", self.text[start:end])
-                found.append(Expression(start, end, _joined(part), with_units))
+                begin, end = part[0].start, part[-1].end
+                with_units = re.sub(rf"[{OPEN}{CLOSE}]", "", self.text[begin:end])
+                found.append(Expression(begin, end, _joined(part), with_units))
         return found
 
 
@@ -334,21 +336,28 @@ def _joined(part: list[Token]) -> str:
 
 def _trimmed(part: list[Token]) -> list[Token]:
     """Without what can neither begin nor end an expression."""
-    while part and (part[0].kind in ("joint", "unit") or (part[0].kind == "operator" and part[0].source not in STARTS)):
-        part = part[1:]
-    while part and part[-1].kind in ("joint", "operator"):
-        part = part[:-1]
-    return part
+    start, end = 0, len(part)
+    while start < end and (part[start].kind in ("joint", "unit") or _leads_nowhere(part[start])):
+        start += 1
+    while end > start and part[end - 1].kind in ("joint", "operator"):
+        end -= 1
+    return part[start:end]
 
 
-def _unbalanced(run: list[Token]) -> int:
-    """The place of the first bracket without a partner; those of half-open intervals are partners."""
+def _leads_nowhere(token: Token) -> bool:
+    return token.kind == "operator" and token.source not in STARTS
+
+
+def _unbalanced(run: list[Token]) -> list[int]:
+    """The places of brackets without a partner; those of half-open intervals are partners."""
     opened: list[int] = []
+    lone: list[int] = []
     for place, token in enumerate(run):
         if token.kind == "open":
             opened.append(place)
         elif token.kind == "close":
-            if not opened:
-                return place
-            opened.pop()
-    return opened[0] if opened else len(run)
+            if opened:
+                opened.pop()
+            else:
+                lone.append(place)
+    return sorted([*lone, *opened])

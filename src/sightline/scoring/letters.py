@@ -14,6 +14,8 @@ from sightline.scoring.settled import bare as without_style
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 LATIN = "A-Za-zÀ-ÖØ-öø-ɏͰ-ϿЀ-ӿ"
+NEAR = 80
+"""Characters before a letter that may deny it."""
 ALONE = re.compile(r"[^\w+\-−]*([A-Za-z])[^\w+\-−%°]*")
 LETTERED = re.compile(r"(?:\(([A-Za-z])\)|([A-H])[.:)])\s+(\S.*)", re.DOTALL)
 HEAD = re.compile(
@@ -162,13 +164,13 @@ def _picked(text: str, letters: str) -> str | None:
 def _picks(text: str, letters: str, lead: re.Pattern[str]) -> Iterator[str]:
     for found in lead.finditer(text):
         letter = _head(text[found.end() :], letters)
-        if letter is not None and not DENIED_BEFORE.search(text[: found.end()].rstrip() + " "):
+        if letter is not None and not _denies(text[: found.end()].rstrip() + " "):
             yield letter
 
 
 def _rights(text: str, letters: str) -> Iterator[str]:
     for found in IS_RIGHT.finditer(text):
-        if found.group(1) in letters and not DENIED_BEFORE.search(text[: found.start(1)]):
+        if found.group(1) in letters and not _denies(text[: found.start(1)]):
             yield found.group(1)
 
 
@@ -197,10 +199,14 @@ def _is_article(text: str, start: int, end: int) -> bool:
     return text[start:end] in ("A", "I") and re.match(rf"\s+(?!(?:{BECAUSE})\b)[{LATIN}]", text[end:]) is not None
 
 
+def _denies(before: str) -> bool:
+    return DENIED_BEFORE.search(before[-NEAR:]) is not None
+
+
 def _is_denied(text: str, start: int, letter: int, end: int) -> bool:
     return (
-        DENIED_BEFORE.search(text[:letter]) is not None
-        or DENIED_BEFORE.search(text[:start]) is not None
+        _denies(text[:letter])
+        or _denies(text[:start])
         or (IS_WRONG.match(text[end:]) is not None and not re.match(r"[)\]]?,?\s*not\b", text[end:]))
     )
 
@@ -209,7 +215,7 @@ def _by_place(text: str, letters: str) -> str | None:
     """ "The third option", "option 3", "the last choice"."""
     places = set()
     for found in ORDINAL.finditer(text):
-        if DENIED_BEFORE.search(text[: found.start()]):
+        if _denies(text[: found.start()]):
             continue
         word, digit = (found.group(1) or "").lower(), found.group(2)
         if word == "last" and letters == LETTERS:

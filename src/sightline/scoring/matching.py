@@ -19,6 +19,8 @@ from sightline.scoring.yes_no import says_yes
 
 Method = Literal["exact", "yes_no", "numeric", "choice", "relaxed", "math"]
 
+LONGEST = 300
+"""Characters of an expression that is read, or ten times as many as the truth has; more is babble."""
 ASIDE = re.compile(rf"(?<=\S)\s*\([^()\\{OPEN}{CLOSE}]*[A-Za-z]{{2,}}[^()\\{OPEN}{CLOSE}]*\)")
 DENIED = re.compile(r"(?:\bnot|n['’]t|\b(?:instead of|rather than|unlike))\s*(?:equal to\s*)?$", re.IGNORECASE)
 DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{2,4}")
@@ -98,7 +100,9 @@ def mathematical(answer: str, truth: str, *, tolerance: float = EXACTLY, seconds
     if plain(truth) in map(plain, settled(answer)):
         return True
     found = settled_expression(answer, as_list=_is_list(wanted.source))
-    return found is not None and _same(readings(found), readings(wanted), tolerance, seconds)
+    if found is None or len(found.with_units) > max(LONGEST, 10 * len(wanted.with_units)):
+        return False
+    return _same(readings(found), readings(wanted), tolerance, seconds)
 
 
 def vector(answer: str, truth: Sequence[float], *, tolerance: float = EXACTLY) -> bool:
@@ -126,7 +130,7 @@ def settled_expression(answer: str, *, as_list: bool = False) -> Expression | No
         several = [
             one
             for one in (expressions(without_asides, as_list=as_list) or expressions(text, as_list=as_list))
-            if not DENIED.search(text[: one.start].rstrip())
+            if not DENIED.search(text[max(0, one.start - 40) : one.start].rstrip())
         ]
         if several:
             return several[0] if len(parts) > 1 and place == 0 else several[-1]

@@ -6,6 +6,8 @@ Every reader of answers, of rewards and of evaluation, begins here.
 import re
 import unicodedata
 
+LONGEST = 2000
+"""Characters that braces may hold."""
 TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL | re.IGNORECASE)
 THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)")
@@ -62,9 +64,9 @@ def given(text: str) -> str:
 
 
 def closing(text: str, start: int) -> int | None:
-    """Where the brace that opens at `start` closes; None where it does not."""
+    """Where the brace that opens at `start` closes; None where it does not, or so far on that it is babble."""
     depth = 0
-    for place in range(start, len(text)):
+    for place in range(start, min(len(text), start + LONGEST)):
         if text[place] in "{}" and text[place - 1 : place] != "\\":
             depth += 1 if text[place] == "{" else -1
             if depth == 0:

@@ -9,6 +9,7 @@ import re
 from typing import Literal
 
 from sightline.scoring.ratio import Ratio, Ratios, amount, rate
+from sightline.scoring.settled import final_answer
 
 Answer = Literal["yes", "no"]
 
@@ -30,8 +31,8 @@ def exact(answer: str) -> Answer | None:
 
 
 def tolerant(answer: str) -> Answer | None:
-    """The first yes or no among the words ("not" and "n't" are a no); None when there is none."""
-    found = _FIRST_WORD.search(answer.replace("’", "'"))
+    """The first yes or no among the words ("not" and "n't" are a no) of the final answer; None when there is none."""
+    found = _FIRST_WORD.search(final_answer(answer).replace("’", "'"))
     if found is None:
         return None
     return "yes" if found.group().lower() in _YES else "no"

@@ -17,6 +17,7 @@ from sightline.scoring import amber, chair, yes_no
 from sightline.scoring.amber import KINDS, Reading, Similar, Vocabulary
 from sightline.scoring.nouns import nouns
 from sightline.scoring.ratio import Ratios, amount
+from sightline.scoring.settled import final_answer
 
 SOURCE = "data/ of AMBER's repository"
 SPACY_MODEL = "en_core_web_lg"
@@ -140,7 +141,7 @@ def _official_answers(pairs: Sequence[tuple[Item, str]]) -> dict[str, dict[str, 
 
 
 def _read(item: Item, answer: str, *, vocabulary: Vocabulary, similar: Similar) -> Reading:
-    found = nouns(answer, vocabulary.words)
+    found = nouns(final_answer(answer), vocabulary.words)
     return amber.read_description(found, item.truth["truth"], item.truth["hallu"], vocabulary, similar)
 
 

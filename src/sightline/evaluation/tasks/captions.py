@@ -14,6 +14,7 @@ from sightline.evaluation.tasks.files import field, find, picture_in, read_rows,
 from sightline.evaluation.tasks.metrics import CAPTIONS
 from sightline.scoring import chair
 from sightline.scoring.ratio import Ratios, amount
+from sightline.scoring.settled import final_answer
 from sightline.scoring.synonyms import Named, Names
 
 SOURCE = "one JSON object a line: id, image, objects or captions; and synonyms.txt"
@@ -59,7 +60,7 @@ def chair_task(folder: Path, synonyms: Path | None = None) -> Task:
         present, companions = item.truth["present"], item.truth["companions"]
         # what a row lists can be named on it, also where the synonyms lack it
         known = names.including([*present, *companions])
-        return known.named(caption), [*map(known.object_of, present)], [*map(known.object_of, companions)]
+        return known.named(final_answer(caption)), [*map(known.object_of, present)], [*map(known.object_of, companions)]
 
     def score(item: Item, caption: str) -> Ratios:
         named, present, companions = read(item, caption)

@@ -10,6 +10,7 @@ from sightline.evaluation.tasks.files import field, find, picture_in, read_rows,
 from sightline.evaluation.tasks.metrics import metrics_of
 from sightline.scoring import yes_no
 from sightline.scoring.ratio import Ratios
+from sightline.scoring.settled import final_answer
 
 SETTINGS = ("random", "popular", "adversarial")
 SOURCE = "output/coco/ of POPE's repository"
@@ -40,14 +41,18 @@ def pope(folder: Path, setting: str) -> Task:
         correct="accuracy",
         max_new_tokens=16,
         baselines={"always “No”": "No", "always “Yes”": "Yes"},
-        marks=lambda item, answer: (answer,) if yes_no.first_sentence(answer) == "yes" != item.truth else (),
+        marks=_marks,
         notes=(
             "Positive class: yes. Official reading: a “no” or “not” in the first sentence is a no, all else a yes.",
         ),
     )
 
 
+def _marks(item: Item, answer: str) -> tuple[str, ...]:
+    return (answer,) if yes_no.first_sentence(final_answer(answer)) == "yes" != item.truth else ()
+
+
 def _score(item: Item, answer: str) -> Ratios:
-    official = yes_no.judge(yes_no.first_sentence(answer), item.truth, positive="yes")
+    official = yes_no.judge(yes_no.first_sentence(final_answer(answer)), item.truth, positive="yes")
     both = yes_no.judge_text(answer, item.truth, positive="yes")
     return {**both, **official}
