@@ -121,9 +121,9 @@ def sizes() -> Any:
 
 def predicted(case: Case, recipe: Any, gpus: int = 1) -> int:
     """What the plan says of activations, and of the gradients, which do not live between steps."""
-    from sightline.memory.planned import Planned
+    from sightline.memory.estimator import Estimator
 
-    estimate = Planned(config_of(case), sizes()).estimate(recipe, gpus=gpus)
+    estimate = Estimator(config_of(case), sizes()).estimate(recipe, gpus=gpus)
     return estimate.of("activations") + estimate.of("gradients")
 
 
@@ -137,7 +137,7 @@ def measured(case: Case, recipe: Any, spread: Callable[[Any], None] = lambda pol
 
     from benchmarks.step.meter import Memory
     from sightline.forward.reference import build_reference
-    from sightline.memory.planned import autocast_dtype
+    from sightline.memory.estimator import autocast_dtype
     from sightline.memory.sample import made_up_group
     from sightline.memory.skeleton import frozen_dtype
     from sightline.models.families.find import family_of
@@ -219,7 +219,7 @@ def main() -> int:
     given = arguments.parse_args()
     import torch
 
-    import sightline.memory.planned
+    import sightline.memory.estimator
     import sightline.training.step.step  # noqa: F401 # forked processes need not import again
 
     torch.set_num_threads(1)

@@ -104,7 +104,7 @@ def main() -> int:
     given = arguments.parse_args()
     import torch
 
-    import sightline.memory.planned
+    import sightline.memory.estimator
     import sightline.training.step.step  # noqa: F401 # forked processes need not import again
 
     torch.set_num_threads(1)

@@ -10,9 +10,8 @@ import pytest
 from sightline.cli.main import main
 from sightline.errors import RecipeError
 from sightline.memory.estimate import reference_mode
-from sightline.memory.gpu import read_size
-from sightline.memory.planned import Planned, is_spread
-from sightline.memory.planner import apply, can_be_spread, combinations
+from sightline.memory.estimator import Estimator, is_spread
+from sightline.memory.planner import apply, can_be_spread, combinations, read_size
 from sightline.memory.sample import Sizes
 from sightline.memory.shapes import read_shape
 from sightline.recipe import load_recipe
@@ -27,7 +26,7 @@ GB = 10**9
 def what_was_measured_is_kept():
     """What is measured of a shape and a row for one page serves the next."""
     known = {}
-    made = Planned.__init__
+    made = Estimator.__init__
 
     def init(self, config, sizes, group=None):
         made(self, config, sizes, group)
@@ -35,7 +34,7 @@ def what_was_measured_is_kept():
             vars(self).update(known.setdefault((config.to_json_string(), sizes), dict(vars(self))))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Planned, "__init__", init)
+        patch.setattr(Estimator, "__init__", init)
         yield
 
 
@@ -147,8 +146,8 @@ def test_what_training_refuses_of_an_engine_the_plan_refuses_in_the_same_words(s
 )
 def test_a_copy_as_reference_is_spread_by_fsdp2_alone(flags, copied):
     recipe = load_recipe(RECIPE, ["--lora", "none", *flags])
-    planned = Planned(read_shape("idefics2-8b"), Sizes())
-    assert [line.bytes for line in planned.static(recipe, gpus=8) if line.what == "reference"] == [copied]
+    estimator = Estimator(read_shape("idefics2-8b"), Sizes())
+    assert [line.bytes for line in estimator.static(recipe, gpus=8) if line.what == "reference"] == [copied]
 
 
 def test_a_frozen_tower_is_whole_on_every_gpu_and_the_rest_is_shared(say):

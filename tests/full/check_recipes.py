@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sightline.memory.planned import Planned
+from sightline.memory.estimator import Estimator
 from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import find_config
 from tests.rehearsal.test_recipes import PLANNED, REAL, as_written, commands
@@ -18,8 +18,8 @@ def test_the_peak_of_a_heading(path):
     found = PLANNED.search(path.read_text())
     assert found is not None
     recipe, gpus = as_written(path)
-    planned = Planned(find_config(recipe.model), usual_sizes(recipe))
-    peak = planned.estimate(recipe, gpus=gpus).peak / 2**30
+    estimator = Estimator(find_config(recipe.model), usual_sizes(recipe))
+    peak = estimator.estimate(recipe, gpus=gpus).peak / 2**30
     assert peak == pytest.approx(float(found[1]), rel=0.1)
 
 

@@ -10,8 +10,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from sightline.config import LoraConfig, ModelConfig, Recipe
 from sightline.memory import activations
 from sightline.memory.activations import Step, measure_activations
+from sightline.memory.estimator import Estimator
 from sightline.memory.ledger import Ledger
-from sightline.memory.planned import Planned
 from sightline.memory.sample import Picture, Sizes, rendered_group
 from sightline.memory.skeleton import build_skeleton, decoder_layers
 from sightline.models.families.find import family_of
@@ -96,10 +96,10 @@ def test_what_saves_memory_is_seen_to_save_it(tiny_model):
     run = recipe(tiny_model("llava"), per_device_train_batch_size=4)
     config = read_config(run.model)
     config.text_config.num_hidden_layers = 8
-    planned = Planned(config, Sizes(picture=Picture(56, 56), response_tokens=32))
-    before = planned.estimate(run).of("activations")
+    estimator = Estimator(config, Sizes(picture=Picture(56, 56), response_tokens=32))
+    before = estimator.estimate(run).of("activations")
     for changes, less in ({"gradient_checkpointing": True}, 0.7), ({"per_device_train_batch_size": 1}, 0.6):
-        assert planned.estimate(replace(run, **changes)).of("activations") < less * before
+        assert estimator.estimate(replace(run, **changes)).of("activations") < less * before
 
 
 def test_a_rendered_row_has_the_sizes_asked_for(tiny_model):

@@ -5,7 +5,7 @@ import torch
 
 from sightline.config import LoraConfig, ModelConfig, Recipe
 from sightline.memory.estimate import static_lines
-from sightline.memory.nominal import by_hand, nominal_parameters
+from sightline.memory.report import by_hand, nominal_parameters
 from sightline.memory.shapes import CONFIGS, SHAPES, find_config, read_shape
 from sightline.memory.skeleton import Weights, build_skeleton, weights_of
 

@@ -4,7 +4,7 @@ import pytest
 from torch import nn
 
 from sightline.config import LoraConfig, ModelConfig, Recipe
-from sightline.memory.planned import Planned
+from sightline.memory.estimator import Estimator
 from sightline.memory.sample import Picture, Sizes
 from sightline.models.load import load_model, read_config
 
@@ -33,7 +33,7 @@ def stored(weight: nn.Parameter) -> int:
 def test_the_plan_counts_the_bytes_that_are_stored(tiny_model, options):
     model = ModelConfig(name=str(tiny_model("llava")), **options)
     real = sum(stored(weight) for weight in load_model(model).parameters())
-    planned = Planned(read_config(model), Sizes(picture=Picture(56, 56), response_tokens=8))
-    lines = planned.static(Recipe(model=model, lora=LoraConfig(), use_cpu=True))
+    estimator = Estimator(read_config(model), Sizes(picture=Picture(56, 56), response_tokens=8))
+    lines = estimator.static(Recipe(model=model, lora=LoraConfig(), use_cpu=True))
     weights = [line for line in lines if line.what == "weights" and line.part != "adapter"]
     assert sum(line.bytes for line in weights) == pytest.approx(real, rel=0.003)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sightline.memory.planned import Planned, is_spread
+from sightline.memory.estimator import Estimator, is_spread
 from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import find_config
 from sightline.recipe import load_recipe
@@ -68,8 +68,8 @@ def test_a_heading_says_what_is_planned(path):
     recipe, gpus = as_written(path)
     said = float(found[1])
     assert gpus == int(found[2] or 1) and is_spread(recipe, gpus) == (gpus > 1)
-    planned = Planned(find_config(recipe.model), usual_sizes(recipe))
-    stays = sum(line.bytes for line in planned.static(recipe, gpus=gpus)) / 2**30
+    estimator = Estimator(find_config(recipe.model), usual_sizes(recipe))
+    stays = sum(line.bytes for line in estimator.static(recipe, gpus=gpus)) / 2**30
     assert 0.3 * said < stays < said
 
 

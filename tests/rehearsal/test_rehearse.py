@@ -11,7 +11,7 @@ from sightline.config import DataConfig
 from sightline.data.formats import recognise
 from sightline.data.sources.load import load_rows
 from sightline.errors import ModelError, RecipeError
-from sightline.memory.planned import Planned
+from sightline.memory.estimator import Estimator
 from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import SHAPES, find_config
 from sightline.recipe import normalise, structure
@@ -108,9 +108,9 @@ def test_what_the_real_engine_refuses_or_lacks_is_found_beforehand(tmp_path, mon
 
 def test_the_planned_peak_is_that_of_the_recipes_engine_and_gpus():
     full = recipe(lora=None, engine="fsdp2", nproc_per_node=8, model={"name": IDEFICS, "freeze_projector": False})
-    planned = Planned(find_config(full.model), usual_sizes(full))
-    peak = planned_peak(full, planned)
-    assert peak == planned.estimate(full, gpus=8).peak < planned.estimate(full).peak / 2
+    estimator = Estimator(find_config(full.model), usual_sizes(full))
+    peak = planned_peak(full, estimator)
+    assert peak == estimator.estimate(full, gpus=8).peak < estimator.estimate(full).peak / 2
     assert "GiB on each of 8 GPUs planned" in real_run(full, peak)
     alone = recipe(engine="fsdp2")
     assert "on a GPU planned" in real_run(alone, 1) and "--nproc-per-node says over how many" in real_run(alone, 1)

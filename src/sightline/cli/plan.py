@@ -36,20 +36,20 @@ def run(argv: list[str]) -> int:
     from sightline.cli.terminal import quiet
 
     quiet()
-    from sightline.memory.gpu import memory_here, read_size
-    from sightline.memory.plan import make_plan
-    from sightline.memory.planned import Planned
+    from sightline.memory.estimator import Estimator
+    from sightline.memory.page import plan_page
+    from sightline.memory.planner import memory_here, read_size
+    from sightline.memory.report import make_plan
     from sightline.memory.shapes import find_config
-    from sightline.memory.table import plan_page
     from sightline.rehearsal.refusals import refuse_model_of
 
     gpu = memory_here() if given.gpu is None else read_size(given.gpu)
     gpus = given.gpus or recipe.nproc_per_node or 1
     config = find_config(recipe.model)
     _refuse_engine(recipe, gpus)
-    planned = Planned(config, _sizes(given, recipe), _row(given, recipe, config))
-    refuse_model_of(recipe, planned)
-    plan = make_plan(planned, recipe, gpu=gpu, gpus=gpus)
+    estimator = Estimator(config, _sizes(given, recipe), _row(given, recipe, config))
+    refuse_model_of(recipe, estimator)
+    plan = make_plan(estimator, recipe, gpu=gpu, gpus=gpus)
     kept = flags if plan.fit is None else without(flags, plan.fit.fields)
     command = shlex.join([path, *kept] if path else kept)
     print(json.dumps(plan.as_json(), indent=2) if given.json else plan_page(plan, command))

@@ -1,7 +1,7 @@
 """How much memory a run needs, where it goes, and what would make it fit.
 
-`shapes` knows the config.json of common models, `skeleton` builds a model without weights, `ledger` and `activations`
-run Sightline's own forward and backward on it and add up what lives when, `nominal` is the arithmetic done by hand,
-`estimate` puts a recipe's bytes together, `planner` looks for the cheapest change that fits, `table` prints, `measure`
-says what a real step took.
+Start at `estimator.py`: a model and a typical row → a recipe's bytes. It stands on `shapes` (config.json of common
+models), `skeleton` (a model without weights), `activations` and `ledger` (a step run on it, and what lives when),
+`sample` (a row), `estimate` and `sharded` (the lines of the sum). `planner` looks for the cheapest change that fits,
+`report` and `page` print it, `advice` is for a run that ran out of memory.
 """

@@ -4,11 +4,10 @@ from dataclasses import replace
 
 from sightline.config import Recipe
 from sightline.errors import ModelError
-from sightline.memory.gpu import memory_here
-from sightline.memory.planned import Planned
-from sightline.memory.planner import RESERVE, Fit, find_fit
+from sightline.memory.estimator import Estimator
+from sightline.memory.page import flags_of, lines_of, size
+from sightline.memory.planner import RESERVE, Fit, find_fit, memory_here
 from sightline.memory.sample import Sizes
-from sightline.memory.table import flags_of, lines_of, size
 from sightline.models.families.family import Family
 from sightline.types import Group
 
@@ -51,16 +50,16 @@ def _alone(recipe: Recipe) -> Recipe:
 
 def _cheapest(recipe: Recipe, family: Family, group: Group, gpus: int) -> tuple[Fit | None, int]:
     """The cheapest fit for micro-batches of rows like this one, and what they need as things are."""
-    planned = Planned(family.config, Sizes(), group)
+    estimator = Estimator(family.config, Sizes(), group)
     try:
-        before = planned.estimate(recipe, gpus=gpus).peak
+        before = estimator.estimate(recipe, gpus=gpus).peak
     except ModelError:
         return None, 0
     here = memory_here()
     # it ran out, whatever the estimate says: what helps needs clearly less
     clearly_less = before * 9 // 10
     capacity = clearly_less if here is None else min(clearly_less, here - RESERVE)
-    return find_fit(planned, recipe, capacity=capacity, gpus=gpus), before
+    return find_fit(estimator, recipe, capacity=capacity, gpus=gpus), before
 
 
 def _resume(checkpoint: str | None, same_run: bool) -> str:

@@ -10,9 +10,12 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
+import torch
+
 from sightline.config import LoraConfig, Recipe
+from sightline.errors import RecipeError
 from sightline.memory.estimate import reference_mode
-from sightline.memory.planned import Planned
+from sightline.memory.estimator import Estimator
 from sightline.objectives.objective import build
 
 RESERVE = 10**9
@@ -47,15 +50,15 @@ class Fit:
         return {key: value for change in self.changes for key, value in change.fields.items()}
 
 
-def find_fit(planned: Planned, recipe: Recipe, *, capacity: int, gpus: int = 1) -> Fit | None:
+def find_fit(estimator: Estimator, recipe: Recipe, *, capacity: int, gpus: int = 1) -> Fit | None:
     """The cheapest changes that bring the recipe's peak to at most `capacity` bytes a GPU; None where none do."""
     for changes in sorted(combinations(recipe, gpus), key=_cost):
         changed = apply(recipe, changes)
         if not can_be_spread(changed):
             continue
-        if sum(line.bytes for line in planned.static(changed, gpus=gpus)) > capacity:
+        if sum(line.bytes for line in estimator.static(changed, gpus=gpus)) > capacity:
             continue
-        peak = planned.estimate(changed, gpus=gpus).peak
+        peak = estimator.estimate(changed, gpus=gpus).peak
         if peak <= capacity:
             return Fit(recipe=changed, changes=changes, peak=peak)
     return None
@@ -179,3 +182,22 @@ def _sharding(recipe: Recipe, gpus: int) -> list[Change]:
         return []
     why = f"weights, gradients and states spread over {gpus} GPUs (FSDP2); the same curve"
     return [Change(why=why, fields={"engine": "fsdp2"}, slower=0.2)]
+
+
+UNITS = {"m": 10**6, "g": 10**9, "mi": 2**20, "gi": 2**30}
+
+
+def read_size(text: str) -> int:
+    """`80GB`, `80G` or `80` → bytes. Raises RecipeError.
+
+    GB are 10⁹ bytes: a card sold as 80 GB has some 85 × 10⁹, and the rest is room for the allocator's gaps.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(?:([mg]i?)b?)?\s*", text.lower())
+    if found is None or float(found[1]) == 0:
+        raise RecipeError(f"`--gpu {text}` is no size of a GPU's memory. Write `--gpu 80GB` or `--gpu 24GiB`.")
+    return int(float(found[1]) * UNITS[found[2] or "g"])
+
+
+def memory_here() -> int | None:
+    """Bytes of this machine's first GPU, None where there is none."""
+    return torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else None

@@ -13,7 +13,7 @@ from sightline.config import Recipe
 from sightline.data.render.render import Renderer
 from sightline.evaluation.models import Models, source_of
 from sightline.generation.generate import generate
-from sightline.memory.planned import Planned
+from sightline.memory.estimator import Estimator
 from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import find_config
 from sightline.rehearsal.refusals import refuse_engine
@@ -30,9 +30,9 @@ def rehearse(recipe: Recipe, folder: Path, *, console: Console | None = None) ->
     """Run the recipe small in `folder`. Raises what training raises: every mistake of the user's that shows here."""
     console = console or Console()
     started = time.perf_counter()
-    planned = Planned(find_config(recipe.model), usual_sizes(recipe))
-    refuse_engine(recipe, planned)
-    console.print(real_run(recipe, planned_peak(recipe, planned)), highlight=False)
+    estimator = Estimator(find_config(recipe.model), usual_sizes(recipe))
+    refuse_engine(recipe, estimator)
+    console.print(real_run(recipe, planned_peak(recipe, estimator)), highlight=False)
     small = shrink(recipe, folder)
     console.print("Rehearsal, with", highlight=False)
     for change in small.changes:
@@ -45,9 +45,9 @@ def rehearse(recipe: Recipe, folder: Path, *, console: Console | None = None) ->
     return result
 
 
-def planned_peak(recipe: Recipe, planned: Planned) -> int:
+def planned_peak(recipe: Recipe, estimator: Estimator) -> int:
     """Bytes that the real recipe is planned to take on each of its GPUs; no weights are needed."""
-    return planned.estimate(recipe, gpus=recipe.nproc_per_node or 1).peak
+    return estimator.estimate(recipe, gpus=recipe.nproc_per_node or 1).peak
 
 
 def real_run(recipe: Recipe, peak: int) -> str:

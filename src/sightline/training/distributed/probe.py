@@ -16,7 +16,7 @@ from sightline.data.stream.loader_workers import OutlivesTermination
 from sightline.data.stream.stream import GroupStream
 from sightline.errors import OutOfMemory
 from sightline.memory.estimate import STATES
-from sightline.memory.table import size
+from sightline.memory.page import size
 from sightline.objectives.roles import MISMATCHED
 from sightline.training.checkpoint.trainer import random_states, set_random_states
 from sightline.training.datasets import Costs, StepBatches, group_of, row_costs, shares

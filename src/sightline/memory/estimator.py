@@ -28,7 +28,7 @@ class Shape(NamedTuple):
     row: Group
 
 
-class Planned:
+class Estimator:
     """Estimates for one model. group: a placed row to plan for; one of `sizes` is made up when left out."""
 
     def __init__(self, config: PretrainedConfig, sizes: Sizes, group: Group | None = None) -> None:

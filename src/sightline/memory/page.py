@@ -8,9 +8,8 @@ from typing import Any, get_args
 import yaml
 
 from sightline.memory.estimate import What, reference_mode
-from sightline.memory.nominal import Sum
-from sightline.memory.plan import Plan
 from sightline.memory.planner import RESERVE, Fit
+from sightline.memory.report import Plan, Sum
 
 WIDTH = 80
 NAMES: dict[What, str] = {
