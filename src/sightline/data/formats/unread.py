@@ -117,7 +117,7 @@ class _Look:
             is_film = key.lower() in FILM_OR_SOUND and bool(text.strip())
             self._refuse(_kind_of_mime(key.lower()) if is_film else None, column, repr(text[:80]))
         elif _name(text) not in self.read and (
-            not self.has_images or OF_MEDIA.fullmatch(key.lower()) or self._is_there(text)
+            not self.has_images or _is_of_media(key.lower()) or self._is_there(text)
         ):
             self._refuse(kind, column, repr(text[:80]))
 
@@ -144,6 +144,11 @@ class _Look:
         except UnicodeEncodeError as error:
             what = f"the column {column!r:.60} holds {text[:60]!r}, which is not Unicode: {error}"
             raise RowError("column has the wrong type", self.where, what) from error
+
+
+def _is_of_media(column: str) -> bool:
+    """Whether a column is called for what it holds: `mask_image`, `video2`, or a file's ending, `wav`."""
+    return OF_MEDIA.fullmatch(column) is not None or kind_of_name(f".{column}") is not None
 
 
 def _kind_of_mime(text: str) -> Kind | None:

@@ -1,8 +1,10 @@
 """Webdataset tar files as tables: the members that share a name up to its first dot are one row.
 
-Pictures become `images`, `.json` its keys, `.txt` the column `caption`, and `NAME.column.txt` that column. Members are
-read where they lie; nothing is extracted, links and everything else are left alone. Read front to back, a row's members
-have to follow one another, as webdataset writes them.
+Images become `images`, in the order of the archive, or in that of the list `images` of the row's JSON, which may name
+them. `.json` gives its keys, `.txt` the column `caption`, and `NAME.column.txt` that column; two members that write one
+column are refused. Video, sound and images of other kinds become columns, so that the row says so. Members are read
+where they lie; nothing is extracted, links and everything else are left alone. Read front to back, a row's members have
+to follow one another, as webdataset writes them.
 """
 
 import io
@@ -13,11 +15,14 @@ from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from sightline.data.defects import RowError
+from sightline.data.media.kinds import kind_of_name
 from sightline.data.sources.jsonl import MAX_LINE, parse_json
 from sightline.data.sources.reader import Reader, State, Table
 from sightline.errors import DataError
 
-PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif")
+PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "ppm", "pgm")
+LISTED = ("images", "image")
+"""Keys of a row's JSON that may name its images, in order."""
 
 
 class Member(NamedTuple):
@@ -132,23 +137,70 @@ def _members(file: BinaryIO, path: Path, start: int) -> Iterator[Member]:
 def _row(file: BinaryIO, members: list[Member], where: str) -> dict[str, Any]:
     """The columns of a sample. Raises `RowError`."""
     row: dict[str, Any] = {}
-    pictures = []
-    for member in sorted(members):
+    pictures: dict[str, dict[str, Any]] = {}
+    writers: dict[str, str] = {}
+    for member in members:
         if member.size > MAX_LINE:
             what = f"the member .{member.suffix} has {member.size:,} bytes, more than {MAX_LINE:,} are not read"
             raise RowError("row unreadable", where, what)
-        file.seek(member.offset)
-        content = file.read(member.size)
-        if _kind(member.suffix) == "picture":
-            pictures.append({"bytes": content, "path": None})
+        kind = _kind(member.suffix)
+        if kind == "media":
+            columns = {member.suffix: _name(member)}
         else:
-            row |= _columns(member.suffix, content, where)
-    return {**row, "images": pictures} if pictures else row
+            file.seek(member.offset)
+            content = file.read(member.size)
+            if kind == "picture":
+                if member.suffix in pictures:
+                    raise RowError("columns disagree", where, f"two members are called {_name(member)}")
+                pictures[member.suffix] = {"bytes": content, "path": _name(member)}
+                continue
+            columns = _columns(member.suffix, content, where)
+        for column in columns:
+            if column in writers:
+                what = f"the members .{writers[column]} and .{member.suffix} both write the column {column!r:.60}"
+                raise RowError("columns disagree", where, f"{what}; a row's name ends at its first dot")
+            writers[column] = member.suffix
+        row |= columns
+    return _with_pictures(row, pictures, where) if pictures else row
+
+
+def _with_pictures(row: dict[str, Any], pictures: dict[str, dict[str, Any]], where: str) -> dict[str, Any]:
+    """The row with its pictures in `images`. Raises `RowError` where its JSON names others."""
+    listed = next((name for name in LISTED if row.get(name) not in (None, [], "")), None)
+    if listed is None:
+        return {**row, "images": list(pictures.values())}
+    names = row[listed] if isinstance(row[listed], list) else [row[listed]]
+    rest = {key: value for key, value in row.items() if key != listed}
+    if len(names) == len(pictures) == 1:
+        return {**rest, "images": list(pictures.values())}  # one picture, which may have had another name before
+    found = [_called(name, pictures) if isinstance(name, str) else None for name in names]
+    if None in found or len({id(one) for one in found}) != len(pictures):
+        have = ", ".join(str(picture["path"]) for picture in pictures.values())
+        what = f"{listed} in the JSON is {names!r:.120} and the sample has the images {have:.200}"
+        raise RowError("columns disagree", where, what)
+    return {**rest, "images": found}
+
+
+def _called(name: str, pictures: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """The picture that a list means: by its whole name, by what follows the row's name, or by that without ending."""
+    last = name.rpartition("/")[2].lower()
+    for suffix, picture in pictures.items():
+        if last in (picture["path"].lower(), suffix, suffix.rpartition(".")[0]):
+            return picture
+    return None
+
+
+def _name(member: Member) -> str:
+    return f"{member.key.rpartition('/')[2]}.{member.suffix}"
 
 
 def _kind(suffix: str) -> str | None:
     last = suffix.lower().rpartition(".")[2]
-    return "picture" if last in PICTURE_SUFFIXES else last if last in ("json", "txt") else None
+    if last in PICTURE_SUFFIXES:
+        return "picture"
+    if last in ("json", "txt"):
+        return last
+    return "media" if kind_of_name(f".{last}") else None
 
 
 def _columns(suffix: str, content: bytes, where: str) -> dict[str, Any]:
