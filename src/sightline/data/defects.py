@@ -27,6 +27,7 @@ FIXES = {
     "answer in the prompt": "Remove the answer from the prompt, or the row.",
     "two assistant turns": "Join the two turns, or put the user's turn between them.",
     "picture too small": "Use a larger picture: it is blown up until nothing can be seen.",
+    "several frames": "Save the page or frame that is meant as an image of its own: only the first one is used.",
     "picture too large": "Raise the resolution in model.processor, or crop: detail is lost when it is shrunk.",
     "duplicate row": "Remove the copies: they count more than once.",
     "picture in two splits": "Cut by picture with `sightline data split`.",

@@ -25,6 +25,8 @@ from sightline.types import Example
 
 GROUP = 64
 """Rows of a parquet row group: a few megabytes of pictures."""
+GROUP_BYTES = 64 * 2**20
+"""Bytes of pictures after which a row group ends, however few rows it has."""
 MESSAGES = [
     {
         "role": datasets.Value("string"),
@@ -99,7 +101,7 @@ def _shape(examples: Iterable[Example]) -> Shape:
     for example in examples:
         kinds.setdefault(_response_columns(example), example.id)
         for name, value in example.row.items():
-            kind = PLAIN.get(type(value), "json")
+            kind = _kind(value)
             is_picture = name in PICTURE_COLUMNS and kind == "json"
             if value is not None and not is_picture and not _is_response(example, name, value):
                 types.setdefault(name, set()).add(kind)
@@ -117,6 +119,12 @@ def _shape(examples: Iterable[Example]) -> Shape:
         taken.add(written)
         others[name] = Other(written, found.pop() if len(found) == 1 else "json")
     return Shape(responses, others)
+
+
+def _kind(value: Any) -> str:
+    """The column type that holds a value; JSON for what no plain type does, whole numbers beyond 64 bits among it."""
+    kind = PLAIN.get(type(value), "json")
+    return "json" if kind == "int64" and not -(2**63) <= value < 2**63 else kind
 
 
 def _is_response(example: Example, name: str, value: Any) -> bool:
@@ -189,10 +197,12 @@ def _messages(messages: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:
 
 def _groups(rows: Iterable[dict[str, Any]]) -> Iterator[list[dict[str, Any]]]:
     group: list[dict[str, Any]] = []
+    num_bytes = 0
     for row in rows:
         group.append(row)
-        if len(group) == GROUP:
+        num_bytes += sum(len(image["bytes"]) for image in row["images"])
+        if len(group) == GROUP or num_bytes > GROUP_BYTES:
             yield group
-            group = []
+            group, num_bytes = [], 0
     if group:
         yield group

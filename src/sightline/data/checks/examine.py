@@ -95,6 +95,9 @@ class Examiner:
             facts.glances.append(seen)
             facts.picture_keys.append(_short(key))
             width, height = seen.size
+            if seen.num_frames > 1:
+                what = f"an image has {seen.num_frames} pages or frames; the first one is used"
+                facts.defects.append(_defect(example, "several frames", what))
             if min(width, height) < MIN_SIDE:
                 facts.defects.append(_defect(example, "picture too small", f"a picture has {width} × {height} pixels"))
             elif width * height > self.max_pixels:

@@ -20,17 +20,18 @@ SAME_LEVEL = 24
 
 
 class Glance(NamedTuple):
-    """(width, height) in pixels, the hash as 24 bytes, the thumbnail as 432 bytes."""
+    """(width, height) in pixels, the hash as 24 bytes, the thumbnail as 432 bytes, pages or frames."""
 
     size: tuple[int, int]
     hash: bytes
     thumbnail: bytes
+    num_frames: int = 1
 
 
 def glance(picture: LazyPicture) -> Glance:
     """Decode small and hash. Raises `RowError` for a picture that is missing or undecodable."""
-    size, small = picture.open_small()
-    return Glance(size, *marks(small))
+    small = picture.open_small()
+    return Glance(small.size, *marks(small.image), small.num_frames)
 
 
 def marks(picture: Image.Image) -> tuple[bytes, bytes]:

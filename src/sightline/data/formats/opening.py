@@ -1,6 +1,8 @@
 """What columns put in front of a conversation, in any format: a `system` turn, the `history` of earlier exchanges."""
 
+import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from sightline.data.defects import RowError
@@ -52,6 +54,9 @@ def history_turns(value: Any, where: str) -> list[Message]:
     """Earlier questions and answers, `[[question, answer], …]`. Raises `RowError`."""
     if is_empty(value):
         return []
+    if isinstance(value, str):  # CSV
+        with suppress(ValueError, RecursionError):
+            value = json.loads(value)
     turns: list[Message] = []
     for exchange in value if isinstance(value, list | tuple) else [value]:
         if not isinstance(exchange, list | tuple) or len(exchange) != 2:

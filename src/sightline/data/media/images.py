@@ -1,18 +1,22 @@
 """A picture that is read when it is needed, and then decoded to upright 8-bit RGB on white.
 
-Left out: animation (the first frame stands for it) and colour profiles.
+Of several pages or frames the first stands for the picture; `Small.num_frames` says how many there are.
 """
 
 import hashlib
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
-import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from sightline.data.defects import RowError
+from sightline.data.media.almost import almost
+from sightline.data.media.pixels import decoded
+from sightline.data.media.png import without_texts
 from sightline.data.sources.download import fetched
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -20,6 +24,20 @@ FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF"
 
 MAX_PIXELS = 89_478_485
 """Pixels above which a file is taken for a decompression bomb; Pillow warns from the same number on."""
+
+
+MAX_BYTES = 256 * 2**20
+"""Bytes of the largest file that is copied as it is."""
+NEW_SUBFILE_TYPE = 254
+"""TIFF's tag that tells a page from a smaller copy of one."""
+
+
+class Small(NamedTuple):
+    """Size as stored, (width, height); the picture, RGB, smaller where the format allows; its pages or frames."""
+
+    size: tuple[int, int]
+    image: Image.Image
+    num_frames: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,63 +55,83 @@ class LazyPicture:
 
     def open(self) -> Image.Image:
         """Decode to RGB, upright (EXIF applied), transparency over white. Raises `RowError` naming file and row."""
-        raw = self._read()
-        # Pillow's readers raise a dozen exception types on damaged files; every one means the same to the user.
-        try:
-            raw.load()
-            return to_rgb(raw)
-        except Exception as error:
-            raise self._undecodable(error) from error
+        return self._use(decoded)
 
-    def open_small(self) -> tuple[tuple[int, int], Image.Image]:
-        """Size as stored, and the picture decoded as small as the format allows above 96 pixels, RGB.
+    def open_small(self) -> Small:
+        """Decoded as small as the format allows above 96 pixels; the whole file is read. Raises `RowError`."""
 
-        The whole file is read. Raises `RowError`.
-        """
-        raw = self._read()
-        size = raw.size
-        try:
+        def look(picture: Image.Image, again: Callable[[], Image.Image]) -> Small:
+            size = picture.size
+            num_frames = _num_frames(picture)
             if self.image is None:
-                raw.draft("RGB", (96, 96))
-            raw.load()
-            return size, to_rgb(raw)
-        except Exception as error:
-            raise self._undecodable(error) from error
+                picture.draft("RGB", (96, 96))
+            return Small(size, decoded(picture, again), num_frames)
+
+        return self._use(look)
 
     def encoded(self) -> bytes:
-        """The file as it is; PNG for an open image. Raises `RowError` when there is none."""
+        """The file as it is; PNG for an open image. Raises `RowError` when there is none, or one too large to embed."""
         if self.data is not None:
             return self.data
-        if self.image is None:
-            return self._file().read_bytes()
-        buffer = io.BytesIO()
-        self.image.save(buffer, "PNG")
-        return buffer.getvalue()
+        if self.image is not None:
+            buffer = io.BytesIO()
+            self.image.save(buffer, "PNG")
+            return buffer.getvalue()
+        file = self._file()
+        size = file.stat().st_size
+        if size > MAX_BYTES:
+            raise self._undecodable(f"its file has {size:,} bytes, more than {MAX_BYTES:,} are not embedded")
+        return file.read_bytes()
 
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) as stored, from the header alone. Raises `RowError`."""
-        return self._read().size
+        return self._use(lambda picture, again: picture.size)
 
     @property
     def key(self) -> str:
         """The same for two pictures from the same bytes, path or pixels; nothing is decoded to compute it."""
         if self.path is not None or self.url is not None:
             return f"path:{self.path or self.url}"
-        content = self.data if self.image is None else self.image.tobytes()
-        assert content is not None
-        return hashlib.sha1(content, usedforsecurity=False).hexdigest()
+        if self.image is None:
+            assert self.data is not None
+            return hashlib.sha1(self.data, usedforsecurity=False).hexdigest()
+        # equal bytes are other pictures in another shape, or with other colors behind them
+        about = (self.image.mode, self.image.size, self.image.getpalette(), self.image.info.get("transparency"))
+        digest = hashlib.sha1(repr(about).encode(), usedforsecurity=False)
+        digest.update(self.image.tobytes())
+        return digest.hexdigest()
+
+    def _use(self, use: Callable[[Image.Image, Callable[[], Image.Image]], Any]) -> Any:
+        """What `use` makes of the open picture, its header read; it may open it once more. Raises `RowError`."""
+        # Pillow's readers raise a dozen exception types on damaged files; every one means the same to the user.
+        try:
+            return use(self._read(), self._read)
+        except RowError:
+            raise
+        except Exception as error:
+            if not _is_about_texts(error):
+                raise self._undecodable(error) from error
+        try:
+            return use(self._read_pixels(), self._read_pixels)
+        except RowError:
+            raise
+        except Exception as error:
+            raise self._undecodable(error) from error
 
     def _read(self) -> Image.Image:
-        """The open picture, header read, pixels not yet."""
         if self.image is not None:
-            picture = self.image
-        else:
-            source = io.BytesIO(self.data) if self.data is not None else self._file()
-            try:
-                picture = Image.open(source, formats=_readable_formats())
-            except Exception as error:
-                raise self._undecodable(error) from error
+            return self._not_too_large(self.image)
+        source = io.BytesIO(self.data) if self.data is not None else self._file()
+        return self._not_too_large(Image.open(source, formats=_readable_formats()))
+
+    def _read_pixels(self) -> Image.Image:
+        """A PNG without its texts and color profile."""
+        with io.BytesIO(self.data) if self.data is not None else self._file().open("rb") as source:
+            bare = without_texts(source)
+        return self._not_too_large(Image.open(io.BytesIO(bare), formats=("PNG",)))
+
+    def _not_too_large(self, picture: Image.Image) -> Image.Image:
         width, height = picture.size
         if width * height > MAX_PIXELS:
             raise self._undecodable(f"it claims {width} × {height} pixels, more than {MAX_PIXELS} are refused")
@@ -108,12 +146,12 @@ class LazyPicture:
         except (OSError, ValueError):
             found = False
         if not found:
-            raise RowError("picture missing", self.where, f"no file {str(self.path)!r}")
+            raise RowError("picture missing", self.where, f"no file {str(self.path)!r:.300}{almost(self.path)}")
         return self.path
 
     def _undecodable(self, reason: Exception | str) -> RowError:
         given = self.path or self.url
-        name = f"picture {str(given)!r}" if given is not None else "the embedded picture"
+        name = f"picture {str(given)!r:.300}" if given is not None else "the embedded picture"
         return RowError("picture undecodable", self.where, f"{name} cannot be decoded: {reason}")
 
 
@@ -124,28 +162,19 @@ def _readable_formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def to_rgb(picture: Image.Image) -> Image.Image:
-    """Upright 8-bit RGB of a loaded picture of any mode: 16-bit scaled, transparency over white, CMYK converted."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode == "RGB":
-        return picture.convert("RGB") if "transparency" in picture.info else picture
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        return _from_deep_grey(picture)
-    if picture.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in picture.info:
-        alpha = picture.convert("RGBA")
-        white = Image.new("RGBA", alpha.size, "white")
-        return Image.alpha_composite(white, alpha).convert("RGB")
-    return picture.convert("RGB")
+def _is_about_texts(error: Exception) -> bool:
+    """Whether Pillow refuses a PNG for its texts or its color profile, and not for its pixels."""
+    return isinstance(error, ValueError) and any(name in str(error) for name in ("MAX_TEXT_CHUNK", "MAX_TEXT_MEMORY"))
 
 
-def _from_deep_grey(picture: Image.Image) -> Image.Image:
-    """16-bit, 32-bit and float grey: Pillow's own conversion clips at 255 and leaves white."""
-    grey = np.nan_to_num(np.asarray(picture).astype(np.float64))
-    peak = grey.max(initial=0.0)
-    if peak > 65535:
-        grey = grey / peak * 255
-    elif peak > 255:
-        grey = grey / 257
-    elif picture.mode == "F" and peak <= 1:
-        grey = grey * 255
-    return Image.fromarray(grey.clip(0, 255).round().astype(np.uint8)).convert("RGB")
+def _num_frames(picture: Image.Image) -> int:
+    """Pages or frames; a small copy of a page (TIFF) or of a photograph (MPO) is none."""
+    num_frames = getattr(picture, "n_frames", 1) if picture.format != "MPO" else 1
+    if num_frames > 1 and picture.format == "TIFF":
+        pages = 0
+        for number in range(num_frames):
+            picture.seek(number)
+            pages += not picture.tag_v2.get(NEW_SUBFILE_TYPE, 0) & 1  # type: ignore[attr-defined]
+        num_frames = pages
+        picture.seek(0)
+    return num_frames

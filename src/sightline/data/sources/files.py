@@ -18,6 +18,9 @@ from sightline.data.sources.tables import Parquet, Undecoded
 from sightline.data.sources.tar import Tar
 from sightline.errors import DataError
 
+PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip", ".lz4")
+OTHER_TABLES = (".ndjson", ".jl", ".jsonlines", ".json5", ".feather", ".orc", ".avro", ".xlsx", ".xls", ".ods")
+"""Files of rows that are not read."""
 PICKLES = (".pkl", ".pickle", ".pt", ".pth", ".joblib", ".npy")
 SPLIT_WORDS = {
     "train": "train", "training": "train",
@@ -36,7 +39,7 @@ def read_file(path: Path) -> list[Part]:
     """One data file; pictures are looked for next to it. An InternVL meta file is many. Raises `DataError`."""
     if not path.is_file():
         raise DataError(f"{path} is no file with a beginning and an end (a pipe or a device). Give a file or a folder.")
-    if path.suffix == ".json":
+    if path.suffix.lower() == ".json":
         content = read_json(path)
         return read_meta(path, content) if is_meta(content) else [_part(path, _row_list(path, content))]
     return [_part(path, _read_table(path))]
@@ -50,7 +53,7 @@ def _part(path: Path, table: Any) -> Part:
 
 def _read_table(path: Path) -> Any:
     try:
-        match path.suffix:
+        match path.suffix.lower():
             case ".parquet":
                 return Parquet(path)
             case ".jsonl":
@@ -65,10 +68,10 @@ def _read_table(path: Path) -> Any:
         raise DataError(
             f"{path}: not a readable {path.suffix[1:]} file ({error}). Write or download it again."
         ) from error
-    if path.suffix in PICKLES:
+    if path.suffix.lower() in PICKLES:
         raise DataError(f"{path}: pickles are not read: loading one runs the code in it. Save the rows as parquet.")
-    kind = path.suffix or "(none)"
-    raise DataError(f"{path}: files of kind {kind} are not read. Expected one of {', '.join(SUFFIXES)}.")
+    kind = "".join(path.suffixes[-2:]) if path.suffix.lower() in PACKED else path.suffix or "(none)"
+    raise DataError(f"{path}: files of kind {kind} are not read. {_unpack(path)}Expected one of {', '.join(SUFFIXES)}.")
 
 
 def _row_list(path: Path, content: Any) -> Any:
@@ -92,6 +95,14 @@ def _read_folder(folder: Path, split: str) -> list[Part]:
         expected = ", ".join(SUFFIXES)
         raise DataError(
             f"data.source: the folder {str(folder)!r} holds no data file. Expected one of {expected} in it."
+        )
+    left_out = [str(file.relative_to(folder)) for file in _rows_not_read(folder)]
+    if left_out:
+        names = ", ".join(left_out[:5]) + (" …" if len(left_out) > 5 else "")
+        raise DataError(
+            f"data.source: {str(folder)!r} holds {len(left_out)} file(s) of rows that are not read: {names}. "
+            f"Unpack or convert them to one of {', '.join(SUFFIXES)}, move them elsewhere, or name the files that are "
+            "meant in data.mixture."
         )
     named = {file: split_of(file.relative_to(folder)) for file in files}
     chosen = files if set(named.values()) == {None} else [f for f, name in named.items() if name == split]
@@ -135,7 +146,24 @@ def split_of(path: Path) -> str | None:
 
 
 def _data_files(folder: Path) -> list[Path]:
-    return sorted(f for f in folder.rglob("*") if f.suffix in SUFFIXES and f.is_file() and not _is_hidden(f, folder))
+    files = (f for f in folder.rglob("*") if f.suffix.lower() in SUFFIXES)
+    return sorted(f for f in files if f.is_file() and not _is_hidden(f, folder))
+
+
+def _rows_not_read(folder: Path) -> list[Path]:
+    """Files of rows that are packed (`b.jsonl.gz`) or of other kinds; archives of pictures are none."""
+    found = []
+    for file in folder.rglob("*"):
+        suffixes = [suffix.lower() for suffix in file.suffixes[-2:]]
+        is_packed = len(suffixes) == 2 and suffixes[1] in PACKED and suffixes[0] in SUFFIXES and suffixes[0] != ".tar"
+        is_rows = is_packed or (bool(suffixes) and suffixes[-1] in OTHER_TABLES)
+        if is_rows and file.is_file() and not _is_hidden(file, folder):
+            found.append(file)
+    return sorted(found)
+
+
+def _unpack(path: Path) -> str:
+    return "Unpack it first. " if path.suffix.lower() in PACKED else ""
 
 
 def _is_hidden(file: Path, folder: Path) -> bool:

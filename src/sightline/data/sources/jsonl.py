@@ -105,7 +105,7 @@ def read_json(path: Path) -> Any:
     if head.startswith(b"{") and _first_line_is_a_row(path):
         return JsonLines(path)
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path}: not JSON ({error}). Expected a list of rows. Mend the file, or write one row a line."
@@ -115,9 +115,18 @@ def read_json(path: Path) -> Any:
 def parse_json(line: bytes, where: str) -> Any:
     """One line's value. Raises `RowError` for what is not JSON in UTF-8."""
     try:
-        return json.loads(line.decode("utf-8-sig"))
+        return json.loads(line.decode("utf-8-sig"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise RowError("row unreadable", where, f"the line is not JSON: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of these keys and values. Raises `ValueError` for a key that stands twice: one would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r:.60} stands twice in one object")
+    return found
 
 
 def _first_line_is_a_row(path: Path) -> bool:

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from sightline.data.formats.names import PICTURE_COLUMNS
 from sightline.data.rows import Part
 from sightline.data.sources.files import read_path
 from sightline.data.sources.hub import read_hub
@@ -40,8 +41,8 @@ def read_registry(path: Path, names: list[str], media_dir: Path | None, *, strea
     if path.is_dir():
         path = path / "dataset_info.json"
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        entries = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(
             f"data.registry: {path} cannot be read ({error}). Give LLaMA-Factory's dataset_info.json."
         ) from error
@@ -54,6 +55,7 @@ def read_registry(path: Path, names: list[str], media_dir: Path | None, *, strea
 
 
 def _read_entry(path: Path, name: str, entry: Mapping[str, Any], media_dir: Path | None, streaming: bool) -> list[Part]:
+    _require_types(path, name, entry)
     split = entry.get("split") or "train"
     if entry.get("hf_hub_url"):
         options = {"subset": entry.get("subset"), "folder": entry.get("folder")}
@@ -82,6 +84,21 @@ def _read_entry(path: Path, name: str, entry: Mapping[str, Any], media_dir: Path
         replace(part, table=table, source=name, format=format, limit=limit, stamp=f"{part.stamp} {json.dumps(entry)}")
         for part, table in zip(parts, tables, strict=True)
     ]
+
+
+def _require_types(path: Path, name: str, entry: Mapping[str, Any]) -> None:
+    """Raise `DataError` for a value of another kind than LLaMA-Factory's."""
+    kinds: dict[str, type] = {
+        **dict.fromkeys(("file_name", "hf_hub_url", "split", "subset", "folder", "formatting"), str),
+        **dict.fromkeys(("columns", "tags"), dict),
+        "num_samples": int,
+    }
+    for key, kind in kinds.items():
+        value = entry.get(key)
+        values = list(value.values()) if isinstance(value, dict) else []
+        if value is not None and (type(value) is not kind or any(not isinstance(v, str | None) for v in values)):
+            expected = "a mapping of names" if kind is dict else "a number" if kind is int else "text"
+            raise DataError(f"{path}: {key} of {name!r} should be {expected}, it is {value!r:.60}.")
 
 
 def _columns(entry: Mapping[str, Any], formatting: str) -> dict[str, str]:
@@ -119,8 +136,12 @@ class Registered(Seen):
             for name in ("conversations", "chosen", "rejected"):
                 if ours.get(name) is not None:
                     ours[name] = self._turns(ours[name])
-        rest = {k: v for k, v in row.items() if k not in own and k not in OUR_NAMES.values() and k != "image"}
-        return {**rest, **ours}
+        rest = {
+            k: v for k, v in row.items() if k not in own and k not in OUR_NAMES.values() and k not in PICTURE_COLUMNS
+        }
+        unlisted = {k: v for k, v in row.items() if k not in own and k in PICTURE_COLUMNS}
+        # not ours to read, but not to be dropped unsaid: formats name a column that holds images
+        return {**rest, **{f"{k} (not listed in the registry)": v for k, v in unlisted.items()}, **ours}
 
     def _turns(self, value: Any) -> Any:
         """The same turns with our words for roles; what is not a turn is left for the format to name."""
@@ -129,4 +150,5 @@ class Registered(Seen):
         if not isinstance(value, Mapping) or not self.tags:
             return value
         role, content = value.get(self.tags["role_tag"]), value.get(self.tags["content_tag"])
-        return {"from": self.roles.get(role, role), "value": content}
+        rest = {k: v for k, v in value.items() if k not in (self.tags["role_tag"], self.tags["content_tag"])}
+        return {**rest, "from": self.roles.get(role, role), "value": content}

@@ -1,0 +1,202 @@
+"""Files as public reports have them: tables, folders and registries, read whole or named."""
+
+import base64
+import gzip
+import io
+import json
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from sightline.config.data import DataConfig
+from sightline.data.rows import Rows
+from sightline.data.sources.load import load_rows
+from sightline.errors import DataError
+from tests.cases.cases import COLOURS, outcome, paint
+
+READ = "user: {red}Which? -> Red."
+QA = {"image": "red.png", "question": "Which?", "answer": "Red."}
+
+
+def in_base64(colour: str = "red", kind: str = "PNG") -> str:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), COLOURS[colour]).save(buffer, kind)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def outcomes(rows: Rows) -> list[str]:
+    return [outcome(rows, index) for index in range(len(rows))]
+
+
+def table(path: Path, *lines: str) -> Rows:
+    path.write_text("\n".join(lines), encoding="utf-8")
+    return load_rows(DataConfig(source=str(path)))
+
+
+def test_cells_are_text_whatever_they_look_like(tmp_path):
+    """Qwen3-VL #1188, ms-swift #910: boxes in CSV."""
+    rows = table(
+        paint(tmp_path) / "rows.csv",
+        "image,question,answer",
+        'red.png,Which?,"[12, 8, 50, 40]"',
+        'red.png,Which?,"[""A1"", ""B2""]"',
+        "\"['red.png', 'green.png']\",Which?,Red.",
+        '"[""red.png""]",Which?,Red.',
+        "red.png,Which?,true",
+    )
+    assert outcomes(rows) == [
+        "user: {red}Which? -> [12, 8, 50, 40]",
+        'user: {red}Which? -> ["A1", "B2"]',
+        "user: {red}{green}Which? -> Red.",
+        READ,
+        "user: {red}Which? -> true",
+    ]
+    pairs = table(tmp_path / "pairs.csv", "image,question,chosen,rejected", 'red.png,Which?,"[1, 2]","[3, 4]"')
+    assert outcomes(pairs) == ["user: {red}Which? -> [1, 2] -> [3, 4]"]
+
+
+def test_labels_and_messages_in_cells(tmp_path):
+    kto = table(tmp_path / "kto.csv", "prompt,completion,label", "Which?,Red.,True", "Which?,Green.,0", "Which?,Blue.,")
+    assert outcomes(kto) == ["user: Which? -> Red. +", "user: Which? -> Green. -", "column has the wrong type"]
+    said = json.dumps([{"role": "user", "content": "Which?"}, {"role": "assistant", "content": "Red."}])
+    chats = table(tmp_path / "chats.csv", "messages,id", '"' + said.replace('"', '""') + '",4')
+    assert outcomes(chats) == ["user: Which? -> Red."]
+    past = table(tmp_path / "past.csv", "query,response,history", 'And?,Black.,"[[""Which?"", ""Red.""]]"')
+    assert outcomes(past) == ["user: Which? | assistant: Red. | user: And? -> Black."]
+
+
+def test_images_in_base64(tmp_path):
+    """OFA #106, sglang #7199: VLMEvalKit's tables, and data URIs of every kind."""
+    assert len(in_base64("red", "BMP")) > 100
+    rows = table(
+        tmp_path / "vlmeval.tsv",
+        "index\timage\tquestion\tanswer",
+        *(f"{i}\t{in_base64('red', kind)}\tWhich?\tRed." for i, kind in enumerate(("PNG", "BMP", "GIF", "TIFF"))),
+    )
+    assert outcomes(rows) == [READ] * 4
+    code = in_base64()
+    wrapped = "\n".join(code[i : i + 76] for i in range(0, len(code), 76))
+    urlsafe = code.replace("+", "-").replace("/", "_").rstrip("=")
+    images: list[Any] = [
+        code, wrapped, urlsafe, {"bytes": code}, {"base64": code},
+        *(f"data:image/png;base64,{c}" for c in (code, wrapped, urlsafe)),
+        f"data:image/png;charset=utf-8;base64,{code}", f"data:application/octet-stream;base64,{code}",
+        f"data:;base64,{code}", f"DATA:IMAGE/PNG;BASE64,{code}", {"url": f"data:image/png;base64,{code}"},
+        list(base64.b64decode(code)), {"bytes": list(base64.b64decode(code)), "path": None},
+    ]  # fmt: skip
+    rows = table(tmp_path / "rows.jsonl", *(json.dumps({**QA, "image": image}) for image in images))
+    assert outcomes(rows) == [READ] * len(images)
+    parts = [
+        {"type": "image", "base64": code}, {"type": "image", "source": {"type": "base64", "data": code}},
+        {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{code}"}},
+        {"type": "input_image", "image_url": f"data:image/png;base64,{code}"}, {"image": code},
+    ]  # fmt: skip
+    says = [[{"role": "user", "content": [part, {"type": "text", "text": "Which?"}]},
+             {"role": "assistant", "content": "Red."}] for part in parts]  # fmt: skip
+    rows = table(tmp_path / "parts.jsonl", *(json.dumps({"messages": said}) for said in says))
+    assert outcomes(rows) == [READ] * len(parts)
+    rows = table(tmp_path / "bad.jsonl", json.dumps({**QA, "image": "data:image/png;base64,§§§"}),
+                 json.dumps({**QA, "image": "data:image/svg+xml,<svg/>"}))  # fmt: skip
+    assert outcomes(rows) == ["picture undecodable"] * 2
+
+
+def test_a_long_path_is_not_printed_whole(tmp_path):
+    rows = table(tmp_path / "rows.jsonl", json.dumps({**QA, "image": "../" + "a" * 20_000}))
+    with pytest.raises(DataError) as caught:
+        rows.example(0)
+    assert len(str(caught.value)) < 500
+
+
+def test_a_name_in_another_unicode_form_is_shown(tmp_path):
+    named = unicodedata.normalize("NFD", "café.png")
+    paint(tmp_path)
+    (tmp_path / "red.png").rename(tmp_path / named)
+    for asked, hint in (
+        (unicodedata.normalize("NFC", named), "same letters in another Unicode form"),
+        (named.upper(), "upper and lower case"),
+        (f"sub\\{named}", "backslashes"),
+    ):
+        rows = table(tmp_path / "rows.jsonl", json.dumps({**QA, "image": asked}))
+        with pytest.raises(DataError, match=hint):
+            rows.example(0).images[0].open()
+
+
+def test_files_of_a_folder_that_would_be_left_out_are_named(tmp_path):
+    row = json.dumps(QA)
+    paint(tmp_path)
+    (tmp_path / "a.jsonl").write_text(row)
+    (tmp_path / "c.JSONL").write_text(row)
+    assert outcomes(load_rows(DataConfig(source=str(tmp_path)))) == [READ] * 2
+    (tmp_path / "images.zip").write_bytes(b"PK")
+    (tmp_path / "README.md").write_text("Which color?")
+    assert len(load_rows(DataConfig(source=str(tmp_path)))) == 2
+    for name in ("b.jsonl.gz", "b.ndjson", "b.xlsx"):
+        (tmp_path / name).write_bytes(gzip.compress(row.encode()))
+        with pytest.raises(DataError, match=f"1 file.s. of rows that are not read: {name}"):
+            load_rows(DataConfig(source=str(tmp_path)))
+        (tmp_path / name).unlink()
+
+
+def test_a_packed_file_says_so(tmp_path):
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(json.dumps(QA).encode()))
+    with pytest.raises(DataError, match="Unpack it first"):
+        load_rows(DataConfig(source=str(tmp_path / "b.jsonl.gz")))
+
+
+def test_keys_and_columns_that_stand_twice_are_named(tmp_path):
+    rows = table(tmp_path / "rows.jsonl", '{"question": "Which?", "answer": "Red.", "answer": "Green."}')
+    assert outcomes(rows) == ["row unreadable"]
+    with pytest.raises(DataError, match="'answer' stands twice"):
+        table(tmp_path / "rows.json", '[{"question": "Which?", "answer": "Red.", "answer": "Green."}]')
+    with pytest.raises(DataError, match="two columns are called 'answer'"):
+        outcomes(table(tmp_path / "rows.csv", "question,answer,answer", "Which?,Red.,Green."))
+
+
+def test_imagefolders_metadata(tmp_path):
+    """diffusers #3674, datasets #6777."""
+    paint(tmp_path)
+    rows = table(tmp_path / "metadata.jsonl", '{"file_name": "red.png", "question": "Which?", "answer": "Red."}')
+    assert outcomes(rows) == [READ]
+
+
+CHAT = {"messages": [{"role": "user", "content": "<image>Which?"}, {"role": "assistant", "content": "Red."}]}
+TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant"}
+
+
+@pytest.mark.parametrize(
+    ("row", "columns", "right"),
+    [
+        ({**CHAT, "images": ["red.png"]}, {"images": "images"}, READ),
+        ({**CHAT, "images": ["red.png"]}, {}, "pictures differ from placeholders"),
+        ({**CHAT, "messages": [{**CHAT["messages"][0], "content": "Which?"}, CHAT["messages"][1]],
+          "images": ["red.png"]}, {}, "media not read"),
+        ({**CHAT, "images": ["red.png"], "tools": '[{"name": "zoom"}]'}, {"images": "images", "tools": "tools"},
+         "key not read"),
+        ({**CHAT, "images": ["red.png"], "videos": ["a.mp4"]}, {"images": "images", "videos": "videos"},
+         "media not read"),
+        ({"messages": [CHAT["messages"][0], {**CHAT["messages"][1], "weight": 0}], "images": ["red.png"]},
+         {"images": "images"}, "response empty"),
+        ({"messages": [{"role": "system", "content": "A"}, *CHAT["messages"]], "images": ["red.png"], "system": "B"},
+         {"images": "images", "system": "system"}, "system: A | user: {red}Which? -> Red."),
+    ],
+)  # fmt: skip
+def test_llama_factorys_registry(tmp_path, row, columns, right):
+    paint(tmp_path)
+    (tmp_path / "chat.json").write_text(json.dumps([row]))
+    tags = {**TAGS, "system_tag": "system"}
+    entry = {"file_name": "chat.json", "formatting": "sharegpt", "columns": {"messages": "messages", **columns}}
+    text = json.dumps({"chat": {**entry, "tags": tags}})
+    (tmp_path / "dataset_info.json").write_text("\ufeff" + text, encoding="utf-8")
+    assert outcomes(load_rows(DataConfig(registry=str(tmp_path), names=["chat"]))) == [right]
+
+
+@pytest.mark.parametrize("change", [{"file_name": 3}, {"columns": "images"}, {"columns": {"images": 3}}, {"tags": []}])
+def test_a_registry_of_another_kind_is_named(tmp_path, change):
+    entry = {"file_name": "chat.json", "formatting": "sharegpt", **change}
+    (tmp_path / "chat.json").write_text("[]")
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"chat": entry}))
+    with pytest.raises(DataError, match=rf"{next(iter(change))} of 'chat' should be"):
+        load_rows(DataConfig(registry=str(tmp_path), names=["chat"]))
