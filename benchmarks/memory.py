@@ -127,10 +127,10 @@ def predicted(case: Case, recipe: Any, gpus: int = 1) -> int:
     return estimate.of("activations") + estimate.of("gradients")
 
 
-def measured(case: Case, recipe: Any, spread: Callable[[Any], None] = lambda policy: None, **world: Any) -> int:
+def measured(case: Case, recipe: Any, shard: Callable[[Any], None] = lambda policy: None, **world: Any) -> int:
     """The peak of the second of two steps, above what lives between them.
 
-    spread: over processes, in place. world: what `StepSettings` is told of them.
+    shard: over processes, in place. world: what `StepSettings` is told of them.
     """
     import torch
     from transformers import AutoModelForImageTextToText
@@ -159,14 +159,14 @@ def measured(case: Case, recipe: Any, spread: Callable[[Any], None] = lambda pol
     reference = build_reference(policy, recipe.reference, has_lora=recipe.lora is not None, needed=True)
     group = made_up_group(family, sizes(), recipe.model.processor)
     groups = [replace(group, id=str(i)) for i in range(4)]
-    spread(policy)
+    shard(policy)
     settings = StepSettings(
         family=family,
         layout="prefix",
         groups_per_forward=2,
         device=device,
         autocast=lambda: torch.autocast(case.device, dtype, enabled=dtype is not None, cache_enabled=False),
-        spare=(lambda: group) if world else None,
+        dummy_group=(lambda: group) if world else None,
         **world,
     )
     optimizer = torch.optim.AdamW([p for p in policy.parameters() if p.requires_grad], fused=True)

@@ -25,31 +25,31 @@ WORLD = 2
 MODES: tuple[Mode, ...] = ("lora", "checkpointing", "full", "full-checkpointing")
 
 
-def spread(policy: Any) -> None:
-    """As `training.distributed.sharded` does."""
+def shard(policy: Any) -> None:
+    """As `training.distributed.fsdp2` does."""
     import torch
     from accelerate.utils import FullyShardedDataParallelPlugin
     from accelerate.utils.fsdp_utils import fsdp2_prepare_model
 
-    from sightline.models.sharded import kept_whole, layer_class
+    from sightline.training.distributed.sharded import decoder_layers, excluded_from_sharding
 
     plugin = FullyShardedDataParallelPlugin(
         fsdp_version=2,
         auto_wrap_policy="transformer_based_wrap",
-        transformer_cls_names_to_wrap=[layer_class(policy)],
+        transformer_cls_names_to_wrap=[type(decoder_layers(policy)[0]).__name__],
         reshard_after_forward=True,
         cpu_ram_efficient_loading=False,
     )
     plugin.mixed_precision_policy = None
-    told: Any = SimpleNamespace(
+    accelerator: Any = SimpleNamespace(
         state=SimpleNamespace(fsdp_plugin=plugin),
         device=torch.device("cpu"),
         mixed_precision="no",  # trained weights are float32 already
         torch_device_mesh=None,
         is_main_process=False,
     )
-    with kept_whole(policy):
-        fsdp2_prepare_model(told, policy)
+    with excluded_from_sharding(policy):
+        fsdp2_prepare_model(accelerator, policy)
 
 
 def compare(case: Case, *, bf16: bool) -> Outcome:
@@ -88,7 +88,7 @@ def _report(rank: int, case: Case, bf16: bool, store: str, sender: Connection) -
         return found
 
     world = {"num_processes": WORLD, "process_index": rank, "gather": gather, "memory": Memory(sharded=True)}
-    peak = measured(case, recipe, spread, **world)
+    peak = measured(case, recipe, shard, **world)
     if rank == 0:
         sender.send(Outcome(predicted=predicted(case, recipe, WORLD), measured=peak))
     dist.barrier()

@@ -25,7 +25,6 @@ from benchmarks.step.shapes import build
 from benchmarks.step.smolvlm import SMOLVLM_36M
 from sightline.forward import forward
 from sightline.training import trainer
-from sightline.training.online import trainer as online
 from sightline.training.step import micro_batch, step
 
 PARTS = ("data loading", "vision tower", "layout", "reference forward", "policy forward", "head", "objective",
@@ -71,7 +70,7 @@ def book_parts(clock: OperatorClock) -> None:
         backward = clock.booked("backward", backward)
         return original(model, groups, objective, *args, backward=backward, **kwargs)
 
-    trainer.train_step = online.train_step = train_step
+    trainer.train_step = train_step
 
 
 def gemm_rate(case: Case) -> float:

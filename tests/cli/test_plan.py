@@ -10,12 +10,12 @@ import pytest
 from sightline.cli.main import main
 from sightline.errors import RecipeError
 from sightline.memory.estimate import reference_mode
-from sightline.memory.estimator import Estimator, is_spread
-from sightline.memory.planner import apply, can_be_spread, combinations, read_size
+from sightline.memory.estimator import Estimator, is_sharded
+from sightline.memory.planner import apply, combinations, engine_trains, read_size
 from sightline.memory.sample import Sizes
 from sightline.memory.shapes import read_shape
 from sightline.recipe import load_recipe
-from sightline.training.distributed.engine import refuse_what_shards_cannot
+from sightline.training.distributed.requested import requested_engine
 
 ROOT = Path(__file__).parents[2]
 RECIPE = "recipes/idefics2_8b_dpo.yaml"
@@ -78,7 +78,7 @@ def test_json_says_the_same_in_bytes_and_its_lines_add_up(say):
     assert found["fit"]["peak"] <= 15 * GB < found["peak"]
 
 
-def test_full_fine_tuning_is_spread_over_gpus_before_it_becomes_another_run(say):
+def test_full_fine_tuning_is_sharded_over_gpus_before_it_becomes_another_run(say):
     page = say(RECIPE, "--lora", "none", "--gpu", "80GB", "--gpus", "8")
     assert max(len(line) for line in page.splitlines()) <= 80
     assert "(a copy of what is trained; the rest is" in page
@@ -111,29 +111,29 @@ def test_seventy_two_billion_from_a_folder_with_a_config_alone(say, tmp_path, mo
 def test_what_the_engine_refuses_is_not_proposed():
     recipe = load_recipe(RECIPE, ["--lora", "none", "--per-device-train-batch-size", "4"])
     proposed = [apply(recipe, changes) for changes in combinations(recipe, 8)]
-    spread = [one for one in proposed if one.engine == "fsdp2" and can_be_spread(one)]
-    assert len(spread) > 10 and not all(can_be_spread(one) for one in proposed)
-    for one in spread:
-        refuse_what_shards_cannot(one, 8)
-    for one in (one for one in proposed if not can_be_spread(one)):
+    sharded = [one for one in proposed if one.engine == "fsdp2" and engine_trains(one)]
+    assert len(sharded) > 10 and not all(engine_trains(one) for one in proposed)
+    for one in sharded:
+        requested_engine(one).check_recipe(one, 8)
+    for one in (one for one in proposed if not engine_trains(one)):
         with pytest.raises(RecipeError):
-            refuse_what_shards_cannot(one, 8)
+            requested_engine(one).check_recipe(one, 8)
 
 
 @pytest.mark.parametrize("engine", ["zero1", "zero2", "zero3"])
-def test_the_stages_of_zero_are_planned_as_they_spread_and_refuse(engine):
+def test_the_stages_of_zero_are_planned_as_they_shard_and_refuse(engine):
     plain = load_recipe(RECIPE, ["--engine", engine])
-    assert is_spread(plain, 8) == (engine == "zero3") and not is_spread(plain, 1)
-    assert can_be_spread(plain)
-    assert not can_be_spread(load_recipe(RECIPE, ["--engine", engine, "--model.quantize", "nf4"]))
+    assert is_sharded(plain, 8) == (engine == "zero3") and not is_sharded(plain, 1)
+    assert engine_trains(plain)
+    assert not engine_trains(load_recipe(RECIPE, ["--engine", engine, "--model.quantize", "nf4"]))
 
 
 def test_what_training_refuses_of_an_engine_the_plan_refuses_in_the_same_words(say, tiny_model):
     words = ["--model.name", str(tiny_model("llava")), "--engine", "zero2", "--gpu", "1GB"]
     full = ["--lora", "none", "--model.freeze-projector", "false"]
     assert "trains the vision tower or the projector" in say(*words, *full, "--gpus", "2", code=2)
-    spread = ["--lora.r", "4", "--model.quantize", "nf4", "--gpus", "2"]
-    assert "quantised weights cannot be spread under `engine: zero2`" in say(*words, *spread, code=2)
+    sharded = ["--lora.r", "4", "--model.quantize", "nf4", "--gpus", "2"]
+    assert "quantized weights cannot be sharded under `engine: zero2`" in say(*words, *sharded, code=2)
     assert "Give --gpus 8" in say(*words, *full, code=2)
 
 
@@ -144,7 +144,7 @@ def test_what_training_refuses_of_an_engine_the_plan_refuses_in_the_same_words(s
         (["--engine", "zero3"], 4 * 7_241_756_672),
     ],
 )
-def test_a_copy_as_reference_is_spread_by_fsdp2_alone(flags, copied):
+def test_a_copy_as_reference_is_sharded_by_fsdp2_alone(flags, copied):
     recipe = load_recipe(RECIPE, ["--lora", "none", *flags])
     estimator = Estimator(read_shape("idefics2-8b"), Sizes())
     assert [line.bytes for line in estimator.static(recipe, gpus=8) if line.what == "reference"] == [copied]

@@ -18,7 +18,6 @@ from sightline.models.families.find import family_of
 from sightline.recipe import normalise, structure
 from sightline.training import run, trainer
 from sightline.training.checkpoint import finish
-from sightline.training.online import trainer as online
 from tests.training.runs import pairs
 from tests.training.test_online import prompts, shortness
 
@@ -55,7 +54,7 @@ def rows_of(method: str, count: int, seed: int) -> list[dict[str, Any]]:
     return rows
 
 
-def assert_copy_is_spread(reference: Any) -> None:
+def assert_copy_is_sharded(reference: Any) -> None:
     """No process holds all of a language model that is only compared with."""
     if isinstance(reference, Reference) and reference.mode == "frozen-copy":
         language = family_of(reference.model).model.get_decoder()
@@ -86,10 +85,10 @@ def train(folder: Path, model: str, engine: str, number: int, method: str, **cha
         assert number == 1 or torch.distributed.get_world_size() == number
         seen.append([group.id for group in groups])
         if engine == "fsdp2" and number > 1:
-            assert_copy_is_spread(args[1])
+            assert_copy_is_sharded(args[1])
         return original(policy, groups, *args, **kwargs)
 
-    trainer.train_step = online.train_step = watched
+    trainer.train_step = watched
     try:
         result = run.train(
             structure(normalise(tree)),
@@ -100,7 +99,7 @@ def train(folder: Path, model: str, engine: str, number: int, method: str, **cha
             console=Console(quiet=True),
         )
     finally:
-        trainer.train_step = online.train_step = original
+        trainer.train_step = original
     rank = torch.distributed.get_rank() if number > 1 else 0
     (result.folder / f"seen-{rank}.json").write_text(json.dumps(seen))
 

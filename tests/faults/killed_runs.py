@@ -20,10 +20,10 @@ import torch
 from rich.console import Console
 
 from sightline.recipe import normalise, structure
-from sightline.training import run
+from sightline.training import loop, run
+from sightline.training.checkpoint import contents, run_folder
 from sightline.training.checkpoint import files as checkpoints
-from sightline.training.checkpoint import run_folder
-from sightline.training.checkpoint import trainer as checkpointing
+from sightline.training.distributed import ddp
 from sightline.training.online.rollouts import RolloutCollector
 from sightline.training.step import metrics, step
 from sightline.training.trainer import AlignmentTrainer
@@ -37,7 +37,9 @@ PHASES = {
         (torch.optim.AdamW, "step"),
     ],
     "saving": [
-        (checkpointing, "save_state"),
+        (contents, "save_state"),
+        (ddp, "save_state"),
+        (loop, "save_state"),
         (checkpoints, "to_disk"),
         (metrics, "to_disk"),
         (os, "rename"),

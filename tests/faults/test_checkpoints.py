@@ -71,6 +71,13 @@ def test_a_checkpoint_holds_no_pickle(whole):
     assert "adapter_model.safetensors" in files and "model.safetensors" not in files
 
 
+def test_a_resumed_run_saves_as_often_as_its_recipe_now_says(tmp_path, tiny_model, rows, whole):
+    options = {**OPTIONS, "resume": str(whole / "checkpoint-2"), "save_steps": 1}
+    run(tmp_path / "run", tiny_model("llava"), rows, **options)
+    assert [path.name for path in checkpoints(tmp_path / "run")] == ["checkpoint-3", "checkpoint-4"]
+    assert all(torch.equal(value, weights(whole)[name]) for name, value in weights(tmp_path / "run").items())
+
+
 @pytest.mark.parametrize("name", ["optimizer.safetensors", "adapter_model.safetensors", "process-0.safetensors"])
 def test_a_file_cut_short_sends_the_run_back_one_checkpoint(tmp_path, tiny_model, rows, whole, name):
     folder = unfinished(tmp_path, whole)

@@ -1,4 +1,4 @@
-"""Numbers that go wrong: NaN in a row, a policy that runs away, chosen answers that lose their probability."""
+"""Numbers that go wrong: NaN in a row, a policy that diverges, chosen answers that lose their probability."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from sightline.config.guard import GuardConfig
 from sightline.data.render.render import Renderer
 from sightline.errors import RunFailed
 from sightline.models.load import EMBEDDED
-from sightline.training.guard import WINDOW, Collapse
+from sightline.training.guard import WINDOW, Divergence
 from tests.training.runs import curve, lines, pairs, run
 from tests.training.test_online import prompts
 from tests.training.test_online import run as run_online
@@ -77,32 +77,32 @@ def line(chosen=-50.0, kl=None):
 
 
 def test_collapse_is_said_once_and_survives_a_resume():
-    watch = Collapse(GuardConfig(), online=False)
+    watch = Divergence(GuardConfig(), online=False)
     assert all(watch.see(line()) is None for _ in range(WINDOW))
-    other = Collapse(GuardConfig(), online=False)
+    other = Divergence(GuardConfig(), online=False)
     other.load_state(json.loads(json.dumps(watch.state())))
     said = [other.see(line(-500.0)) for _ in range(WINDOW)]
     # the average of the last ten lines passes 4 · -50 with the fourth of them
     assert [one is not None for one in said] == [False] * 3 + [True] + [False] * 6
-    assert "-230 nats an answer, -50 in the beginning" in said[3]
+    assert "-230 nats per response, -50 at the start" in said[3]
 
 
 def test_divergence_is_measured_where_it_is_per_token():
-    far = [Collapse(GuardConfig(), online=yes) for yes in (True, False)]
+    far = [Divergence(GuardConfig(), online=yes) for yes in (True, False)]
     said = [[watch.see(line(kl=11.0)) for _ in range(WINDOW)] for watch in far]
-    assert said[0][-1] is not None and "11.0 nats a token" in said[0][-1]
+    assert said[0][-1] is not None and "11.0 nats per token" in said[0][-1]
     assert said[1] == [None] * WINDOW
 
 
 def test_sampled_answers_that_become_noise_are_noticed_without_a_reference():
-    watch = Collapse(GuardConfig(), online=True)
+    watch = Divergence(GuardConfig(), online=True)
     assert all(watch.see({"entropy": 1.0}) is None for _ in range(WINDOW))
-    other = Collapse(GuardConfig(), online=True)
+    other = Divergence(GuardConfig(), online=True)
     other.load_state(json.loads(json.dumps(watch.state())))
     said = [other.see({"entropy": 6.0}) for _ in range(WINDOW)]
     # the average of the last ten lines passes 1 + 3 with the seventh of them
     assert [one is not None for one in said] == [False] * 6 + [True] + [False] * 3
-    assert "4.5 nats a token" in said[6] and "1.0 in the beginning" in said[6]
+    assert "4.5 nats per token" in said[6] and "1.0 at the start" in said[6]
 
 
 def test_noise_stops_an_online_run_with_a_checkpoint_where_asked(tmp_path):

@@ -2,13 +2,13 @@
 
 import pytest
 import torch.distributed as dist
-from benchmarks.memory_fsdp2 import spread
+from benchmarks.memory_fsdp2 import shard
 from torch.distributed.fsdp import FSDPModule
 from transformers import AutoModelForImageTextToText
 
 from sightline.config import LoraConfig, ModelConfig, Recipe
 from sightline.memory.shapes import find_config
-from sightline.memory.sharded import spread_lines, stored
+from sightline.memory.sharded import sharded_lines, stored
 from sightline.memory.skeleton import build_skeleton, decoder_layers, frozen_dtype
 from sightline.models.load import read_config, unfreeze
 from sightline.models.lora import add_lora
@@ -28,7 +28,7 @@ ADAPTER = 41_943_040 // 32
 )
 def test_layers_of_idefics2_by_hand(lora, gathered, gradient, norm):
     recipe = Recipe(model=ModelConfig(name="HuggingFaceM4/idefics2-8b"), lora=lora)
-    found = {line.part: line.bytes for line in spread_lines(build_skeleton(find_config(recipe.model), recipe))}
+    found = {line.part: line.bytes for line in sharded_lines(build_skeleton(find_config(recipe.model), recipe))}
     expected = {"two layers, gathered": gathered, "of a layer, and sent": gradient, "rest, gathered": norm}
     assert found == expected | ({} if lora else {"of the rest": norm})
 
@@ -53,17 +53,17 @@ def world_of_one(tmp_path):
 def test_what_is_counted_as_gathered_is_gathered_together(tiny_model, world_of_one, family, model, lora):
     recipe = Recipe(model=ModelConfig(name=str(tiny_model(family)), **model), lora=lora, use_cpu=True)
     config = read_config(recipe.model)
-    lines = {line.part: line.bytes for line in spread_lines(build_skeleton(config, recipe))}
+    lines = {line.part: line.bytes for line in sharded_lines(build_skeleton(config, recipe))}
 
     bare = AutoModelForImageTextToText.from_config(config, dtype=frozen_dtype(recipe)).requires_grad_(False)
     policy = unfreeze(bare, recipe.model) if lora is None else add_lora(bare, lora)
     kind = type(decoder_layers(policy)[0])
     tied = bare.get_output_embeddings().weight is bare.get_input_embeddings().weight
     assert tied == (family == "gemma3")
-    spread(policy)
+    shard(policy)
     policy._get_fsdp_state()._lazy_init()  # as the first forward would
-    spread_modules = [module for module in policy.modules() if isinstance(module, FSDPModule)]
-    groups = {id(group): group for module in spread_modules for group in module._get_fsdp_state()._fsdp_param_groups}
+    sharded_modules = [module for module in policy.modules() if isinstance(module, FSDPModule)]
+    groups = {id(group): group for module in sharded_modules for group in module._get_fsdp_state()._fsdp_param_groups}
 
     def size(group):
         return stored(one.sharded_param for one in group.fsdp_params)

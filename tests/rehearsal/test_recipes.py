@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sightline.memory.estimator import Estimator, is_spread
+from sightline.memory.estimator import Estimator, is_sharded
 from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import find_config
 from sightline.recipe import load_recipe
 from sightline.rehearsal.rehearse import rehearse
 from sightline.rehearsal.shrink import STEPS
-from sightline.training.distributed.engine import refuse_what_shards_cannot
+from sightline.training.distributed.requested import requested_engine
 from tests.training.runs import curve, lines
 
 FOLDER = Path(__file__).parents[2] / "recipes"
@@ -47,7 +47,7 @@ def test_the_commands_of_a_heading_can_be_started(path):
             continue
         recipe = load_recipe(path, [flag for flag in flags if flag != "--rehearse"])
         assert "--rehearse" not in flags or (recipe.nproc_per_node or 1) == gpus
-        refuse_what_shards_cannot(recipe, recipe.nproc_per_node or 1)
+        requested_engine(recipe).check_recipe(recipe, recipe.nproc_per_node or 1)
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
@@ -67,7 +67,7 @@ def test_a_heading_says_what_is_planned(path):
     assert found is not None
     recipe, gpus = as_written(path)
     said = float(found[1])
-    assert gpus == int(found[2] or 1) and is_spread(recipe, gpus) == (gpus > 1)
+    assert gpus == int(found[2] or 1) and is_sharded(recipe, gpus) == (gpus > 1)
     estimator = Estimator(find_config(recipe.model), usual_sizes(recipe))
     stays = sum(line.bytes for line in estimator.static(recipe, gpus=gpus)) / 2**30
     assert 0.3 * said < stays < said

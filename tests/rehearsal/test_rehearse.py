@@ -94,8 +94,8 @@ def test_everything_that_is_swapped_is_listed(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"engine": "fsdp2", "model": {"name": IDEFICS, "quantize": "nf4"}}, "quantised weights cannot be spread"),
-        ({"engine": "zero3", "reference": {"type": "frozen-copy"}}, "a policy that is spread"),
+        ({"engine": "fsdp2", "model": {"name": IDEFICS, "quantize": "nf4"}}, "quantized weights cannot be sharded"),
+        ({"engine": "zero3", "reference": {"type": "frozen-copy"}}, "a policy that is sharded"),
         ({"engine": "zero2"}, r"sightline\[deepspeed\]"),
     ],
 )

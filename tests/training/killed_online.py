@@ -19,7 +19,7 @@ from sightline.recipe import normalise, structure
 from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.prompts import PromptStream
 from sightline.rollouts.sampler import TransformersSampler
-from sightline.training.checkpoint.trainer import CheckpointingTrainer
+from sightline.training import loop, trainer
 from sightline.training.online import trainer as online
 from sightline.training.run import train
 from sightline.training.step import scoring
@@ -30,11 +30,11 @@ PHASES: dict[str, tuple[Any, str]] = {
     "generate": (TransformersSampler, "sample"),
     "reward": (RewardSet, "score"),
     "score": (scoring, "score_by_policy"),
-    "update": (online, "train_step"),
+    "update": (trainer, "train_step"),
     "optimizer": (torch.optim.AdamW, "step"),
     "table": (online, "write_completions"),
     "evaluate": (online.OnlineTrainer, "_greedy_answers"),
-    "save": (CheckpointingTrainer, "_save_rng_state"),
+    "save": (loop, "save_process"),
 }
 """Phase → where it is entered."""
 

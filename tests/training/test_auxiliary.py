@@ -50,18 +50,18 @@ def test_neighbours_lend_their_answers_however_many_processes_there_are(sizes):
 
 
 def test_a_step_of_a_single_prompt_borrows_from_the_spare_one_or_is_refused():
-    single, spare = pair("a", [1], [2]), pair("b", [7], [8])
-    (made,) = with_auxiliary([single], frozenset({MISMATCHED}), spare=spare)
+    single, other = pair("a", [1], [2]), pair("b", [7], [8])
+    (made,) = with_auxiliary([single], frozenset({MISMATCHED}), other=other)
     assert made.responses[-1].tolist() == [7]
     with pytest.raises(RecipeError, match="there is only this one"):
         with_auxiliary([single], frozenset({MISMATCHED}))
 
 
 def test_a_single_row_among_two_processes_borrows_as_alone_and_the_other_goes_on():
-    single, spare = pair("a", [1], [2]), pair("b", [7], [8])
+    single, other = pair("a", [1], [2]), pair("b", [7], [8])
     shares = [[(single.responses[0], single.weights[0])], []]
     roles = frozenset({MISMATCHED})
-    (made,) = with_auxiliary([single], roles, gather=lambda _: shares, process_index=0, spare=spare)
+    (made,) = with_auxiliary([single], roles, gather=lambda _: shares, process_index=0, other=other)
     assert made.responses[-1].tolist() == [7]
     assert with_auxiliary([], roles, gather=lambda _: shares, process_index=1) == []
 

@@ -22,7 +22,7 @@ def test_every_row_is_read_once_in_the_same_step_by_any_number_of_processes(
 
     def steps(rank: int, world: int) -> list[list[int]]:
         batches = StepBatches(num_rows, rows_each * 4, seed=3, rank=rank, world=world, costs=costs)
-        batches.set_epoch(epoch)
+        batches.start_pass(epoch)
         assert len(batches) == len(list(batches))
         return list(batches)
 
@@ -42,7 +42,7 @@ def test_the_longest_rows_are_dealt_out_first():
 def test_passes_differ_and_an_order_of_ones_own_is_kept():
     batches = StepBatches(20, 4, seed=0)
     first = list(batches)
-    batches.set_epoch(1)
+    batches.start_pass(1)
     assert list(batches) != first
     assert list(StepBatches(6, 4, seed=None)) == [[0, 1, 2, 3], [4, 5]]
 

@@ -82,7 +82,7 @@ def test_the_new_limit_is_logged_saved_and_used_after_resume(tmp_path, tiny_mode
     assert limit <= max(whole) // 2 + 1 and events[0]["step"] == 1
     logged = [line["token_limit"] for line in lines(tmp_path / "run") if "loss" in line]
     assert logged == [limit] * 4
-    assert saved(tmp_path / "run" / "checkpoint-2")["token_limit"] == limit
+    assert saved(tmp_path / "run" / "checkpoint-2")["memory"]["token_limit"] == limit
     (tmp_path / "run" / "sightline.json").unlink()
     shutil.rmtree(tmp_path / "run" / "checkpoint-4")
     with room_for(max(whole) // 2) as allocator:

@@ -134,7 +134,7 @@ def test_pictures_that_change_behind_the_rows_are_found(tmp_path, tiny_model, ro
     other = replace(group, model_inputs={**group.model_inputs, "pixel_values": pixels + 0.5})
     reference = precomputed.PrecomputedReference({precomputed.key_of(group): torch.zeros(3)}, tmp_path)
     assert len(reference._of(group)) == 3
-    with pytest.raises(DataError, match="reads otherwise"):
+    with pytest.raises(DataError, match="differs from when"):
         reference._of(other)
 
 

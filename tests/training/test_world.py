@@ -14,18 +14,20 @@ from sightline.models.load import load_model, unfreeze
 from sightline.recipe import load_recipe
 from sightline.training.arguments import device
 from sightline.training.distributed import world
-from sightline.training.distributed.engine import asked_engine, check_engine, refuse_what_shards_cannot
+from sightline.training.distributed.ddp import DDP
+from sightline.training.distributed.fsdp2 import FSDP2
 from sightline.training.distributed.launcher import num_to_launch
+from sightline.training.distributed.requested import requested_engine
 from sightline.training.distributed.world import (
     check_hosts,
     check_shared_folder,
     check_world,
     enter_slurm_step,
     expected,
+    explain_lost_processes,
     join_world,
-    naming_lost_processes,
 )
-from sightline.training.distributed.zero import check_installed, refuse_model
+from sightline.training.distributed.zero import ZeRO
 
 RECIPE = load_recipe(None, ["--use-cpu"])
 ZERO_3 = {"ACCELERATE_USE_DEEPSPEED": "true", "ACCELERATE_DEEPSPEED_ZERO_STAGE": "3"}
@@ -56,7 +58,7 @@ def test_the_number_in_an_accelerate_config_counts(tmp_path):
 
 def test_a_smaller_world_is_refused(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UserError, match="asked for 2 processes, but 1 trains together"):
+    with pytest.raises(UserError, match="requested 2 processes, but 1 trains together"):
         check_world(1, RECIPE)
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     check_world(2, RECIPE)
@@ -67,7 +69,7 @@ def test_a_smaller_world_is_refused(monkeypatch):
 def test_accelerate_that_started_one_process_instead_of_two_is_noticed(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     monkeypatch.setattr(world, "_command_of_parent", lambda: ["accelerate", "launch", "--num_processes", "2"])
-    with pytest.raises(UserError, match="`accelerate launch` asked for 2"):
+    with pytest.raises(UserError, match="`accelerate launch` requested 2"):
         check_world(1, RECIPE)
 
 
@@ -77,12 +79,12 @@ def test_an_engine_that_became_another_is_noticed(monkeypatch):
     monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
     monkeypatch.setenv("FSDP_VERSION", "2")
     accelerator = types.SimpleNamespace(distributed_type=DistributedType.MULTI_CPU, num_processes=2)
-    with pytest.raises(UserError, match="fsdp2 was asked for, but accelerate runs MULTI_CPU"):
-        check_engine(accelerator, RECIPE)
+    with pytest.raises(UserError, match="fsdp2 was requested, but accelerate runs MULTI_CPU"):
+        requested_engine(RECIPE).check_accelerate(accelerator)
     accelerator.distributed_type = DistributedType.FSDP
-    assert check_engine(accelerator, RECIPE) == "fsdp2"
-    with pytest.raises(UserError, match="ddp was asked for, but accelerate runs FSDP"):
-        check_engine(accelerator, dataclasses.replace(RECIPE, engine="ddp"))
+    requested_engine(RECIPE).check_accelerate(accelerator)
+    with pytest.raises(UserError, match="ddp was requested, but accelerate runs FSDP"):
+        requested_engine(dataclasses.replace(RECIPE, engine="ddp")).check_accelerate(accelerator)
 
 
 @pytest.mark.parametrize(
@@ -100,36 +102,36 @@ def test_an_engine_that_became_another_is_noticed(monkeypatch):
 )
 def test_what_a_launcher_was_told_and_is_not_proved_is_refused(environment, expected):
     with pytest.raises(UserError, match=expected):
-        asked_engine(RECIPE, environment)
+        requested_engine(RECIPE, environment)
 
 
 def test_the_stage_that_a_launcher_was_told_is_the_engine():
-    assert asked_engine(RECIPE, ZERO_3) == "zero3"
-    assert asked_engine(RECIPE, {"ACCELERATE_USE_DEEPSPEED": "true"}) == "zero2"  # accelerate's own default
+    assert requested_engine(RECIPE, ZERO_3).name == "zero3"
+    assert requested_engine(RECIPE, {"ACCELERATE_USE_DEEPSPEED": "true"}).name == "zero2"  # accelerate's own default
 
 
 def test_deepspeed_is_an_extra_that_is_named(monkeypatch):
     monkeypatch.setenv("DS_ACCELERATOR", "cpu")
-    check_installed("zero3", on_cpu=True)
+    ZeRO("zero3").check_installed(on_cpu=True)
     monkeypatch.setattr("sightline.training.distributed.zero.find_spec", lambda name: None)
-    check_installed("fsdp2", on_cpu=True)
+    FSDP2("fsdp2").check_installed(on_cpu=True)
     with pytest.raises(RecipeError, match=r"pip install 'sightline\[deepspeed\]'"):
-        check_installed("zero3", on_cpu=True)
+        ZeRO("zero3").check_installed(on_cpu=True)
 
 
 @pytest.mark.parametrize(
     ("family", "changes", "engine", "expected"),
     [
         ("llava", {"freeze_projector": False}, "zero1", "vision tower or the projector"),
-        ("mllama", {}, "zero2", "pass layers by"),
+        ("mllama", {}, "zero2", "skip layers"),
     ],
 )
 def test_what_deepspeed_cannot_train_is_refused_by_name(tiny_model, family, changes, engine, expected):
     model = load_model(ModelConfig(name=str(tiny_model(family)), **changes), torch.device("cpu"))
     model = unfreeze(model, ModelConfig(name="", **changes))
-    refuse_model(model, None, "ddp")
+    DDP("ddp").check_model(model, None)
     with pytest.raises(RecipeError, match=expected):
-        refuse_model(model, None, engine)
+        ZeRO(engine).check_model(model, None)
 
 
 @pytest.mark.parametrize(
@@ -145,12 +147,12 @@ def test_what_deepspeed_cannot_train_is_refused_by_name(tiny_model, family, chan
     ],
 )
 @pytest.mark.parametrize("engine", ["fsdp2", "zero3"])
-def test_what_spread_weights_cannot_is_refused_by_name(engine, flags, expected):
+def test_what_sharded_weights_cannot_is_refused_by_name(engine, flags, expected):
     recipe = load_recipe(None, ["--use-cpu", "--engine", engine, *flags])
     with pytest.raises(UserError, match=expected):
-        refuse_what_shards_cannot(recipe, 2)
+        requested_engine(recipe).check_recipe(recipe, 2)
     with pytest.raises(UserError, match="one process trains"):
-        refuse_what_shards_cannot(recipe, 1)
+        requested_engine(recipe).check_recipe(recipe, 1)
 
 
 def test_a_folder_that_other_machines_do_not_see_is_noticed(tmp_path):
@@ -173,15 +175,15 @@ def test_a_process_that_never_comes_is_waited_for_as_long_as_the_recipe_says(mon
     for name, value in where.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(PartialState, "_shared_state", {})
-    with pytest.raises(RunFailed, match=r"never came.*1/2 clients joined.*ddp_timeout"), naming_lost_processes():
+    with pytest.raises(RunFailed, match=r"never came.*1/2 clients joined.*ddp_timeout"), explain_lost_processes():
         join_world(dataclasses.replace(RECIPE, ddp_timeout=1), on_cpu=True)
 
 
 def test_only_what_torch_says_of_other_processes_is_taken_for_a_lost_one():
     closed = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:538] Connection closed by peer [127.0.0.1]:4"
-    with pytest.raises(RunFailed, match=r"\(Connection closed by peer \[127"), naming_lost_processes():
+    with pytest.raises(RunFailed, match=r"\(Connection closed by peer \[127"), explain_lost_processes():
         raise RuntimeError(closed)
-    with pytest.raises(RuntimeError, match="sizes of tensors"), naming_lost_processes():
+    with pytest.raises(RuntimeError, match="sizes of tensors"), explain_lost_processes():
         raise RuntimeError("[0] The sizes of tensors differ")
 
 

@@ -87,14 +87,14 @@ def _check_new_file(path: Path, given: argparse.Namespace) -> None:
 
 def _refuse_engine(recipe: Recipe, gpus: int) -> None:
     """What training refuses of an engine, and an engine for several GPUs on one."""
-    from sightline.training.distributed.engine import refuse_what_shards_cannot
+    from sightline.training.distributed.requested import requested_engine
 
     if gpus == 1 and recipe.engine not in ("auto", "ddp"):
         raise UserError(
-            f"`engine: {recipe.engine}` spreads a model over several GPUs, but the plan is for one. Give --gpus 8, or "
+            f"`engine: {recipe.engine}` shards a model over several GPUs, but the plan is for one. Give --gpus 8, or "
             "leave `engine` out."
         )
-    refuse_what_shards_cannot(recipe, gpus)
+    requested_engine(recipe).check_recipe(recipe, gpus)
 
 
 def without(flags: list[str], keys: Iterable[str]) -> list[str]:

@@ -59,9 +59,9 @@ def run(argv: list[str]) -> int:
     num_processes = 1 if rehearsing else num_to_launch(recipe)
     if num_processes > 1:
         return launch(given, num_processes)
-    from sightline.training.run import speaking_alone
+    from sightline.training.run import main_process_console
 
-    console = speaking_alone(Console(stderr=as_json))
+    console = main_process_console(Console(stderr=as_json))
     if path is not None and (lost := left_out(path, argv[1:])):
         verb = "does" if len(lost) == 1 else "do"
         console.print(f"`--data` names other rows than {path}: its {', '.join(lost)} {verb} not hold.", highlight=False)

@@ -131,8 +131,8 @@ class Recipe:
     nproc_per_node: Whole | None = Field(default=None, ge=1, le=1024)
     """Processes that `sightline train` starts on this machine; left out: one a GPU. Launchers decide for themselves."""
     engine: Engine = "auto"
-    """ddp: the whole model in every process. fsdp2: weights, gradients and optimizer spread over them. zero1, zero2,
-    zero3: DeepSpeed spreads the optimizer, gradients as well, weights too. auto: what `accelerate launch` was told,
+    """ddp: the whole model in every process. fsdp2: weights, gradients and optimizer sharded over them. zero1, zero2,
+    zero3: DeepSpeed shards the optimizer, gradients as well, weights too. auto: what `accelerate launch` was told,
     else ddp."""
     ddp_timeout: Whole = Field(default=1800, ge=1, le=10**7)
     """Seconds that processes wait for one another, at the start and in every exchange; then the run ends."""

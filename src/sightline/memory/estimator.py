@@ -8,11 +8,12 @@ from torch import nn
 from transformers import PretrainedConfig
 
 from sightline.config import Recipe
+from sightline.config.engine import SHARD_WEIGHTS
 from sightline.layout import padded, prefix
 from sightline.memory.activations import Activations, extrapolate, measure_activations
 from sightline.memory.estimate import Estimate, Line, activation_lines, static_lines
 from sightline.memory.sample import Sizes, made_up_group
-from sightline.memory.sharded import spread_lines
+from sightline.memory.sharded import sharded_lines
 from sightline.memory.skeleton import Bare, Skeleton, Weights, adapt, build_bare, frozen_dtype, weights_of
 from sightline.models.families.find import family_of
 from sightline.objectives.objective import build
@@ -47,15 +48,15 @@ class Estimator:
         """What lives from the first step to the last."""
         weights = self.weights(recipe)
         lines = static_lines(weights, recipe, needs_reference=build(recipe.objective).needs_reference)
-        if is_spread(recipe, gpus):
+        if is_sharded(recipe, gpus):
             towers = [w for w in weights if w.part in ("vision tower", "projector")]
-            kept_whole = {w.part for w in towers if not w.trained}
+            excluded = {w.part for w in towers if not w.trained}
             copied = sum(4 * w.number for w in towers if w.trained)
 
             def whole_of(line: Line) -> int:
                 if line.what == "reference":
                     return min(copied, line.bytes) if recipe.engine == "fsdp2" else line.bytes
-                return line.bytes if line.part in kept_whole else 0
+                return line.bytes if line.part in excluded else 0
 
             return [_share(line, whole_of(line), gpus) for line in lines]
         if gpus > 1:
@@ -76,9 +77,9 @@ class Estimator:
         if recipe.model.quantize != "none":
             unpacked = 2 * shape.matrix
             lines.append(Line(what="activations", part="one layer's weights", formula="in bfloat16", bytes=unpacked))
-        if is_spread(recipe, gpus):
-            lines += spread_lines(self.skeleton(recipe))
-        step = optimiser_step(self.weights(recipe), recipe) // (gpus if is_spread(recipe, gpus) else 1)
+        if is_sharded(recipe, gpus):
+            lines += sharded_lines(self.skeleton(recipe))
+        step = optimiser_step(self.weights(recipe), recipe) // (gpus if is_sharded(recipe, gpus) else 1)
         more = step - sum(line.bytes for line in lines)
         if more > 0:
             lines.append(Line(what="activations", part="optimizer step", formula="roots of all variances", bytes=more))
@@ -158,11 +159,13 @@ def _share(line: Line, whole: int, gpus: int) -> Line:
     return replace(line, formula=f"{line.formula} / {gpus}", bytes=whole + (line.bytes - whole) // gpus)
 
 
-def is_spread(recipe: Recipe, gpus: int) -> bool:
-    """Whether weights, gradients and states are spread over processes; frozen towers and projectors stay whole, and
-    under ZeRO-3 a copy as reference. ZeRO-1 and 2, which spread less, are counted as nothing spread: a bound from
-    above."""
-    return recipe.engine in ("fsdp2", "zero3") and gpus > 1
+def is_sharded(recipe: Recipe, gpus: int) -> bool:
+    """Whether weights, gradients and states are sharded over processes.
+
+    Frozen towers and projectors are excluded from sharding, and under ZeRO-3 a copy as reference. ZeRO-1 and 2, which
+    shard less, are counted as if nothing were sharded: a bound from above.
+    """
+    return recipe.engine in SHARD_WEIGHTS and gpus > 1
 
 
 def unfrozen(recipe: Recipe) -> tuple[bool, bool] | None:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from sightline.config import LoraConfig, Recipe
+from sightline.config.engine import refused_with_sharding
 from sightline.errors import RecipeError
 from sightline.memory.estimate import reference_mode
 from sightline.memory.estimator import Estimator
@@ -54,7 +55,7 @@ def find_fit(estimator: Estimator, recipe: Recipe, *, capacity: int, gpus: int =
     """The cheapest changes that bring the recipe's peak to at most `capacity` bytes a GPU; None where none do."""
     for changes in sorted(combinations(recipe, gpus), key=_cost):
         changed = apply(recipe, changes)
-        if not can_be_spread(changed):
+        if not engine_trains(changed):
             continue
         if sum(line.bytes for line in estimator.static(changed, gpus=gpus)) > capacity:
             continue
@@ -64,11 +65,9 @@ def find_fit(estimator: Estimator, recipe: Recipe, *, capacity: int, gpus: int =
     return None
 
 
-def can_be_spread(recipe: Recipe) -> bool:
-    """Whether its engine trains it: FSDP2 and ZeRO take no quantised weights, no 8-bit states (docs/multi-gpu.md)."""
-    optim = re.fullmatch("adamw_torch(_fused)?|sgd", recipe.optim) is not None
-    plain = recipe.model.quantize == "none" and recipe.reference.update_every is None and optim
-    return recipe.engine in ("auto", "ddp") or (plain and not recipe.evaluation.tasks)
+def engine_trains(recipe: Recipe) -> bool:
+    """Whether the recipe's engine does what it asks: FSDP2 and ZeRO take no quantized weights, no 8-bit states."""
+    return recipe.engine in ("auto", "ddp") or refused_with_sharding(recipe) is None
 
 
 def combinations(recipe: Recipe, gpus: int) -> Iterator[tuple[Change, ...]]:
@@ -180,7 +179,7 @@ def _rate_for_an_adapter(learning_rate: float) -> str:
 def _sharding(recipe: Recipe, gpus: int) -> list[Change]:
     if gpus == 1 or recipe.engine in ("fsdp2", "zero3"):
         return []
-    why = f"weights, gradients and states spread over {gpus} GPUs (FSDP2); the same curve"
+    why = f"weights, gradients and states sharded over {gpus} GPUs (FSDP2); the same curve"
     return [Change(why=why, fields={"engine": "fsdp2"}, slower=0.2)]
 
 

@@ -1,4 +1,4 @@
-"""What a process holds besides its share where FSDP2 spreads a model: what is gathered, and gradients still whole.
+"""What a process holds besides its share where FSDP2 shards a model: what is gathered, and gradients still whole.
 
 As accelerate cuts a model for torch's `fully_shard`, each part in the precision in which it is stored: layers of the
 language model are gathered one at a time, the next while one is at work; the output head from the end of a forward to
@@ -17,7 +17,7 @@ from sightline.memory.skeleton import Skeleton, decoder_layers
 from sightline.models.families.find import family_of
 
 
-def spread_lines(skeleton: Skeleton) -> list[Line]:
+def sharded_lines(skeleton: Skeleton) -> list[Line]:
     """Lines besides those of one process, whose activations have room for one weight's gradient."""
     family, layers = family_of(skeleton.policy), decoder_layers(skeleton.policy)
     gathered_alone = [list(one.parameters()) for one in layers if type(one) is type(layers[0])]
@@ -37,7 +37,7 @@ def spread_lines(skeleton: Skeleton) -> list[Line]:
 
 
 def left_over(skeleton: Skeleton) -> list[Tensor]:
-    """Weights that are spread but belong to no layer like the first, nor to the output head or the input embedding."""
+    """Weights that are sharded but belong to no layer like the first, nor to the output head or the input embedding."""
     family, layers = family_of(skeleton.policy), decoder_layers(skeleton.policy)
     apart = [one for one in layers if type(one) is type(layers[0])]
     apart += [output_head(family), family.model.get_input_embeddings()]

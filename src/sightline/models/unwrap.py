@@ -9,21 +9,19 @@ from torch._dynamo.eval_frame import OptimizedModule
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
+ENGINES = ("DistributedDataParallel", "DeepSpeedEngine")
+"""Classes around a model that hold it as `module`, by name: DeepSpeed need not be installed."""
+
 
 def without_engine(model: nn.Module) -> nn.Module:
     """The model inside DDP, DeepSpeed and torch.compile; adapters stay. FSDP2 changes modules in place."""
     while True:
-        if isinstance(model, DistributedDataParallel) or is_deepspeed(model):
+        if type(model).__name__ in ENGINES:
             model = model.module  # pyright: ignore[reportAssignmentType]
         elif isinstance(model, OptimizedModule):
             model = model._orig_mod
         else:
             return model
-
-
-def is_deepspeed(model: nn.Module) -> bool:
-    """Whether this is DeepSpeed's engine around a model; DeepSpeed itself need not be installed."""
-    return type(model).__name__ == "DeepSpeedEngine"
 
 
 def is_compiled(model: nn.Module) -> bool:

@@ -35,7 +35,7 @@ SAME_NAME = (
 def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False) -> TrainingArguments:
     """The Trainer's settings: one of its batches is this process's whole step, so its own accumulation stays 1."""
     on_cpu = recipe.use_cpu or not torch.cuda.is_available()
-    arguments = TrainingArguments(
+    return TrainingArguments(
         output_dir=recipe.output_dir,
         **{name: getattr(recipe, name) for name in SAME_NAME if name != "use_cpu"},
         use_cpu=on_cpu,
@@ -60,9 +60,6 @@ def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False)
         ddp_find_unused_parameters=not (recipe.model.freeze_vision and recipe.model.freeze_projector),
         **engine_arguments(recipe.engine),
     )
-    # one process uses one GPU; the library would split its batches over all it sees (DataParallel)
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    return arguments
 
 
 def engine_arguments(engine: Engine) -> dict[str, Any]:
@@ -73,7 +70,7 @@ def engine_arguments(engine: Engine) -> dict[str, Any]:
 
 
 def uses_bf16(recipe: Recipe) -> bool:
-    """Whether forwards run under bfloat16 autocast: as the recipe says, else where the GPU has it."""
+    """Whether forwards run under bfloat16 autocast: by the recipe, else where the GPU has it."""
     on_gpu = not recipe.use_cpu and torch.cuda.is_available()
     return recipe.bf16 if recipe.bf16 is not None else on_gpu and torch.cuda.is_bf16_supported()
 

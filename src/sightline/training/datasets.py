@@ -34,7 +34,7 @@ KINDS: dict[int, Kind] = {0: "prompts", 1: "demonstrations", 2: "pairs"}
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRows:
-    """Data sets of groups to train on and to evaluate on, and a line that says what they are."""
+    """Data sets of groups to train on and to evaluate on, and a line that describes them."""
 
     train: Dataset
     eval: Dataset | None
@@ -84,17 +84,12 @@ def training_rows(
 
 
 def _all_rows(recipe: Recipe, processor: Any, model: nn.Module) -> Rows:
-    """The rows that the recipe names, scenes drawn."""
+    """The rows that the recipe names; scenes are drawn."""
     if recipe.data.source != "scenes":
         return load_rows(recipe.data)
     from sightline.scenes.rows import for_recipe
 
     return rows_of(for_recipe(recipe.data, recipe.objective.type, model=model, processor=processor), source="scenes")
-
-
-def name_of(config: DataConfig) -> str:
-    """What the rows are from, as it is said to the user."""
-    return config.source or ", ".join(config.names) or ", ".join(s.source for s in config.mixture) or "memory"
 
 
 def streamed_rows(
@@ -145,6 +140,11 @@ def kind_of(objective: Objective, rows: Rows) -> Kind:
     return "pairs" if len(first.responses) > 1 else "demonstrations"
 
 
+def name_of(config: DataConfig) -> str:
+    """What the rows are from, in words for the user."""
+    return config.source or ", ".join(config.names) or ", ".join(s.source for s in config.mixture) or "memory"
+
+
 Costs = Sequence[float | int]
 """Tokens of each row."""
 
@@ -168,27 +168,27 @@ class StepBatches(Sampler[list[int]]):
     ) -> None:
         self.num_rows, self.rows_a_step, self.seed = num_rows, rows_a_step, seed
         self.rank, self.world, self.costs = rank, world, costs
-        self.epoch = 0
+        self.epoch = self.first_step = 0
 
     def __len__(self) -> int:
         return -(-self.num_rows // self.rows_a_step)
 
     def __iter__(self) -> Iterator[list[int]]:
         order = self.order()
-        for start in range(0, self.num_rows, self.rows_a_step):
+        for start in range(self.first_step * self.rows_a_step, self.num_rows, self.rows_a_step):
             rows = order[start : start + self.rows_a_step]
             costs = None if self.costs is None else [self.costs[row] for row in rows]
             yield [rows[i] for i in shares(len(rows), self.world, costs)[self.rank]]
 
     def order(self) -> list[int]:
-        """The order of the present pass over the data."""
+        """Row numbers in the order of this pass over the data."""
         if self.seed is None:
             return list(range(self.num_rows))
         return torch.randperm(self.num_rows, generator=torch.Generator().manual_seed(self.seed + self.epoch)).tolist()
 
-    def set_epoch(self, epoch: int) -> None:
-        """Another pass; the Trainer calls it."""
-        self.epoch = epoch
+    def start_pass(self, epoch: int, first_step: int = 0) -> None:
+        """The next iteration is over pass `epoch`, from one of its steps on."""
+        self.epoch, self.first_step = epoch, first_step
 
 
 def shares(num_rows: int, world: int, costs: Costs | None) -> list[list[int]]:
@@ -222,10 +222,6 @@ class StepLoader(DataLoader):
         )
         self.batches = batches
 
-    def set_epoch(self, epoch: int) -> None:
-        """Another pass; the Trainer calls it."""
-        self.batches.set_epoch(epoch)
-
 
 def collate(items: list[Group | BadRow]) -> dict[str, list]:
     """A Trainer batch must be a dict; nothing is padded before the step is cut."""
@@ -256,7 +252,7 @@ def truncated_rows(group: Group) -> dict[str, int]:
 
 
 def row_costs(dataset: Any) -> Costs | None:
-    """Tokens of each item, where they are known before it is read: `data.cache_tokens`."""
+    """Tokens of each item of a data set; None where they are not known before it is read (`data.cache_tokens`)."""
     groups = getattr(dataset, "dataset", dataset)
     if not isinstance(groups, GroupDataset) or groups.cache is None:
         return None
@@ -264,8 +260,57 @@ def row_costs(dataset: Any) -> Costs | None:
     return lengths if groups.items is None else [sum(lengths[row] for row in rows) for rows in groups.items]
 
 
+class RowsSeen:
+    """What this run has read of its rows; a `Part` of a checkpoint.
+
+    num_tokens: of this process's groups. bad: names of rows that were left out → why, of all processes as of the last
+    `gather`. truncated: those that were trimmed.
+    """
+
+    def __init__(self) -> None:
+        self.num_tokens = 0
+        self.bad: dict[str, str] = {}
+        self.truncated = TruncatedRows()
+
+    def see(self, inputs: dict[str, list]) -> None:
+        """Take in a batch of `collate`. Raises `DataError` for a bad row that may not be left out."""
+        self.see_bad(inputs["bad_rows"])
+        self.truncated.see(inputs["truncated"])
+
+    def see_bad(self, rows: Iterable[BadRow]) -> None:
+        """Take in rows that are left out. Raises `DataError` for one that may not be."""
+        for row in rows:
+            if not row.skip:
+                raise DataError(row.message)
+            self.bad[row.id] = row.message
+
+    def gather(self, gather: Callable[[Any], list[Any]]) -> None:
+        """Share what each process has seen. Every process calls it. gather: lists an object of every process."""
+        for bad in gather(self.bad):
+            self.bad |= bad
+        self.truncated.gather(gather)
+
+    def figures(self) -> dict[str, int]:
+        """How many rows were left out and trimmed; nothing where there were none."""
+        counts = {"rows_skipped": len(self.bad), "rows_truncated": len(self.truncated.known)}
+        return {name: count for name, count in counts.items() if count}
+
+    def state(self) -> dict[str, Any]:
+        """What `load_state` takes."""
+        return {"num_tokens": self.num_tokens, "bad": self.bad, "truncated": self.truncated.state()}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Put back what `state` gave."""
+        self.num_tokens = state["num_tokens"]
+        self.bad.update(state["bad"])
+        self.truncated.load_state(state["truncated"])
+
+
 class TruncatedRows:
-    """known: names of rows of all processes → how many of their responses were trimmed, as of the last `gather`."""
+    """Rows of which `data.max_length` trimmed responses.
+
+    known: names of rows of all processes → how many of their responses were trimmed, as of the last `gather`.
+    """
 
     def __init__(self) -> None:
         self.known: dict[str, int] = {}
@@ -276,7 +321,7 @@ class TruncatedRows:
         self._fresh.update((name, number) for name, number in rows if name not in self.known)
 
     def gather(self, gather: Callable[[Any], list[Any]]) -> None:
-        """All processes together: tell one another of rows that are new since the last time."""
+        """Share rows that are new since the last time. Every process calls it. gather: lists an object of each."""
         for fresh in gather(self._fresh):
             self.known |= fresh
         self._fresh = {}
@@ -286,11 +331,11 @@ class TruncatedRows:
         return {**self.known, **self._fresh}
 
     def load_state(self, rows: dict[str, int]) -> None:
-        """Go on from a checkpoint; the next `gather` tells the others."""
+        """Put back what `state` gave; the next `gather` shares it."""
         self.known, self._fresh = {}, dict(rows)
 
     def sentence(self, max_length: int | None) -> str:
-        """What the user is told at the end; empty where nothing was trimmed."""
+        """A line for the end of a run; empty where nothing was trimmed."""
         if not self.known:
             return ""
         rows = f"{len(self.known):,} rows were" if len(self.known) > 1 else "1 row was"

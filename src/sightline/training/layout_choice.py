@@ -15,23 +15,23 @@ from sightline.training.datasets import group_of
 from sightline.types import Group
 
 NUM_CANDIDATES = 16
-"""Rows looked at to find one with a picture and at least two responses."""
+"""Rows looked at to find one with an image and at least two responses."""
 
 
 def choose_layout(model: nn.Module, family: Family, dataset: Dataset, *, wanted: str) -> tuple[str, str]:
     """(layout, reason). With `auto`, one real group goes through both layouts first; on disagreement: padded."""
     if wanted != "auto":
-        return wanted, f"Layout: {wanted}, as the recipe says"
+        return wanted, f"Layout: {wanted}, as in the recipe"
     if family.layout == "padded":
         return (
             "padded",
-            f"Layout: padded, {family.name} is not exact with a shared prefix; pictures are still encoded once",
+            f"Layout: padded, {family.name} is not exact with a shared prefix; images are still encoded once",
         )
     group = typical_group(dataset, family)
     if group is None:
         return "prefix", "Layout: shared prefix (no group to compare on)"
     if not group.responses:
-        group = with_made_up_answers(group, family)
+        group = with_made_up_responses(group, family)
     comparison = compare_layouts(model, [family.place(group)])
     if comparison.agrees:
         return "prefix", f"Layout: shared prefix, equal to padded within {comparison.difference:.1e} on row {group.id}"
@@ -42,15 +42,15 @@ def choose_layout(model: nn.Module, family: Family, dataset: Dataset, *, wanted:
     )
 
 
-def with_made_up_answers(prompt: Group, family: Family) -> Group:
-    """A prompt with two answers out of its own words: all that a comparison of layouts needs."""
+def with_made_up_responses(prompt: Group, family: Family) -> Group:
+    """A prompt with two responses out of its own words: all that a comparison of layouts needs."""
     words = prompt.prompt_ids[~torch.isin(prompt.prompt_ids, torch.tensor(family.image_token_ids))]
-    answers = (words[:8], words[-5:])
-    return replace(prompt, responses=answers, weights=tuple(torch.ones(len(answer)) for answer in answers))
+    responses = (words[:8], words[-5:])
+    return replace(prompt, responses=responses, weights=tuple(torch.ones(len(one)) for one in responses))
 
 
 def typical_group(dataset: Dataset, family: Family) -> Group | None:
-    """The first group with a picture and two responses, else the first group, of the first few rows."""
+    """The first group with an image and two responses, else the first group, of the first few rows."""
     first = None
     for item in first_items(dataset):
         group = group_of(item)

@@ -1,7 +1,7 @@
 """`train(recipe)`: from a recipe to a run folder, top to bottom.
 
 Read the recipe, find out who else trains, open the run folder, load the model and the rows, build the trainer, train,
-and write what is left behind.
+and write the run's files.
 """
 
 import contextlib
@@ -38,16 +38,16 @@ from sightline.training.checkpoint.files import last_checkpoint, named_checkpoin
 from sightline.training.checkpoint.finish import finish, read_card
 from sightline.training.checkpoint.run_folder import opened_run_folder
 from sightline.training.datasets import TrainingRows, training_rows
-from sightline.training.distributed.engine import asked_engine, check_engine, engine_at_work, refuse_what_shards_cannot
+from sightline.training.distributed.engine import Engine
 from sightline.training.distributed.probe import try_longest_first
+from sightline.training.distributed.requested import requested_engine
 from sightline.training.distributed.world import (
     check_shared_folder,
     check_world,
     enter_slurm_step,
+    explain_lost_processes,
     join_world,
-    naming_lost_processes,
 )
-from sightline.training.distributed.zero import check_installed, refuse_model
 from sightline.training.layout_choice import choose_layout
 from sightline.training.online.setup import check_sampler, online_trainer, reward_set_of, sampling_of
 from sightline.training.reference import ReferenceUpdates, precomputed_reference
@@ -55,13 +55,13 @@ from sightline.training.step.metrics import MetricsFile
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch.memory import report_memory
 from sightline.training.watch.progress import ProgressBar
-from sightline.training.watch.scores import Scores, attach, scores, stop_rules
+from sightline.training.watch.scores import Watch, scores_of, stop_rules
 from sightline.training.watch.tensorboard import tensorboard
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunResult:
-    """What a run left behind.
+    """What a run made.
 
     folder: the run's folder, loadable by peft or transformers. model, processor: still in memory; None where a
         finished run was resumed and nothing was done.
@@ -75,7 +75,7 @@ class RunResult:
     seconds: float
 
 
-@naming_lost_processes()
+@explain_lost_processes()
 def train(
     recipe: Recipe,
     *,
@@ -88,24 +88,24 @@ def train(
     console: Console | None = None,
     description: str = "Training",
 ) -> RunResult:
-    """Train as the recipe says and write a run folder.
+    """Train by a recipe and write a run folder.
 
     data, eval_data: rows (a `datasets.Dataset` or any sequence of dicts) instead of `recipe.data.source`.
     model, processor: objects already in memory instead of `recipe.model.name`.
-    rewards: functions besides `recipe.rewards`, for objectives over sampled answers.
+    rewards: functions besides `recipe.rewards`, for objectives over sampled completions.
     Raises `UserError` and its kinds for every mistake of the user's.
     """
-    console = speaking_alone(console or Console())
+    console = main_process_console(console or Console())
     objective = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
     refuse_absent(recipe)
     check_temporary_folder(recipe.dataloader_num_workers)
-    check_installed(asked_engine(recipe), on_cpu=device(recipe).type == "cpu")
+    engine = requested_engine(recipe)
+    engine.check_installed(on_cpu=device(recipe).type == "cpu")
     reward_set = reward_set_of(recipe, rewards) if objective.num_responses == 0 else None
-    finished = finished_run(recipe, console)
-    if finished is not None:
+    if (finished := finished_run(recipe, console)) is not None:
         return finished
     processes = join_world(recipe, on_cpu=device(recipe).type == "cpu")
-    with entered_folder(recipe, processes, console) as folder:
+    with prepared_folder(recipe, engine, processes, console) as folder:
         checkpoint = find_checkpoint(recipe, console)
         set_seed(recipe.seed)
         processor = processor if processor is not None else load_processor(recipe.model)
@@ -114,76 +114,62 @@ def train(
         console.print(rows.summary, highlight=False)
         refuse_idle_evaluation(recipe.eval_steps, recipe.eval_on_start, rows.eval is not None)
         policy = prepare(model, recipe)
-        trainer, watching = assemble(
-            recipe,
-            objective,
-            rows,
-            policy,
-            processor,
-            reward_set=reward_set,
-            folder=folder,
-            checkpoint=checkpoint,
-            callbacks=callbacks,
-            console=console,
-            description=description,
-        )
-    with contextlib.closing(trainer):
-        started = time.perf_counter()
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        seconds = time.perf_counter() - started
-        if rows.eval is not None and not evaluated_at_end(trainer):
-            trainer.evaluate_at_end()
-    figures = finish(trainer, folder, recipe, seconds, watching[0].watch if watching else None)
+        given = {"engine": engine, "reward_set": reward_set, "folder": folder, "checkpoint": checkpoint}
+        shown = {"callbacks": callbacks, "console": console, "description": description}
+        trainer, watch = assemble(recipe, objective, rows, policy, processor, **given, **shown)
+    with reporting_saved_model(trainer, folder, console):
+        seconds = train_and_evaluate(trainer, checkpoint)
+        figures = finish(trainer, folder, recipe, seconds, watch)
     report_rows(trainer, recipe, console)
     console.print(f"Saved to {folder}", highlight=False)
     return RunResult(folder=folder, model=policy, processor=processor, metrics=figures, seconds=seconds)
 
 
-def speaking_alone(console: Console) -> Console:
-    """Join the world of a SLURM step; of several processes, the first speaks for all."""
+def main_process_console(console: Console) -> Console:
+    """The console, quiet in all processes but the first. Joins the world of a SLURM step."""
     enter_slurm_step()
     console.quiet = console.quiet or int(os.environ.get("RANK", "0")) > 0
     return console
 
 
+def finished_run(recipe: Recipe, console: Console) -> RunResult | None:
+    """The result of a run that had already ended when it was resumed, after a line about it; None of any other run."""
+    folder = Path(recipe.output_dir)
+    card = read_card(folder) if recipe.resume else None
+    if card is None or has_more_to_do(card, recipe):
+        return None
+    if card.get("stopped") is not None:
+        line = (
+            f"{folder} stopped early at step {card['steps']}: {card['stopped']}. Nothing is left to do; to go on all "
+            "the same, change `evaluation.limits` or `evaluation.patience`."
+        )
+    else:
+        line = f"{folder} is a finished run; nothing is left to do"
+    console.print(line, highlight=False)
+    return RunResult(folder=folder, model=None, processor=None, metrics=card["metrics"], seconds=card["seconds"])
+
+
+def has_more_to_do(card: dict[str, Any], recipe: Recipe) -> bool:
+    """Whether a run that has ended is to take more steps, or to follow other rules than those that stopped it early."""
+    if card.get("stopped") is not None:
+        return card["stop_rules"] != stop_rules(recipe.evaluation)
+    return recipe.max_steps > card["steps"]
+
+
 @contextlib.contextmanager
-def entered_folder(recipe: Recipe, processes: PartialState, console: Console) -> Iterator[Path]:
-    """The run's folder, opened once for all processes; not left behind by a run that is refused before it begins.
+def prepared_folder(recipe: Recipe, engine: Engine, processes: PartialState, console: Console) -> Iterator[Path]:
+    """The run's folder, opened once for all processes; removed again where the run is refused before it begins.
 
     Raises `UserError` where some processes are missing or cannot see it, or where nobody can sample.
     """
     check_world(processes.num_processes, recipe)
-    refuse_what_shards_cannot(recipe, processes.num_processes)
+    engine.check_recipe(recipe, processes.num_processes)
     check_sampler(recipe, partial(console.print, highlight=False))
     with opened_run_folder(recipe) if processes.is_main_process else contextlib.nullcontext():
         processes.wait_for_everyone()
         folder = Path(recipe.output_dir)
         check_shared_folder(folder)
         yield folder
-
-
-def finished_run(recipe: Recipe, console: Console) -> RunResult | None:
-    """The result of a run that had already ended when it was asked to resume; the user is told so."""
-    folder = Path(recipe.output_dir)
-    card = read_card(folder) if recipe.resume else None
-    if card is None or is_asked_for_more(card, recipe):
-        return None
-    if card.get("stopped") is not None:
-        said = (
-            f"{folder} stopped early at step {card['steps']}: {card['stopped']}. Nothing is left to do; to go on all "
-            "the same, change `evaluation.limits` or `evaluation.patience`."
-        )
-    else:
-        said = f"{folder} is a finished run; nothing is left to do"
-    console.print(said, highlight=False)
-    return RunResult(folder=folder, model=None, processor=None, metrics=card["metrics"], seconds=card["seconds"])
-
-
-def is_asked_for_more(card: dict[str, Any], recipe: Recipe) -> bool:
-    """Whether a run that has ended is to take more steps, or to follow other rules than those that stopped it early."""
-    if card.get("stopped") is not None:
-        return card["stop_rules"] != stop_rules(recipe.evaluation)
-    return recipe.max_steps > card["steps"]
 
 
 def find_checkpoint(recipe: Recipe, console: Console) -> Path | None:
@@ -209,27 +195,22 @@ def find_checkpoint(recipe: Recipe, console: Console) -> Path | None:
     return found
 
 
-def evaluated_at_end(trainer: AlignmentTrainer) -> bool:
-    """Whether the last step was already evaluated."""
-    return any(
-        line["step"] == trainer.state.global_step and any(name.startswith("eval_") for name in line)
-        for line in trainer.state.log_history
-    )
-
-
-def report_rows(trainer: AlignmentTrainer, recipe: Recipe, console: Console) -> None:
-    """Say which rows were left out, and why, and how many were trimmed."""
-    if trainer.bad_rows:
-        console.print(f"{len(trainer.bad_rows)} rows were skipped; the first: {next(iter(trainer.bad_rows.values()))}")
-    if trimmed := trainer.truncated.sentence(recipe.data.max_length):
-        console.print(trimmed, markup=False, highlight=False)
+def prepare(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | PeftModel:
+    """The policy of the recipe: with LoRA, or trained parts unfrozen, and activations recomputed or not."""
+    if recipe.lora is not None:
+        set_seed(recipe.seed)  # right before the adapter, so that its initial weights depend on the seed alone
+        policy: PreTrainedModel | PeftModel = add_lora(model, recipe.lora)
+    else:
+        policy = unfreeze(model, recipe.model)
+    recompute(policy, recipe.gradient_checkpointing)
+    return policy
 
 
 class Assembled(NamedTuple):
-    """A trainer, and what scores its answers while it trains."""
+    """A trainer, and what judges its scores while it trains, if anything does."""
 
     trainer: AlignmentTrainer
-    watching: list[Scores]
+    watch: Watch | None
 
 
 def assemble(
@@ -239,6 +220,7 @@ def assemble(
     policy: PreTrainedModel | PeftModel,
     processor: Any,
     *,
+    engine: Engine,
     reward_set: RewardSet | None,
     folder: Path,
     checkpoint: Path | None,
@@ -246,9 +228,9 @@ def assemble(
     console: Console,
     description: str,
 ) -> Assembled:
-    """Layout, reference, callbacks and the trainer around them, as the recipe says.
+    """Layout, reference, callbacks and the trainer around them, by the recipe.
 
-    reward_set: rewards, for objectives over sampled answers. checkpoint: that the run goes on from.
+    reward_set: for objectives over sampled completions. checkpoint: the one that the run resumes from.
     """
     console.print(describe_trainable(policy), highlight=False)
     family = family_of(policy)
@@ -261,60 +243,43 @@ def assemble(
     )
     updates = reference_updates(recipe, reference, policy, checkpoint)
     bar = ProgressBar(console, description)
-    watching = scores(recipe, bar, held_out=rows.eval is not None and recipe.eval_steps is not None)
+    scores = scores_of(recipe, bar, held_out=rows.eval is not None and recipe.eval_steps is not None)
+    watching = [scores] if scores is not None else []
     metrics_file = opened_metrics(folder, checkpoint, {"event": "layout", "layout": layout, "reason": reason})
     make = partial(online_trainer, recipe, rewards=reward_set) if reward_set is not None else AlignmentTrainer
     arguments = training_arguments(recipe, has_eval=rows.eval is not None, resumes=checkpoint is not None)
-    refuse_model(policy, None if reference is None else reference.mode, asked_engine(recipe))
-    with engine_at_work(arguments, asked_engine(recipe)):
-        trainer = make(
-            model=policy,
-            args=arguments,
-            objective=objective,
-            reference=reference,
-            family=family,
-            layout=layout,
-            groups_per_forward=recipe.per_device_train_batch_size,
-            shuffle=recipe.shuffle,
-            train_dataset=rows.train,
-            eval_dataset=rows.eval,
-            processor=processor,
-            guard=recipe.guard,
-            say=lambda sentence: console.print(sentence, highlight=False),
-            callbacks=[metrics_file, bar, *tensorboard(recipe, folder, checkpoint), *updates, *watching, *callbacks],
-        )
-    attach(watching, trainer, checkpoint)
+    engine.check_model(policy, None if reference is None else reference.mode)
+    trainer = make(
+        model=policy,
+        args=arguments,
+        engine=engine,
+        objective=objective,
+        reference=reference,
+        family=family,
+        layout=layout,
+        groups_per_forward=recipe.per_device_train_batch_size,
+        shuffle=recipe.shuffle,
+        train_dataset=rows.train,
+        eval_dataset=rows.eval,
+        processor=processor,
+        guard=recipe.guard,
+        report=lambda sentence: console.print(sentence, highlight=False),
+        callbacks=[metrics_file, bar, *tensorboard(recipe, folder, checkpoint), *updates, *watching, *callbacks],
+    )
+    if scores is not None:
+        scores.attach(trainer, checkpoint)
     report_memory(trainer, recipe, metrics_file, console)
     try_longest_first(trainer, recipe, metrics_file, console)
     if recipe.reference.type == "precomputed":
         trainer.reference = precomputed_reference(trainer, recipe, console)
-    check_engine(trainer.accelerator, recipe)
-    return Assembled(trainer, watching)
-
-
-def opened_metrics(folder: Path, checkpoint: Path | None, first: dict[str, str]) -> MetricsFile:
-    """The run's metrics: those up to the checkpoint, or this line and nothing else."""
-    is_main = PartialState().is_main_process
-    metrics_file = MetricsFile(folder / METRICS, checkpoint if is_main else None)
-    if is_main and checkpoint is None:
-        metrics_file.path.unlink(missing_ok=True)  # of an attempt that ended before its first checkpoint
-        metrics_file.write(first)
-    return metrics_file
-
-
-def prepare(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | PeftModel:
-    """LoRA, and recomputation of activations, as the recipe says."""
-    if recipe.lora is not None:
-        set_seed(recipe.seed)  # right before the adapter, so that its initial weights depend on the seed alone
-        policy: PreTrainedModel | PeftModel = add_lora(model, recipe.lora)
-    else:
-        policy = unfreeze(model, recipe.model)
-    recompute(policy, recipe.gradient_checkpointing)
-    return policy
+    return Assembled(trainer, None if scores is None else scores.watch)
 
 
 def describe_trainable(model: nn.Module) -> str:
-    """`Trains 40,960 of 1,012,345 parameters (4.05%): language model 40,960`."""
+    """A line: `Trains 40,960 of 1,012,345 parameters (4.05%): language model 40,960`.
+
+    Raises `RecipeError` where nothing is trained.
+    """
     trainable, total, by_part = trainable_summary(model)
     if trainable == 0:
         raise RecipeError(
@@ -336,3 +301,54 @@ def reference_updates(
     if checkpoint is not None:
         updates.resume(checkpoint)
     return [updates]
+
+
+def opened_metrics(folder: Path, checkpoint: Path | None, first: dict[str, str]) -> MetricsFile:
+    """The file of the run's metrics: those up to the checkpoint, or the first line and nothing else."""
+    is_main = PartialState().is_main_process
+    metrics_file = MetricsFile(folder / METRICS, checkpoint if is_main else None)
+    if is_main and checkpoint is None:
+        metrics_file.path.unlink(missing_ok=True)  # of an attempt that ended before its first checkpoint
+        metrics_file.write(first)
+    return metrics_file
+
+
+def train_and_evaluate(trainer: AlignmentTrainer, checkpoint: Path | None) -> float:
+    """All steps from the first or a checkpoint's on, and an evaluation at the end; seconds that the steps took."""
+    with contextlib.closing(trainer):
+        started = time.perf_counter()
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        seconds = time.perf_counter() - started
+        if trainer.eval_dataset is not None and not evaluated_at_end(trainer):
+            trainer.evaluate_with_all_weights()
+    return seconds
+
+
+def evaluated_at_end(trainer: AlignmentTrainer) -> bool:
+    """Whether the last step was already evaluated."""
+    return any(
+        line["step"] == trainer.state.global_step and any(name.startswith("eval_") for name in line)
+        for line in trainer.state.log_history
+    )
+
+
+@contextlib.contextmanager
+def reporting_saved_model(trainer: AlignmentTrainer, folder: Path, console: Console) -> Iterator[None]:
+    """Within, what fails after the last step is raised after a line on where the trained model is."""
+    try:
+        yield
+    except Exception:
+        if trainer.final_step is not None:
+            console.print(
+                f"The trained model of step {trainer.final_step} is saved in {folder}; what failed came after it.",
+                highlight=False,
+            )
+        raise
+
+
+def report_rows(trainer: AlignmentTrainer, recipe: Recipe, console: Console) -> None:
+    """Print which rows were left out, and why, and how many were trimmed."""
+    if bad := trainer.rows_seen.bad:
+        console.print(f"{len(bad)} rows were skipped; the first: {next(iter(bad.values()))}")
+    if trimmed := trainer.rows_seen.truncated.sentence(recipe.data.max_length):
+        console.print(trimmed, markup=False, highlight=False)

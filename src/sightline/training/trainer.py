@@ -1,82 +1,62 @@
-"""A thin `transformers.Trainer`: the library's loop, optimizer, schedule, checkpoints and trackers around our step.
+"""The trainer of objectives over groups: one of its loader's batches is this process's share of an optimizer step.
 
-One batch of its loader is the list of groups of this process's whole optimizer step; `training.step.step` cuts it up.
+The loop is in `loop.py`; `step/step.py` cuts a step into micro-batches.
 """
 
 import time
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterable, Sized
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from accelerate.utils import AutocastKwargs, DistributedType, gather_object
-from peft import PeftModel
+from accelerate.utils import AutocastKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
-from transformers import (
-    PreTrainedModel,
-    PrinterCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
+from transformers import TrainingArguments
 
 from sightline.config.guard import GuardConfig
 from sightline.data.stream.loader_workers import OutlivesTermination
 from sightline.data.stream.stream import GroupStream
 from sightline.errors import DataError
-from sightline.forward.reference import AnyReference
+from sightline.forward.reference import AnyReference, Reference
 from sightline.models.families.find import Family
-from sightline.objectives.objective import Objective
+from sightline.objectives.objective import Objective, State
 from sightline.objectives.roles import MISMATCHED
-from sightline.training.datasets import Costs, StepBatches, StepLoader, TruncatedRows, collate, row_costs
-from sightline.training.distributed.sharded import average_gradients
-from sightline.training.guard import GuardedTrainer
+from sightline.training.checkpoint.contents import PartOf
+from sightline.training.checkpoint.files import how_to_continue
+from sightline.training.datasets import Costs, RowsSeen, StepBatches, StepLoader, collate, row_costs
+from sightline.training.distributed.engine import Engine
+from sightline.training.guard import Guard
 from sightline.training.layout_choice import typical_group
+from sightline.training.loop import TrainingLoop
 from sightline.training.step.auxiliary import with_auxiliary, with_corrected
 from sightline.training.step.evaluation import HeldOut
 from sightline.training.step.memory import Memory
 from sightline.training.step.metrics import Means, averages, device_memory
-from sightline.training.step.micro_batch import Spare, StepSettings
+from sightline.training.step.micro_batch import DummyGroup, StepSettings
+from sightline.training.step.nonfinite import FOLDER, is_finite, offenders, write_offenders
 from sightline.training.step.step import train_step
-from sightline.types import BadRow, Group
+from sightline.types import Group
+
+NUM_CANDIDATES = 16
+"""Rows looked at for a mismatched completion where a step has a single prompt."""
 
 
-class StreamEpochs(TrainerCallback):
-    """Sets the epoch after each step."""
+class StepStart(NamedTuple):
+    """What a step that is left out must not change, as it was before. groups: those of the step."""
 
-    def __init__(self, stream: GroupStream) -> None:
-        self.stream = stream
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        state.epoch = float(self.stream.num_passes(state.global_step))
-
-
-class LogsLastStep(TrainerCallback):
-    """Logs the last step, also where `logging_steps` does not fall on it: a run's end has a loss."""
-
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        if state.global_step == state.max_steps or control.should_training_stop:
-            control.should_log = True
+    groups: list[Group]
+    loss: Tensor
+    mark: dict[str, int]
+    state: State
 
 
-NUM_LENDERS = 16
-"""Rows looked at for another prompt's answer where a step has a single one."""
-
-
-def some_group(dataset: Dataset, family: Family) -> Group:
-    """Any group of the data, one with a picture if there is one among the first."""
-    group = typical_group(dataset, family)
-    assert group is not None, "the data has a row that is not bad"
-    return group
-
-
-class AlignmentTrainer(GuardedTrainer):
+class AlignmentTrainer(TrainingLoop):
     """Trains a policy with an objective over groups.
 
     groups_per_forward: how many groups (of the step's longest) a forward holds.
-    shuffle: draw rows at random. guard: what to do when numbers go wrong. say: shows the user a sentence.
+    shuffle: draw rows at random. guard: what to do when numbers go wrong. report: shows the user a sentence.
     """
 
     def __init__(
@@ -84,6 +64,7 @@ class AlignmentTrainer(GuardedTrainer):
         *,
         model: nn.Module,
         args: TrainingArguments,
+        engine: Engine,
         objective: Objective,
         reference: AnyReference | None,
         family: Family,
@@ -95,114 +76,130 @@ class AlignmentTrainer(GuardedTrainer):
         processor: Any,
         callbacks: list,
         guard: GuardConfig,
-        say: Callable[[str], None] = print,
+        report: Callable[[str], None] = print,
     ) -> None:
         super().__init__(
             model=model,
             args=args,
+            engine=engine,
+            guard=Guard(guard, online=objective.num_responses == 0, report=self._report),
+            frozen_copy=frozen_copy_of(reference),
             train_dataset=train_dataset,
             eval_dataset=eval_dataset,
             data_collator=collate,
             processing_class=processor,
             callbacks=callbacks,
         )
-        self.remove_callback(PrinterCallback)
-        self.add_callback(LogsLastStep())
         # a cache would keep trained weights in bfloat16, too, until the end of a forward that keeps no layer
         self.accelerator.autocast_handler = AutocastKwargs(cache_enabled=False)
         self.objective, self.objective_state = objective, objective.initial_state()
-        self.reference, self.processor, self.shuffle = reference, processor, shuffle
+        self.reference, self.processor, self.shuffle, self.report = reference, processor, shuffle, report
         self.group_stream = train_dataset if isinstance(train_dataset, GroupStream) else None
-        if self.group_stream is not None:
-            self.args.ignore_data_skip = True  # the stream itself goes on where it was
-            self.add_callback(StreamEpochs(self.group_stream))
-        self.means = Means()
-        self.bad_rows: dict[str, str] = {}
-        self.truncated = TruncatedRows()
-        self.num_tokens = 0
+        self.means, self.rows_seen = Means(), RowsSeen()
+        self.dummy_group = DummyGroup(family, lambda: some_group(train_dataset, family))
         self.settings = StepSettings(
             family=family,
             layout=layout,
             groups_per_forward=groups_per_forward,
             device=self.accelerator.device,
-            autocast=self._autocast,
+            autocast=engine.autocast,
             reference_autocast=lambda: self.accelerator.autocast(),
-            no_sync=self._no_sync,
-            average_gradients=average_gradients if self._is_ddp else None,
-            memory=Memory(sharded=self._is_sharded, any_process=self._any_process, gather=self._gather),
-            sum_over_processes=self._sum_over_processes,
-            gather=self._gather,
+            no_sync=engine.no_sync,
+            average_gradients=engine.average_gradients,
+            memory=Memory(sharded=engine.sharded, any_process=engine.any_process, gather=engine.gather),
+            sum_over_processes=engine.sum_over_processes,
+            gather=engine.gather,
             num_processes=self.accelerator.num_processes,
             process_index=self.accelerator.process_index,
+            dummy_group=self.dummy_group if engine.sharded else None,
         )
-        if self._is_sharded:
-            self.spare = Spare(family, lambda: some_group(train_dataset, family))
-            self.settings = replace(self.settings, spare=self.spare)
-        self.start_guarding(guard, say)
+        self.parts |= {
+            "objective": PartOf(lambda: self.objective_state, self.objective_state.update),
+            "means": self.means,
+            "rows": self.rows_seen,
+            "memory": self.settings.memory,
+        }
+        if (stream := self.group_stream) is not None:
+            self.parts["stream"] = PartOf(
+                lambda: stream.state(self.state.global_step), lambda state: stream.load(state, self.state.global_step)
+            )
+
+    # the rows of a step
 
     def get_train_dataloader(self) -> DataLoader:
         """Batches of whole steps: this process's share of each."""
+        options = {
+            "persistent_workers": self.args.dataloader_persistent_workers,
+            "pin_memory": self.args.dataloader_pin_memory,
+        }
         if self.group_stream is not None:
-            loader = self._stream_batches(self.group_stream)
-            loader.generator = torch.Generator().manual_seed(self.args.seed)
-            loader.worker_init_fn = OutlivesTermination(loader.worker_init_fn)
-            return loader
+            return self._stream_loader(self.group_stream, **options)
         dataset, size = self.train_dataset, self.args.per_device_train_batch_size
         assert isinstance(dataset, Dataset)
-        # neighbours in a step lend each other answers (KTO), so their order is kept
+        # neighbors in a step exchange mismatched completions (KTO), so their order is kept
         costs = None if MISMATCHED in self.objective.roles else row_costs(dataset)
-        return self._loader(
-            dataset,
-            size,
-            seed=self.args.seed if self.shuffle else None,
-            costs=costs,
-            persistent_workers=self.args.dataloader_persistent_workers,
-            pin_memory=self.args.dataloader_pin_memory,
-        )
+        return self._loader(dataset, size, seed=self.args.seed if self.shuffle else None, costs=costs, **options)
+
+    def num_steps_per_pass(self) -> int | None:
+        """Optimizer steps in a pass over the data; None where rows are streamed."""
+        return None if self.group_stream is not None else len(self.train_loader)
+
+    def batches(self, number: int, first: int) -> Iterable[dict[str, list]]:
+        """This process's rows of each step of pass `number`, from step `first` on; a stream goes on where it was."""
+        if isinstance(self.train_loader, StepLoader):
+            self.train_loader.batches.start_pass(number, first)
+        return self.train_loader
+
+    def epoch_after(self, number: int, num_steps: int) -> float:
+        """Passes over the data after `num_steps` steps of pass `number`; a stream counts its own."""
+        if self.group_stream is not None:
+            return float(self.group_stream.num_passes(self.state.global_step + 1))
+        return super().epoch_after(number, num_steps)
 
     def _loader(
-        self,
-        dataset: Dataset,
-        size: int,
-        *,
-        seed: int | None,
-        costs: Costs | None = None,
-        **options: Any,
+        self, dataset: Dataset, size: int, *, seed: int | None, costs: Costs | None = None, **options: Any
     ) -> StepLoader:
         assert isinstance(dataset, Sized)
         world, rank = self.settings.num_processes, self.settings.process_index
         batches = StepBatches(len(dataset), size * world, seed=seed, rank=rank, world=world, costs=costs)
         return StepLoader(dataset, batches, collate_fn=collate, num_workers=self.args.dataloader_num_workers, **options)
 
-    def _stream_batches(self, stream: GroupStream) -> DataLoader:
+    def _stream_loader(self, stream: GroupStream, **options: Any) -> DataLoader:
         """This process's share of every step; a stream shares itself among processes."""
-        return stream.loader(
+        loader = stream.loader(
             self.args.per_device_train_batch_size,
             rank=self.settings.process_index,
             num_ranks=self.settings.num_processes,
             collate_fn=collate,
             num_workers=self.args.dataloader_num_workers,
-            persistent_workers=self.args.dataloader_persistent_workers,
-            pin_memory=self.args.dataloader_pin_memory,
+            **options,
         )
+        loader.generator = torch.Generator().manual_seed(self.args.seed)
+        loader.worker_init_fn = OutlivesTermination(loader.worker_init_fn)
+        return loader
+
+    # a step
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, list], num_items_in_batch: Tensor | int | None = None
     ) -> Tensor:
-        """One optimizer step's gradient."""
-        model.train()
-        self._take_bad_rows(inputs["bad_rows"])
-        self.truncated.see(inputs["truncated"])
-        groups = self._with_auxiliary(inputs["groups"], self._lender(inputs["groups"]))
-        if self._sum_over_processes({"groups": float(len(groups))})["groups"] == 0:
+        """Leave the gradient of one optimizer step in the weights; this process's part of its loss, detached."""
+        self.rows_seen.see(inputs)
+        groups = self._with_auxiliary(inputs["groups"], self._other_than(inputs["groups"]))
+        if not self.engine.any_process(len(groups) > 0):
             raise DataError(
                 f"All rows of step {self.state.global_step + 1} are bad: nothing is left to train on. Run `sightline "
                 "data check`, or give a larger `per_device_train_batch_size`."
             )
-        self.num_tokens += sum(group.num_tokens for group in groups)
-        self.begin_step(groups)
-        if self._is_sharded:
-            self.spare.see(groups)
+        return self.gradient_of(model, groups)
+
+    def gradient_of(self, model: nn.Module, groups: list[Group]) -> Tensor:
+        """Leave the gradient of a step of these groups in the weights; this process's part of its loss, detached."""
+        model.train()
+        self.rows_seen.num_tokens += sum(group.num_tokens for group in groups)
+        self.step_start = StepStart(groups, self.loss.since_log.clone(), self.means.mark(), dict(self.objective_state))
+        if self.engine.sharded:
+            self.dummy_group.see(groups)
         return train_step(
             model,
             groups,
@@ -210,7 +207,7 @@ class AlignmentTrainer(GuardedTrainer):
             self.reference,
             self.settings,
             state=self.objective_state,
-            backward=self._backward,
+            backward=self.engine.backward,
             means=self.means,
         )
 
@@ -221,16 +218,55 @@ class AlignmentTrainer(GuardedTrainer):
         model.train()
         train_step(
             model,
-            self._with_auxiliary(groups, self._lender(groups)),
+            self._with_auxiliary(groups, self._other_than(groups)),
             self.objective,
             self.reference,
             settings,
             state=dict(self.objective_state),
-            backward=lambda loss: self._backward(0.0 * loss),
+            backward=lambda loss: self.engine.backward(0.0 * loss),
             means=Means(),
         )
-        if not self.is_deepspeed_enabled:  # which keeps what it has accumulated: zeros
-            model.zero_grad(set_to_none=True)
+        self.engine.discard_gradients()
+
+    def leave_out_step(self, norm: Tensor) -> None:
+        """Take back a step whose loss or gradient (of this norm) is NaN or Inf, and write the rows that did it.
+
+        Raises `RunFailed` where the recipe leaves out no more steps.
+        """
+        model, start, folder = self.model, self.step_start, Path(str(self.args.output_dir))
+        assert model is not None
+        step, found = self.state.global_step + 1, start.groups
+        if found and not self.engine.sharded:
+            settings = self.settings.of_one_process()
+            found = offenders(model, found, self.objective, self.reference, settings, start.state)
+        path = folder / FOLDER / f"step-{step}.parquet"
+        rows = write_offenders(path, self.rows_trained_on(), start.groups, found, self.settings)
+        is_taken = self.engine.steps_while_clipping and is_finite(norm)
+        self.guard.leave_out(step, rows, is_taken=is_taken, how_to_continue=how_to_continue(folder))
+        self.loss.since_log.copy_(start.loss)
+        self.means.forget_since(start.mark)
+        self.objective_state.update(start.state)
+        for parameter in model.parameters():
+            parameter.grad = None
+
+    def rows_trained_on(self) -> Any:
+        """The data set that groups come from."""
+        return self.train_dataset
+
+    def _with_auxiliary(self, groups: list[Group], other: Group | None = None) -> list[Group]:
+        groups = with_corrected(groups, self.objective.corrected_weight)
+        index = self.accelerator.process_index
+        return with_auxiliary(groups, self.objective.roles, gather=self.engine.gather, process_index=index, other=other)
+
+    def _other_than(self, groups: list[Group]) -> Group | None:
+        """The first other row, for a mismatched completion in a step of a single prompt (the last of an epoch)."""
+        dataset = self.train_dataset
+        if len(groups) != 1 or MISMATCHED not in self.objective.roles or not isinstance(dataset, Sized):
+            return None
+        first = (dataset[index] for index in range(min(NUM_CANDIDATES, len(dataset))))
+        return next((item for item in first if isinstance(item, Group) and item.id != groups[0].id), None)
+
+    # what it reports
 
     def evaluate(
         self,
@@ -244,16 +280,15 @@ class AlignmentTrainer(GuardedTrainer):
         assert isinstance(dataset, Dataset) and model is not None
         model.eval()
         held_out, started = HeldOut(self.objective, self.settings, self.objective_state), time.time()
-        spare: Group | None = None
+        other: Group | None = None
         for inputs in self._eval_batches(dataset):
-            self._take_bad_rows(inputs["bad_rows"])
-            self.truncated.see(inputs["truncated"])
-            groups = self._with_auxiliary(inputs["groups"], spare)
-            spare = self._last_of(inputs["groups"]) or spare
+            self.rows_seen.see(inputs)
+            groups = self._with_auxiliary(inputs["groups"], other)
+            other = self._last_of(inputs["groups"]) or other
             if groups:
                 held_out.add(model, groups, self.reference)
         figures = held_out.figures()
-        self._gather_row_counts()
+        self.rows_seen.gather(self.engine.gather)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
         metrics[f"{metric_key_prefix}_runtime"] = time.time() - started
         super().log(dict(metrics))
@@ -261,115 +296,50 @@ class AlignmentTrainer(GuardedTrainer):
         return metrics
 
     def _last_of(self, groups: list[Group]) -> Group | None:
-        """The last group of a batch over all processes, without its pictures; only asked where answers are lent."""
+        """The last group of a batch over all processes, without its images; None without mismatched completions."""
         if MISMATCHED not in self.objective.roles:
             return None
-        last = self._gather([replace(group, model_inputs={}) for group in groups[-1:]])
+        last = self.engine.gather([replace(group, model_inputs={}) for group in groups[-1:]])
         return next((group for of_process in reversed(last) for group in of_process), None)
 
     def _eval_batches(self, dataset: Dataset) -> DataLoader:
         size = self.args.per_device_eval_batch_size
-        # neighbours lend each other their answers: an odd batch would part two of them
+        # neighbors exchange mismatched completions: an odd batch would part two of them
         return self._loader(dataset, size + size % 2 if MISMATCHED in self.objective.roles else size, seed=None)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Training logs carry the averages since the last log, by TRL's names, and peak memory."""
-        self._gather_row_counts()
+        self.rows_seen.gather(self.engine.gather)
         if "loss" in logs:
-            averaged = averages(self._gather(self.means.totals()))
+            averaged = averages(self.engine.gather(self.means.totals()))
             if len(self.objective.weights) == 1:
                 averaged = {name: value for name, value in averaged.items() if not name.startswith("loss/")}
-            logs = {**logs, **averaged, "num_tokens": sum(self._gather(self.num_tokens)), **device_memory()}
+            num_tokens = sum(self.engine.gather(self.rows_seen.num_tokens))
+            logs = {**logs, **averaged, "num_tokens": num_tokens, **device_memory(), **self.rows_seen.figures()}
             if self.settings.memory.limit is not None:
                 logs["token_limit"] = self.settings.memory.limit
-            if self.bad_rows:
-                logs["rows_skipped"] = len(self.bad_rows)
-            if self.truncated.known:
-                logs["rows_truncated"] = len(self.truncated.known)
             self.means.clear()
-            self.watch(logs)
+            reason = self.guard.watch(logs, self.state.global_step)
+            if reason is not None:
+                self.stop_after_step(reason)
         super().log(logs, start_time)
+
+    def _report(self, sentence: str) -> None:
+        """Show the user a sentence, once for all processes."""
+        if self.is_world_process_zero():
+            self.report(sentence)
 
     def close(self) -> None:
         """Give back what training held besides the model."""
 
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None) -> None:
-        """Model or adapter as safetensors, and the processor; no pickled training arguments."""
-        folder = output_dir if output_dir is not None else self.args.output_dir
-        if self.args.should_save:
-            assert isinstance(self.model, PreTrainedModel | PeftModel) and folder is not None
-            self.model.save_pretrained(folder, state_dict=state_dict)
-            self.processor.save_pretrained(folder)
 
-    def process_state(self) -> dict[str, Any]:
-        """With the objective's state, the figures since the last log, and where a stream of rows stands."""
-        own = {
-            "objective": self.objective_state,
-            "means": self.means.state(),
-            "num_tokens": self.num_tokens,
-            "bad_rows": self.bad_rows,
-            "truncated": self.truncated.state(),
-            "token_limit": self.settings.memory.limit,
-            "stream": None if self.group_stream is None else self.group_stream.state(self.state.global_step),
-        }
-        return super().process_state() | own
+def frozen_copy_of(reference: AnyReference | None) -> nn.Module | None:
+    """The model that a policy is compared with, where it is one of its own."""
+    return reference.model if isinstance(reference, Reference) and reference.mode == "frozen-copy" else None
 
-    def load_process_state(self, state: dict[str, Any]) -> None:
-        """Put back what `process_state` gave."""
-        super().load_process_state(state)
-        # in place: others hold these objects too
-        self.objective_state.update(state["objective"])
-        self.means.load_state(state["means"])
-        self.num_tokens = state["num_tokens"]
-        self.bad_rows.update(state["bad_rows"])
-        self.truncated.load_state(state["truncated"])
-        self.settings.memory.limit = state["token_limit"]
-        if self.group_stream is not None:
-            self.group_stream.load(state["stream"], self.state.global_step)
 
-    def _take_bad_rows(self, rows: list[BadRow]) -> None:
-        for row in rows:
-            if not row.skip:
-                raise DataError(row.message)
-            self.bad_rows[row.id] = row.message
-
-    def _gather_row_counts(self) -> None:
-        """Rows that were left out or trimmed in any process."""
-        for bad_rows in self._gather(self.bad_rows):
-            self.bad_rows |= bad_rows
-        self.truncated.gather(self._gather)
-
-    @property
-    def _is_ddp(self) -> bool:
-        return self.accelerator.distributed_type in (DistributedType.MULTI_GPU, DistributedType.MULTI_CPU)
-
-    @property
-    def _is_sharded(self) -> bool:
-        return self.accelerator.num_processes > 1 and not self._is_ddp
-
-    def _any_process(self, flag: bool) -> bool:
-        return self._sum_over_processes({"flag": float(flag)})["flag"] > 0
-
-    def _with_auxiliary(self, groups: list[Group], spare: Group | None = None) -> list[Group]:
-        groups = with_corrected(groups, self.objective.corrected_weight)
-        index = self.accelerator.process_index
-        return with_auxiliary(groups, self.objective.roles, gather=self._gather, process_index=index, spare=spare)
-
-    def _lender(self, groups: list[Group]) -> Group | None:
-        """For a step of a single prompt, the last of an epoch, that borrows an answer: the first other row."""
-        dataset = self.train_dataset
-        if len(groups) != 1 or MISMATCHED not in self.objective.roles or not isinstance(dataset, Sized):
-            return None
-        first = (dataset[index] for index in range(min(NUM_LENDERS, len(dataset))))
-        return next((item for item in first if isinstance(item, Group) and item.id != groups[0].id), None)
-
-    def _sum_over_processes(self, counts: dict[str, float]) -> dict[str, float]:
-        if self.accelerator.num_processes == 1:
-            return counts
-        values = torch.tensor(list(counts.values()), dtype=torch.float64, device=self.accelerator.device)
-        total = self.accelerator.reduce(values, reduction="sum")
-        return dict(zip(counts, total.tolist(), strict=True))
-
-    def _gather(self, thing: Any) -> list[Any]:
-        """One object from each process, in their order."""
-        return gather_object([thing]) if self.accelerator.num_processes > 1 else [thing]
+def some_group(dataset: Dataset, family: Family) -> Group:
+    """Any group of the data, one with an image if there is one among the first."""
+    group = typical_group(dataset, family)
+    assert group is not None, "the data has a row that is not bad"
+    return group

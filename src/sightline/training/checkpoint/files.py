@@ -19,84 +19,23 @@ from transformers import TrainerCallback
 
 from sightline.errors import UserError
 
-PLAIN = (bool, int, float, str, type(None))
-
-
-def save_state(tree: Any, path: Path) -> None:
-    """Write a tree of dictionaries, lists, tuples, plain values, arrays and tensors. Raises `TypeError` for others."""
-    tensors: dict[str, Tensor] = {}
-    described = _described(tree, tensors)
-    save_file(tensors, path, metadata={"tree": json.dumps(described)})
-
-
-def load_state(path: Path) -> Any:
-    """The tree that `save_state` wrote, its tensors on the CPU."""
-    with safe_open(path, framework="pt", device="cpu") as file:
-        described = json.loads(file.metadata()["tree"])
-        return _restored(described, file)
-
-
-def _described(value: Any, tensors: dict[str, Tensor]) -> Any:
-    if isinstance(value, np.generic):
-        return value.item()
-    if isinstance(value, PLAIN):
-        return value
-    if isinstance(value, np.ndarray):
-        return {"array": value.tolist(), "dtype": str(value.dtype)}
-    if isinstance(value, Tensor):
-        name = str(len(tensors))
-        # a clone: two views of one storage cannot stand in a file
-        tensors[name] = value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-        return {"tensor": name}
-    if isinstance(value, dict):
-        return {"dict": [[_described(key, tensors), _described(item, tensors)] for key, item in value.items()]}
-    if isinstance(value, list | tuple):
-        return {type(value).__name__: [_described(item, tensors) for item in value]}
-    raise TypeError(f"A {type(value).__name__} cannot be part of a saved state.")
-
-
-def _restored(described: Any, file: Any) -> Any:
-    if not isinstance(described, dict):
-        return described
-    match described:
-        case {"tensor": name}:
-            return file.get_tensor(name)
-        case {"array": values, "dtype": dtype}:
-            return np.array(values, dtype=dtype)
-        case {"dict": items}:
-            return {_restored(key, file): _restored(value, file) for key, value in items}
-        case {"list": items}:
-            return [_restored(item, file) for item in items]
-        case {"tuple": items}:
-            return tuple(_restored(item, file) for item in items)
-    raise ValueError(f"Not a saved state: {sorted(described)}")
-
-
-def to_disk(path: Path) -> None:
-    """Wait until a file's or folder's content is on the disk, so that a power cut cannot undo it."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
 MANIFEST = "checkpoint.json"
 ASIDE = ".checkpoint.part"
 TRASH = ".checkpoint.old"
 CHUNK = 2**22
+PLAIN = (bool, int, float, str, type(None))
 
 
 class InCheckpoint(TrainerCallback):
     """A callback that adds files of its own to every checkpoint, on the main process."""
 
     def save_into(self, checkpoint: Path) -> None:
-        """Write them."""
+        """Write the callback's files into a checkpoint."""
         raise NotImplementedError
 
 
 def seal(folder: Path) -> None:
-    """List the folder's files in its manifest, and wait until all of them are on the disk."""
+    """List the files of a checkpoint's folder in its manifest, and wait until all of them are on the disk."""
     files = {}
     for path in sorted(folder.rglob("*")):
         if path.is_file():
@@ -125,9 +64,41 @@ def publish(aside: Path, final: Path, *, keep: int | None) -> None:
 
 
 def checkpoints(folder: Path) -> list[Path]:
-    """All checkpoints of a run by step, whole or not."""
+    """All checkpoints of a run in the order of their steps, whole or damaged."""
     numbers = {path: path.name.removeprefix("checkpoint-") for path in folder.glob("checkpoint-*") if path.is_dir()}
     return sorted((path for path, number in numbers.items() if number.isdigit()), key=lambda path: int(numbers[path]))
+
+
+def last_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
+    """The newest whole checkpoint (None before the first), and a sentence for each newer one that is damaged.
+
+    Raises `UserError` where there are checkpoints but none is whole: starting over would throw away what they hold.
+    """
+    damaged = []
+    for path in reversed(checkpoints(folder)):
+        wrong = damage(path)
+        if wrong is None:
+            return path, damaged
+        damaged.append(f"{path} is damaged and left out: {wrong}.")
+    if damaged:
+        raise UserError(
+            f"No checkpoint in {folder} is whole. {damaged[0]} Put back a copy of one, or move the checkpoint-* "
+            "folders away to start at step 0."
+        )
+    return None, []
+
+
+def named_checkpoint(path: Path) -> Path:
+    """The checkpoint that a recipe names. Raises `UserError` where it is not a checkpoint, or damaged."""
+    if not path.is_dir() or not (path / "trainer_state.json").is_file():
+        raise UserError(f"`resume: {path}` is not a checkpoint folder (no trainer_state.json in it).")
+    wrong = damage(path)
+    if wrong is not None:
+        raise UserError(
+            f"The checkpoint {path} is damaged: {wrong}. Resume from another one, or with `--resume` alone from the "
+            "newest that is whole."
+        )
+    return path
 
 
 def damage(folder: Path) -> str | None:
@@ -159,41 +130,70 @@ def checksum(path: Path) -> int:
     return value
 
 
-def way_on(folder: Path) -> str:
-    """How a run that stopped goes on, by what is in its folder: the last sentence of what is said of the stop."""
+def how_to_continue(folder: Path) -> str:
+    """A sentence on how a run that stopped goes on, by the checkpoints in its folder."""
     written = checkpoints(folder)
     if not written:
         return "No checkpoint was written yet: start again with --overwrite-output-dir."
     return f"Then go on from {written[-1].name} with --resume."
 
 
-def named_checkpoint(path: Path) -> Path:
-    """The checkpoint that a recipe names. Raises `UserError` where it is none, or damaged."""
-    if not path.is_dir() or not (path / "trainer_state.json").is_file():
-        raise UserError(f"`resume: {path}` is not a checkpoint folder (no trainer_state.json in it).")
-    wrong = damage(path)
-    if wrong is not None:
-        raise UserError(
-            f"The checkpoint {path} is damaged: {wrong}. Resume from another one, or with `--resume` alone from the "
-            "newest that is whole."
-        )
-    return path
+def save_state(tree: Any, path: Path) -> None:
+    """Write a tree of dictionaries, lists, tuples, plain values, arrays and tensors. Raises `TypeError` for others."""
+    tensors: dict[str, Tensor] = {}
+    described = _described(tree, tensors)
+    save_file(tensors, path, metadata={"tree": json.dumps(described)})
 
 
-def last_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
-    """The newest whole checkpoint (None before the first), and a sentence for each newer one that is damaged.
+def load_state(path: Path) -> Any:
+    """The tree that `save_state` wrote, its tensors on the CPU."""
+    with safe_open(path, framework="pt", device="cpu") as file:
+        described = json.loads(file.metadata()["tree"])
+        return _restored(described, file)
 
-    Raises `UserError` where there are checkpoints but none is whole: starting over would throw away what they hold.
-    """
-    said = []
-    for path in reversed(checkpoints(folder)):
-        wrong = damage(path)
-        if wrong is None:
-            return path, said
-        said.append(f"{path} is damaged and left out: {wrong}.")
-    if said:
-        raise UserError(
-            f"No checkpoint in {folder} is whole. {said[0]} Put back a copy of one, or move the checkpoint-* folders "
-            "away to start at step 0."
-        )
-    return None, []
+
+def _described(value: Any, tensors: dict[str, Tensor]) -> Any:
+    """The tree as JSON, its tensors by the numbers under which they are put into `tensors`."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, PLAIN):
+        return value
+    if isinstance(value, np.ndarray):
+        return {"array": value.tolist(), "dtype": str(value.dtype)}
+    if isinstance(value, Tensor):
+        name = str(len(tensors))
+        # a clone: two views of one storage cannot stand in a file
+        tensors[name] = value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        return {"tensor": name}
+    if isinstance(value, dict):
+        return {"dict": [[_described(key, tensors), _described(item, tensors)] for key, item in value.items()]}
+    if isinstance(value, list | tuple):
+        return {type(value).__name__: [_described(item, tensors) for item in value]}
+    raise TypeError(f"A {type(value).__name__} cannot be part of a saved state.")
+
+
+def _restored(described: Any, file: Any) -> Any:
+    """The tree that `_described` made JSON of, its tensors read from an open file."""
+    if not isinstance(described, dict):
+        return described
+    match described:
+        case {"tensor": name}:
+            return file.get_tensor(name)
+        case {"array": values, "dtype": dtype}:
+            return np.array(values, dtype=dtype)
+        case {"dict": items}:
+            return {_restored(key, file): _restored(value, file) for key, value in items}
+        case {"list": items}:
+            return [_restored(item, file) for item in items]
+        case {"tuple": items}:
+            return tuple(_restored(item, file) for item in items)
+    raise ValueError(f"Not a saved state: {sorted(described)}")
+
+
+def to_disk(path: Path) -> None:
+    """Wait until a file's or folder's content is on the disk, so that a crash of the machine cannot undo it."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,4 +1,4 @@
-"""The end of a run: model, curves, report and the card that says what was run."""
+"""The end of a run, whose model is saved: curves, report, and a card about the run."""
 
 import json
 import platform
@@ -15,8 +15,6 @@ from sightline.recipe import dump_recipe
 from sightline.report.contents import Report
 from sightline.report.curves import draw_curves
 from sightline.report.html import write_report
-from sightline.training.checkpoint.run_folder import write_folder_into
-from sightline.training.distributed.engine import check_engine
 from sightline.training.online.tables import sampled_rounds
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch.scores import BEST, Watch, stop_rules
@@ -28,13 +26,9 @@ PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
 def finish(
     trainer: AlignmentTrainer, folder: Path, recipe: Recipe, seconds: float, watch: Watch | None = None
 ) -> dict[str, float]:
-    """Save the model, draw curves and report, write the run card last; returns the last figure of each name."""
+    """Draw curves and report, write the run card last; returns the last figure of each name, on the main process."""
     if not trainer.is_world_process_zero():
-        trainer.save_model(str(folder))  # nothing is written here; engines that shard weights gather them from all
-        trainer.accelerator.wait_for_everyone()
         return {}
-    write_folder_into(folder, lambda aside: trainer.save_model(str(aside)))
-    trainer.accelerator.wait_for_everyone()
     figures = {
         name: float(value)
         for line in trainer.state.log_history
@@ -61,12 +55,12 @@ def finish(
         "python": platform.python_version(),
         "device": torch.cuda.get_device_name() if torch.cuda.is_available() and not recipe.use_cpu else "cpu",
         "processes": trainer.accelerator.num_processes,
-        "engine": check_engine(trainer.accelerator, recipe),
+        "engine": trainer.engine.description,
         "base_model": recipe.model.name,
         "steps": trainer.state.global_step,
         "seconds": round(seconds, 2),
-        "rows_skipped": len(trainer.bad_rows),
-        "rows_truncated": len(trainer.truncated.known),
+        "rows_skipped": len(trainer.rows_seen.bad),
+        "rows_truncated": len(trainer.rows_seen.truncated.known),
         "metrics": figures,
         **({} if watch is None else watch_card(watch, recipe)),
     }
@@ -75,31 +69,31 @@ def finish(
 
 
 def watch_card(watch: Watch, recipe: Recipe) -> dict[str, Any]:
-    """What the card says of an early stop, with the rules that it followed from, and of the best weights."""
+    """The card's entries on an early stop, with the rules that it followed from, and on the best weights."""
     rules = stop_rules(recipe.evaluation)
     return {"stopped": watch.stopped, "stop_rules": rules, "best": watch.best, "best_step": watch.best_step}
 
 
 def row_notes(trainer: AlignmentTrainer, recipe: Recipe) -> tuple[str, ...]:
     """Sentences on rows that were left out, and one on those that were trimmed."""
-    trimmed = trainer.truncated.sentence(recipe.data.max_length)
-    left_out = tuple(f"Left out: {message}" for message in trainer.bad_rows.values())
+    trimmed = trainer.rows_seen.truncated.sentence(recipe.data.max_length)
+    left_out = tuple(f"Left out: {message}" for message in trainer.rows_seen.bad.values())
     return (*left_out, f"{trimmed}.") if trimmed else left_out
 
 
 def watched(watch: Watch | None) -> tuple[str, ...]:
     """Sentences on an early stop and on the best weights."""
-    said = []
+    sentences = []
     if watch is not None and watch.stopped is not None:
-        said.append(f"Stopped early: {watch.stopped}.")
+        sentences.append(f"Stopped early: {watch.stopped}.")
     if watch is not None and watch.best_step is not None:
-        said.append(f"The weights of step {watch.best_step} are the best ({watch.best:.4g}); they are in {BEST}/.")
-    return tuple(said)
+        sentences.append(f"The weights of step {watch.best_step} are the best ({watch.best:.4g}); they are in {BEST}/.")
+    return tuple(sentences)
 
 
 def headline(steps: int, seconds: float, figures: dict[str, float], *, early: bool = False) -> str:
     """One sentence with the run's last figures."""
-    said = f"{'Stopped early after ' if early else ''}{steps:,} steps in {seconds:,.0f} s"
+    line = f"{'Stopped early after ' if early else ''}{steps:,} steps in {seconds:,.0f} s"
     held_out = {
         "eval_loss": "held-out loss",
         "eval_rewards/accuracies": "held-out reward accuracy",
@@ -107,10 +101,10 @@ def headline(steps: int, seconds: float, figures: dict[str, float], *, early: bo
     }
     for name, label in held_out.items():
         if name in figures:
-            said += f", {label} {figures[name]:.3f}"
+            line += f", {label} {figures[name]:.3f}"
     if not held_out.keys() & figures.keys() and "loss" in figures:
-        said += f", last training loss {figures['loss']:.3f}; no rows were held out"
-    return said + "."
+        line += f", last training loss {figures['loss']:.3f}; no rows were held out"
+    return line + "."
 
 
 def versions() -> dict[str, str]:

@@ -71,7 +71,7 @@ def refuse_occupied(recipe: Recipe) -> None:
 
 @contextmanager
 def opened_run_folder(recipe: Recipe) -> Iterator[Path]:
-    """The output folder while a run is prepared; one that is refused does not leave a new folder behind.
+    """The output folder while a run is prepared; one that is refused leaves no new folder.
 
     Raises `UserError` as `open_run_folder` does.
     """

@@ -1,117 +1,171 @@
-"""The engine that keeps several processes in step: which one was asked for, whether it is at work, what it cannot do.
+"""The engine of a run: how its processes train one model (one process and DDP, FSDP2, DeepSpeed's ZeRO).
 
-accelerate shards on GPUs only: on CPUs it turns FSDP into DDP in silence, although torch's own FSDP2 does not mind.
+A run makes its engine from the recipe (`requested.py`) before anything is loaded, and the trainer joins it to its
+accelerator. Everything that differs between engines is a method here; no other file asks which one runs.
 """
 
 import os
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
-from typing import Any
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, ClassVar
 
-from accelerate import PartialState
-from accelerate.utils import DistributedType
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedType, gather_object
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from transformers import TrainingArguments
 
 from sightline.config import Recipe
-from sightline.config.engine import Engine
-from sightline.errors import RecipeError, UserError
-from sightline.training.distributed.zero import STAGES, deepspeed_at_work
-
-KINDS = {
-    "ddp": (DistributedType.NO, DistributedType.MULTI_GPU, DistributedType.MULTI_CPU),
-    "fsdp2": (DistributedType.FSDP,),
-    **dict.fromkeys(STAGES, (DistributedType.DEEPSPEED,)),
-}
-"""What accelerate calls them."""
+from sightline.errors import UserError
 
 
-def asked_engine(recipe: Recipe, environment: Mapping[str, str] = os.environ) -> Engine:
-    """The engine that the recipe names, else the one that `accelerate launch` was told. Raises `UserError`."""
+class Engine(ABC):
+    """How several processes train one model; the methods' defaults are those of one process.
 
-    def told(name: str) -> bool:
-        return environment.get(name, "").lower() == "true"
+    name: as a recipe spells it.
+    """
 
-    if recipe.engine != "auto":
-        return recipe.engine
-    if told("ACCELERATE_USE_DEEPSPEED"):
-        return _told_zero(environment)
-    if not told("ACCELERATE_USE_FSDP"):
-        return "ddp"
-    for name, unsaid, wanted in (("FSDP_VERSION", "1", "2"), ("FSDP_CPU_RAM_EFFICIENT_LOADING", "false", "false")):
-        if environment.get(name, unsaid).lower() != wanted:
+    accelerate_types: ClassVar[tuple[DistributedType, ...]]
+    """What accelerate calls this engine."""
+    sharded: ClassVar[bool]
+    """Whether weights, gradients or optimizer states are sharded, so that a forward or a backward needs all processes:
+    one with fewer micro-batches than the others runs dummy ones, and running out of memory in one ends them all."""
+    steps_while_clipping: ClassVar[bool] = False
+    """Whether `clip_gradients` takes the optimizer's step, too."""
+
+    accelerator: Accelerator
+    arguments: TrainingArguments
+    model: nn.Module
+    """The prepared model, whose forward trains."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    # before there is a trainer
+
+    def check_installed(self, *, on_cpu: bool) -> None:
+        """Raises `RecipeError` where a package is missing."""
+        if on_cpu:
+            # accelerate imports DeepSpeed wherever it is installed, which then complains of missing GPUs
+            os.environ.setdefault("DS_ACCELERATOR", "cpu")
+
+    def check_recipe(self, recipe: Recipe, num_processes: int) -> None:  # noqa: B027
+        """Raises `UserError`, before anything is loaded, where the recipe asks for what this engine does not do."""
+
+    def check_model(self, model: nn.Module, reference: str | None) -> None:  # noqa: B027
+        """Raises `RecipeError` for a model that this engine cannot train.
+
+        model: as it is trained, before it is prepared; a model on the meta device will do. reference: how it is kept
+        (`frozen-copy`), or None.
+        """
+
+    def check_accelerate(self, accelerator: Any) -> None:
+        """Raises `UserError` where accelerate runs another engine than this one."""
+        kind = accelerator.distributed_type
+        if kind not in self.accelerate_types:
             raise UserError(
-                f"accelerate was told {name.lower()}: {environment.get(name, unsaid)}, but Sightline runs FSDP with "
-                f"{name.lower()}: {wanted} only. Take recipes/accelerate/fsdp2.yaml (`sightline recipe copy fsdp2`)."
+                f"{self.name} was requested, but accelerate runs {kind.value} with {accelerator.num_processes} "
+                "processes. Start with `sightline train RECIPE --nproc-per-node N`, torchrun, or recipes/accelerate "
+                "(`sightline recipe list`)."
             )
-    return "fsdp2"
 
-
-def _told_zero(environment: Mapping[str, str]) -> Engine:
-    """The stage that `accelerate launch` was told; of its configuration, nothing else is used."""
-    more = {
-        "ACCELERATE_DEEPSPEED_CONFIG_FILE": "a deepspeed_config_file",
-        "ACCELERATE_DEEPSPEED_OFFLOAD_OPTIMIZER_DEVICE": "offload_optimizer_device",
-        "ACCELERATE_DEEPSPEED_OFFLOAD_PARAM_DEVICE": "offload_param_device",
-    }
-    for name, what in more.items():
-        if environment.get(name, "none").lower() not in ("none", ""):
-            raise UserError(
-                f"accelerate was told {what}, but Sightline gives DeepSpeed its own settings, without offloading. Take "
-                "recipes/accelerate/zero1.yaml, zero2.yaml or zero3.yaml (`sightline recipe copy zero2`)."
-            )
-    stage = environment.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2")
-    for engine, number in STAGES.items():
-        if stage == str(number):
-            return engine
-    raise UserError(f"accelerate was told zero_stage: {stage}, but DeepSpeed has 1, 2 and 3.")
-
-
-def refuse_what_shards_cannot(recipe: Recipe, num_processes: int) -> None:
-    """Raises `UserError` before anything is loaded where the recipe asks of an engine what it does not do."""
-    engine = asked_engine(recipe)
-    if engine == "ddp":
-        return
-    if num_processes == 1:
-        raise UserError(
-            f"`engine: {engine}` spreads a model over processes, but one process trains. Start more "
-            "(`--nproc-per-node 8`, or a launcher), or leave `engine` out."
-        )
-    refused = {
-        "`model.quantize`: quantised weights cannot be spread": recipe.model.quantize != "none",
-        "`evaluation.tasks` (score checkpoints by `sightline evaluate`): no process holds the whole model": (
-            recipe.evaluation.tasks != []
-        ),
-        "`reference.update_every`: a moving reference follows whole weights": recipe.reference.update_every is not None,
-        f"`optim: {recipe.optim}`: only adamw_torch, adamw_torch_fused and sgd are proved for spread weights": (
-            re.fullmatch("adamw_torch(_fused)?|sgd", recipe.optim) is None
-        ),
-    }
-    for what, is_asked in refused.items():
-        if is_asked:
-            raise RecipeError(f"{what} under `engine: {engine}`. Leave it out, or take `engine: ddp`.")
-
-
-@contextmanager
-def engine_at_work(arguments: TrainingArguments, engine: Engine) -> Iterator[None]:
-    """Within, a Trainer that is made with these arguments runs the engine, in a world of CPU processes too."""
-    if engine == "fsdp2" and arguments.use_cpu:
-        assert PartialState._shared_state["distributed_type"] == DistributedType.MULTI_CPU
-        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
-    with deepspeed_at_work(arguments, STAGES[engine]) if engine in STAGES else nullcontext():
+    @contextmanager
+    def selected(self, arguments: TrainingArguments) -> Iterator[None]:
+        """Within, a Trainer that is made with these arguments runs this engine."""
         yield
 
+    def join(self, accelerator: Accelerator, arguments: TrainingArguments) -> None:
+        """Work with this accelerator from now on. Raises `UserError` where it runs another engine."""
+        self.check_accelerate(accelerator)
+        self.accelerator, self.arguments = accelerator, arguments
 
-def check_engine(accelerator: Any, recipe: Recipe) -> str:
-    """The engine at work. Raises `UserError` where it is not the one that was asked for."""
-    asked, kind = asked_engine(recipe), accelerator.distributed_type
-    if kind not in KINDS[asked]:
-        raise UserError(
-            f"{asked} was asked for, but accelerate runs {kind.value} with {accelerator.num_processes} processes. "
-            "Start with `sightline train RECIPE --nproc-per-node N`, torchrun, or recipes/accelerate (`sightline "
-            "recipe list`)."
-        )
-    if asked in STAGES and accelerator.state.deepspeed_plugin.zero_stage != STAGES[asked]:
-        stage = accelerator.state.deepspeed_plugin.zero_stage
-        raise UserError(f"{asked} was asked for, but DeepSpeed runs ZeRO stage {stage}.")
-    return "one process" if accelerator.num_processes == 1 else asked
+    # with a trainer
+
+    @property
+    def description(self) -> str:
+        """The engine in words, for the run card."""
+        return "one process" if self.accelerator.num_processes == 1 else self.name
+
+    @abstractmethod
+    def prepare(
+        self, model: nn.Module, optimizer: Optimizer, frozen_copy: nn.Module | None
+    ) -> tuple[nn.Module, Optimizer]:
+        """The model whose forward trains, and the optimizer of its weights; both are kept.
+
+        frozen_copy: the reference, where it is a model of its own.
+        """
+
+    def stopping_all(self) -> AbstractContextManager[None]:
+        """Within, `OutOfMemory` of one process ends all of them where they would wait for it."""
+        return nullcontext()
+
+    @property
+    def average_gradients(self) -> Callable[[nn.Module], None] | None:
+        """Averages the gradients of all processes, once a step; None where backwards do so themselves."""
+        return None
+
+    def no_sync(self) -> AbstractContextManager[None]:
+        """Context of every backward that is not to communicate."""
+        return nullcontext()
+
+    def autocast(self) -> AbstractContextManager:
+        """Context of every forward besides what accelerate puts around the prepared model's."""
+        return nullcontext()
+
+    def backward(self, loss: Tensor) -> None:
+        """Add a loss's gradient to what the step has."""
+        self.accelerator.backward(loss)
+
+    def clip_gradients(self, max_norm: float) -> Tensor:
+        """Clip the step's gradients; their norm before that. max_norm: 0 clips nothing."""
+        norm = self.accelerator.clip_grad_norm_(self.model.parameters(), max_norm if max_norm > 0 else float("inf"))
+        assert norm is not None
+        return norm
+
+    def discard_gradients(self) -> None:
+        """Forget the gradients of a step that is not taken."""
+        self.model.zero_grad(set_to_none=True)
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Within, every process holds all weights, the reference's too, and may call the model as often as it likes.
+
+        Every process enters.
+        """
+        yield
+
+    def weights_to_save(self, model: nn.Module, *, keep: bool) -> dict[str, Tensor] | None:
+        """What `save_pretrained` writes, gathered from all processes; None for the model's own weights as they are.
+
+        Every process calls it; those with `keep` have the result.
+        """
+        return None
+
+    @abstractmethod
+    def save_optimizer(self, optimizer: Optimizer, checkpoint: Path) -> None:
+        """Write the optimizer's state into a checkpoint. Every process calls it."""
+
+    @abstractmethod
+    def load_optimizer(self, optimizer: Optimizer, checkpoint: Path) -> None:
+        """Put back what `save_optimizer` wrote."""
+
+    # what processes tell one another
+
+    def sum_over_processes(self, counts: dict[str, float]) -> dict[str, float]:
+        """The sums of these numbers over all processes."""
+        if self.accelerator.num_processes == 1:
+            return counts
+        values = torch.tensor(list(counts.values()), dtype=torch.float64, device=self.accelerator.device)
+        total = self.accelerator.reduce(values, reduction="sum")
+        return dict(zip(counts, total.tolist(), strict=True))
+
+    def gather(self, thing: Any) -> list[Any]:
+        """One object from each process, in their order."""
+        return gather_object([thing]) if self.accelerator.num_processes > 1 else [thing]
+
+    def any_process(self, flag: bool) -> bool:
+        """Whether the flag is set in any process."""
+        return self.sum_over_processes({"flag": float(flag)})["flag"] > 0

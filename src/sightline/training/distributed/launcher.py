@@ -49,9 +49,9 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
     logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)
     os.environ[LAUNCHED] = "1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max((os.cpu_count() or 1) // num_processes, 1)))
-    # what processes leave that fail, and the sockets of those that are killed
-    with tempfile.TemporaryDirectory(prefix="sightline-", ignore_cleanup_errors=True) as said:
-        os.environ[FOLDER] = said
+    # for messages of processes that fail, and sockets of those that are killed
+    with tempfile.TemporaryDirectory(prefix="sightline-", ignore_cleanup_errors=True) as folder:
+        os.environ[FOLDER] = folder
         config = LaunchConfig(
             min_nodes=1,
             max_nodes=1,
@@ -62,7 +62,7 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
             local_addr="127.0.0.1",
             max_restarts=0,
             monitor_interval=0.1,
-            logs_specs=DefaultLogsSpecs(log_dir=said),
+            logs_specs=DefaultLogsSpecs(log_dir=folder),
         )
         try:
             elastic_launch(config, sys.executable)("-m", "sightline.cli.main", "train", *arguments)
@@ -77,8 +77,9 @@ def launch(arguments: Sequence[str], num_processes: int) -> int:
 
 
 def _report(rank: int, code: int, message: object) -> int:
+    """Print why the first process failed; the exit code of all."""
     if code == 143:
-        return code  # asked to end, and saved
+        return code  # after SIGTERM, with a checkpoint
     if isinstance(message, dict):
         print(message["message"], file=sys.stderr)
     if code < 0:
@@ -93,7 +94,7 @@ def _report(rank: int, code: int, message: object) -> int:
 
 
 def hand_to_launcher(message: str) -> bool:
-    """In a process that `launch` started: leave the message to it, since others may say the same. False elsewhere."""
+    """In a process that `launch` started, leave it the message, since others may have the same. False elsewhere."""
     path = os.environ.get("TORCHELASTIC_ERROR_FILE")
     if LAUNCHED not in os.environ or path is None:
         return False

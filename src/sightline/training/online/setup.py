@@ -79,7 +79,7 @@ def online_trainer(
     model: nn.Module,
     processor: ProcessorMixin,
     train_dataset: Dataset,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     **options: Any,
 ) -> OnlineTrainer:
     """The trainer of an objective over sampled answers."""
@@ -87,7 +87,7 @@ def online_trainer(
     prepare_rewards(rewards, train_dataset)
     sampling = sampling_of(recipe)
     collector = RolloutCollector(
-        sampler=build_sampler(sampling, recipe, model, processor, say),
+        sampler=build_sampler(sampling, recipe, model, processor, report),
         rewards=rewards,
         tokenizer=processor.tokenizer,
     )
@@ -98,7 +98,7 @@ def online_trainer(
         folder=Path(recipe.output_dir),
         model=model,
         processor=processor,
-        say=say,
+        report=report,
         **options,
     )
 

@@ -6,6 +6,7 @@ a resumed run goes on as the stopped one would have, and any number of processes
 """
 
 import time
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,13 @@ from sightline.data.stream.loader_workers import OutlivesTermination
 from sightline.errors import UserError
 from sightline.generation.sampling import SamplingSettings
 from sightline.rollouts.prompts import PromptDataset, PromptStream
-from sightline.training.checkpoint.files import way_on
+from sightline.training.checkpoint.contents import PartOf
+from sightline.training.checkpoint.files import how_to_continue
 from sightline.training.online.off_policy import correction, stale
 from sightline.training.online.rewards import RewardStats, advantages_of, round_metrics
 from sightline.training.online.rollouts import Reuse, Rollout, RolloutCollector, Seconds
 from sightline.training.online.tables import completion_rows, completions_path, write_completions
 from sightline.training.step.scoring import Scored, score_before_update
-from sightline.training.step.step import train_step
 from sightline.training.trainer import AlignmentTrainer
 from sightline.types import BadRow, Columns, Group, Prompt
 
@@ -71,16 +72,21 @@ class OnlineTrainer(AlignmentTrainer):
             rank=self.settings.process_index,
             world=self.settings.num_processes,
         )
-        self.bad_rows = self.stream.bad_rows
+        self.rows_seen.bad = self.stream.bad_rows
         self.reuse = Reuse(sampling.steps_per_generation, sampling.num_iterations)
         self.position = 0
         self.is_evaluation_due = False
+        self.parts["online"] = PartOf(self._place, self._return_to)
 
     def get_train_dataloader(self) -> DataLoader:
         """Counts steps; nothing is read."""
         assert isinstance(self.train_dataset, Steps)
-        loader = DataLoader(self.train_dataset, batch_size=self.args.per_device_train_batch_size, collate_fn=_nothing)
-        return self.accelerator.prepare(loader)
+        size = self.args.per_device_train_batch_size * self.settings.num_processes
+        return DataLoader(self.train_dataset, batch_size=size)
+
+    def batches(self, number: int, first: int) -> Iterable[dict[str, list]]:
+        """Nothing for each step of a pass from step `first` on: `training_step` takes prompts by itself."""
+        return ({} for _ in range(first, self.steps_per_pass))
 
     def training_step(
         self, model: nn.Module, inputs: dict[str, list], num_items_in_batch: Tensor | int | None = None
@@ -90,29 +96,14 @@ class OnlineTrainer(AlignmentTrainer):
         Raises `RewardError` and `SamplerError`, after a checkpoint of the steps done so far.
         """
         if self.is_evaluation_due:  # behind the step before, where the run stopped in it
-            with self.all_weights():
-                self.evaluate()
+            self.evaluate_with_all_weights()
         seconds = Seconds()
         if self.reuse.is_used_up:
-            with self.all_weights():
+            with self.engine.gathered():
                 self._new_round(model, seconds)
-        model.train()
         groups = self.reuse.take()
-        self.num_tokens += sum(group.num_tokens for group in groups)
-        self.begin_step(groups)
-        if self._is_sharded:
-            self.spare.see(groups)
         started = time.perf_counter()
-        loss = train_step(
-            model,
-            groups,
-            self.objective,
-            self.reference,
-            self.settings,
-            state=self.objective_state,
-            backward=self._backward,
-            means=self.means,
-        )
+        loss = self.gradient_of(model, groups)
         if loss.is_cuda:
             torch.cuda.synchronize()  # or the update's time would be booked to the next round of sampling
         seconds.spent("update", started)
@@ -216,7 +207,7 @@ class OnlineTrainer(AlignmentTrainer):
         stop = problem or UserError(f"Another process stopped: {problems[0]}")
         # behind the paragraph comes where in a reward's function it happened
         paragraph, line_break, stack = str(stop).partition("\n")
-        raise type(stop)(f"{paragraph} {way_on(self.folder)}{line_break}{stack}") from problem
+        raise type(stop)(f"{paragraph} {how_to_continue(self.folder)}{line_break}{stack}") from problem
 
     def evaluate(
         self,
@@ -259,7 +250,7 @@ class OnlineTrainer(AlignmentTrainer):
         )
         greedy = replace(self.sampling_settings, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
         for items in loader:
-            self._take_bad_rows([item for item in items if isinstance(item, BadRow)])
+            self.rows_seen.see_bad([item for item in items if isinstance(item, BadRow)])
             prompts = [item for item in items if isinstance(item, Prompt)]
             answered, _ = self.collector.collect(
                 prompts, 1, greedy, seed=0, seconds=Seconds(), trainer_state=self.state
@@ -276,22 +267,15 @@ class OnlineTrainer(AlignmentTrainer):
         self.stream.close()
         self.collector.sampler.close()
 
-    def process_state(self) -> dict[str, Any]:
-        """With the place among the prompts, answers that steps to come will use, and an evaluation that is missing."""
+    def _place(self) -> dict[str, Any]:
+        """The place among the prompts, answers that steps to come will use, and an evaluation that is missing."""
         answers = None if self.reuse.is_used_up else self.reuse.state()
-        own = {"position": self.position, "answers": answers, "is_evaluation_due": self.is_evaluation_due}
-        return super().process_state() | own
+        return {"position": self.position, "answers": answers, "is_evaluation_due": self.is_evaluation_due}
 
-    def load_process_state(self, state: dict[str, Any]) -> None:
-        """Put back what `process_state` gave."""
-        super().load_process_state(state)
-        self.position = state["position"]
+    def _return_to(self, place: dict[str, Any]) -> None:
+        """Go on from what `_place` gave."""
+        self.position = place["position"]
         self.stream.seek(self.position)
-        self.is_evaluation_due = state["is_evaluation_due"]
-        if state["answers"] is not None:
-            self.reuse.load_state(state["answers"], self.prompts)
-
-
-def _nothing(items: list[None]) -> dict[str, list]:
-    """A batch of the loader that only counts."""
-    return {}
+        self.is_evaluation_due = place["is_evaluation_due"]
+        if place["answers"] is not None:
+            self.reuse.load_state(place["answers"], self.prompts)

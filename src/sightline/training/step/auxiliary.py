@@ -1,8 +1,8 @@
-"""What a method needs beyond its rows: KTO's mismatched answers, the roles of mDPO's, DDPO's weights.
+"""What a method needs beyond its rows: KTO's mismatched completions, mDPO's roles, DDPO's weights.
 
-KTO (arXiv:2402.01306, §4.1) estimates a KL divergence from answers to other prompts. Neighbours in the step of all
-processes lend each other theirs, 2k to 2k + 1 and back, so that the pairing is the same however many processes there
-are. The lent answer stands in the same group: prompt and picture are computed once for it too.
+KTO (arXiv:2402.01306, §4.1) estimates a KL divergence from responses to other prompts. Neighbors in the step of all
+processes exchange theirs, 2k with 2k + 1, so that the pairing is the same however many processes there are. The
+mismatched completion joins the group: prompt and image are computed once for it too.
 """
 
 from collections.abc import Callable
@@ -32,17 +32,17 @@ def with_auxiliary(
     *,
     gather: Gather = alone,
     process_index: int = 0,
-    spare: Group | None = None,
+    other: Group | None = None,
 ) -> list[Group]:
-    """The step's groups with what the objective's roles ask for; untouched where it asks for nothing.
+    """The step's groups with what the objective's roles need; unchanged where they need nothing.
 
-    gather: of the processes that share the step; all of them have to call. spare: the group to borrow from where there
-    is a single one. Raises `RecipeError` where KTO's step then still has a single prompt.
+    gather: of the processes that share the step; all of them have to call. other: a group to take the mismatched
+    completion from where there is a single one. Raises `RecipeError` where KTO's step then still has a single prompt.
     """
     if not roles:
         return groups
     marked = [_marked(group) for group in groups]
-    return _with_mismatched(marked, gather, process_index, spare) if MISMATCHED in roles else marked
+    return _with_mismatched(marked, gather, process_index, other) if MISMATCHED in roles else marked
 
 
 def with_corrected(groups: list[Group], weight: float) -> list[Group]:
@@ -70,30 +70,30 @@ def _marked(group: Group) -> Group:
     return replace(group, columns=replace(group.columns, role=role), companions=companions)
 
 
-def _with_mismatched(groups: list[Group], gather: Gather, process_index: int, spare: Group | None) -> list[Group]:
-    answers = gather([(group.responses[0], group.weights[0]) for group in groups])
-    everywhere = [answer for of_process in answers for answer in of_process]
-    first = sum(len(of_process) for of_process in answers[:process_index])
+def _with_mismatched(groups: list[Group], gather: Gather, process_index: int, other: Group | None) -> list[Group]:
+    gathered = gather([(group.responses[0], group.weights[0]) for group in groups])
+    everywhere = [response for of_process in gathered for response in of_process]
+    first = sum(len(of_process) for of_process in gathered[:process_index])
     if not groups:
-        return []  # a process without rows in this step takes part in the exchange alone
-    if len(everywhere) == 1 and spare is not None:
-        everywhere, first = [(spare.responses[0], spare.weights[0]), *everywhere], 1
+        return []  # a process without rows in this step only takes part in the exchange
+    if len(everywhere) == 1 and other is not None:
+        everywhere, first = [(other.responses[0], other.weights[0]), *everywhere], 1
     if len(everywhere) < 2:
         raise RecipeError(
-            "KTO compares each prompt with another prompt's answer, and there is only this one. Give it more rows, or "
-            "raise `per_device_train_batch_size` or `gradient_accumulation_steps`."
+            "KTO compares each prompt with another prompt's response, and there is only this one. Give it more rows, "
+            "or raise `per_device_train_batch_size` or `gradient_accumulation_steps`."
         )
-    return [_with_answer(group, *everywhere[_neighbour(first + i, len(everywhere))]) for i, group in enumerate(groups)]
+    return [_joined(group, *everywhere[_neighbor(first + i, len(everywhere))]) for i, group in enumerate(groups)]
 
 
-def _neighbour(place: int, number: int) -> int:
-    """0 ↔ 1, 2 ↔ 3, …; an odd one at the end borrows from the one before."""
+def _neighbor(place: int, number: int) -> int:
+    """0 ↔ 1, 2 ↔ 3, …; an odd one at the end takes the one before."""
     return place ^ 1 if place ^ 1 < number else place - 1
 
 
-def _with_answer(group: Group, response: Tensor, weight: Tensor) -> Group:
-    """The group with another prompt's answer behind its own."""
-    # a mismatched answer is neither desirable nor not; objectives leave it out by its role
+def _joined(group: Group, response: Tensor, weight: Tensor) -> Group:
+    """The group with a mismatched completion after its own responses."""
+    # it is neither desirable nor undesirable; objectives leave it out by its role
     label = None if group.columns.label is None else torch.tensor([False])
     columns = Columns.join([group.columns, Columns(role=torch.tensor([MISMATCHED]), label=label)])
     return replace(group, responses=(*group.responses, response), weights=(*group.weights, weight), columns=columns)

@@ -22,9 +22,9 @@ from sightline.training.step.micro_batch import (
     micro_batch,
     policy_log_probs,
     reference_log_probs,
-    scored_alone,
+    score_with_retries,
 )
-from sightline.training.step.step import columns_everywhere, counts_of, everywhere, part_means
+from sightline.training.step.step import counts_of, gather_columns, gather_log_probs, part_means
 from sightline.types import Columns, Group, LogProbs
 
 
@@ -50,7 +50,9 @@ class HeldOut:
     def add(self, model: nn.Module, groups: list[Group], reference: AnyReference | None) -> None:
         """Score a batch of groups with their auxiliary responses; nothing is trained."""
         self.num_groups += len(groups)
-        for one in scored_alone(self.settings, groups, lambda pieces: self._score(model, pieces, reference)):
+        for one in score_with_retries(
+            self.settings, groups, lambda micro_batches: self._score(model, micro_batches, reference)
+        ):
             if self.objective.whole_step:
                 self.scored.append(one)
             else:
@@ -73,16 +75,18 @@ class HeldOut:
             figures = {name: value for name, value in figures.items() if not name.startswith("loss/")}
         return figures
 
-    def _score(self, model: nn.Module, pieces: list[list[Group]], reference: AnyReference | None) -> list[Scored]:
+    def _score(
+        self, model: nn.Module, micro_batches: list[list[Group]], reference: AnyReference | None
+    ) -> list[Scored]:
         found = []
-        for piece in pieces:
-            micro = micro_batch(model, piece, self.settings)
+        for groups in micro_batches:
+            micro = micro_batch(model, groups, self.settings)
             found.append(
                 Scored(
                     policy=policy_log_probs(model, micro, self.settings),
                     reference=reference_log_probs(reference, micro, self.settings),
                     columns=columns_of(micro.groups, self.settings.device),
-                    counts=counts_of(self.objective, piece),
+                    counts=counts_of(self.objective, groups),
                 )
             )
         return found
@@ -93,11 +97,11 @@ class HeldOut:
         counts = settings.sum_over_processes({name: sum(one.counts[name] for one in self.scored) for name in names})
         # a process may have no held-out row
         columns = Columns.join([one.columns for one in self.scored]) if self.scored else None
-        policy = everywhere(concatenate([one.policy for one in self.scored]) if self.scored else None, settings)
+        policy = gather_log_probs(concatenate([one.policy for one in self.scored]) if self.scored else None, settings)
         reference_here = concatenate_references([one.reference for one in self.scored])
         has_reference = any(settings.gather(reference_here is not None))
-        reference = everywhere(reference_here, settings) if has_reference else None
-        losses = self.objective(policy, reference, columns_everywhere(columns, settings), self.state)
+        reference = gather_log_probs(reference_here, settings) if has_reference else None
+        losses = self.objective(policy, reference, gather_columns(columns, settings), self.state)
         means = Means()
         means.add(part_means(losses, counts))
         return means.totals()

@@ -1,11 +1,11 @@
 """Cut a step into micro-batches that fit: memory and speed change, the curve does not.
 
-A step that runs out of memory is cut finer and done again: half the tokens a micro-batch, twice the micro-batches; the
-new limit holds for the rest of the run and is saved in its checkpoints. With several processes no collective happens
-inside what may run out: gradients stay where they are (`no_sync`), a flag says whether any process ran out, and only
-then are gradients averaged. Engines that shard weights communicate in every forward, so that one process cannot step
-back alone: there running out ends the run with advice (`training.distributed.world`), and the longest step is tried
-first (`training.distributed.probe`).
+A step that runs out of memory is cut finer and done again: half the tokens per micro-batch, twice the micro-batches;
+the new limit holds for the rest of the run and is saved in its checkpoints. With several processes no collective
+happens inside what may run out: gradients stay where they are (`no_sync`), a flag says whether any process ran out, and
+only then are gradients averaged. Engines that shard weights communicate in every forward, so that one process cannot
+step back alone: there running out ends the run with advice (`training.distributed.world`), and the longest step is
+tried first (`training.distributed.probe`).
 
 Left out: cutting a single group (its responses) further.
 """
@@ -23,6 +23,8 @@ from sightline.errors import OutOfMemory
 from sightline.layout.packing import first_fit_decreasing
 from sightline.types import Group
 
+T = TypeVar("T")
+
 
 def cut(
     groups: list[Group], *, groups_per_forward: int, shared_prefix: bool = True, limit: int | None = None
@@ -37,7 +39,7 @@ def cut(
 
 
 def bins(sizes: list[int], *, groups_per_forward: int, limit: int | None = None) -> list[list[int]]:
-    """The same for groups of so many tokens each: which of them are together."""
+    """Indices of groups that `cut` puts into one micro-batch. sizes: tokens of each group."""
     if not sizes:
         return []  # this process has none of the step's rows
     budget = groups_per_forward * max(sizes)
@@ -54,7 +56,81 @@ def tokens_in_grid(group: Group, *, shared_prefix: bool) -> int:
     return companions + sum(len(group.prompt_ids) + len(response) for response in group.responses)
 
 
-T = TypeVar("T")
+@dataclass(kw_only=True)
+class Memory:
+    """What is known of the memory of a run, kept in `StepSettings`. A `Part` of a checkpoint.
+
+    limit: tokens per micro-batch; None until a step has run out.
+    sharded: the engine communicates inside a forward, so that a step cannot be done again.
+    any_process: whether a flag is set on any process. gather: lists an object of every process.
+    on_new_limit: called with the new limit. advise: what to do when this single group does not fit.
+    """
+
+    limit: int | None = None
+    sharded: bool = False
+    any_process: Callable[[bool], bool] = lambda flag: flag
+    gather: Callable[[Any], list[Any]] = lambda thing: [thing]
+    on_new_limit: Callable[[int], None] = lambda limit: None
+    advise: Callable[[Group], str] = lambda group: ""
+
+    def state(self) -> dict[str, int | None]:
+        """What `load_state` takes."""
+        return {"token_limit": self.limit}
+
+    def load_state(self, state: dict[str, int | None]) -> None:
+        """Put back what `state` gave."""
+        self.limit = state["token_limit"]
+
+
+def retry_with_smaller_micro_batches(
+    memory: Memory,
+    cut_to: Callable[[int | None], list[list[Group]]],
+    attempt: Callable[[list[list[Group]]], T],
+    *,
+    undo: Callable[[], None] = lambda: None,
+    shared_prefix: bool,
+) -> T:
+    """The result of an attempt at a step, which is cut finer until no process runs out of memory.
+
+    cut_to: the step's groups as micro-batches of at most so many tokens. attempt: raises `RanOut`. undo: takes back
+    what a failed attempt left. Raises `OutOfMemory` with advice when single groups do not fit.
+    """
+    while True:
+        micro_batches = cut_to(memory.limit)
+        random = random_state()
+        try:
+            return attempt(micro_batches)
+        except RanOut as error:
+            here = error.here
+        if not memory.sharded:  # there the run ends
+            undo()
+        restore_random_state(random)
+        gc.collect()
+        torch.cuda.empty_cache()
+        _lower_limit(memory, micro_batches, here=here, shared_prefix=shared_prefix)
+
+
+def retry_in_this_process(
+    memory: Memory,
+    cut_to: Callable[[int | None], list[list[Group]]],
+    attempt: Callable[[list[list[Group]]], T],
+    *,
+    shared_prefix: bool,
+) -> T:
+    """The result of work that every process does by itself, such as scoring, cut finer until it does not run out.
+
+    cut_to, shared_prefix: as of `retry_with_smaller_micro_batches`. Raises `OutOfMemory` with advice when single groups
+    do not fit.
+    """
+    mine = Memory(limit=memory.limit, sharded=memory.sharded, on_new_limit=memory.on_new_limit, advise=memory.advise)
+    result = retry_with_smaller_micro_batches(
+        mine,
+        cut_to,
+        lambda micro_batches: raising_everywhere(mine, lambda: attempt(micro_batches)),
+        shared_prefix=shared_prefix,
+    )
+    memory.limit = mine.limit
+    return result
 
 
 class RanOut(Exception):
@@ -65,25 +141,7 @@ class RanOut(Exception):
         self.here = here
 
 
-@dataclass(kw_only=True)
-class Memory:
-    """What is known of the memory of a run, kept in `StepSettings`.
-
-    limit: tokens a micro-batch may hold; None until a step has run out.
-    sharded: the engine communicates inside a forward, so that a step cannot be done again.
-    any_process: whether a flag is set on any process. gather: lists an object of every process.
-    told: called with the new limit. advise: what to do when this single group does not fit.
-    """
-
-    limit: int | None = None
-    sharded: bool = False
-    any_process: Callable[[bool], bool] = lambda flag: flag
-    gather: Callable[[Any], list[Any]] = lambda thing: [thing]
-    told: Callable[[int], None] = lambda limit: None
-    advise: Callable[[Group], str] = lambda group: ""
-
-
-def together(memory: Memory, work: Callable[[], T]) -> T:
+def raising_everywhere(memory: Memory, work: Callable[[], T]) -> T:
     """The result of work without collectives. Raises `RanOut` in every process when any of them ran out."""
     result, ran_out = _tried(work)
     if memory.sharded and ran_out:
@@ -94,70 +152,6 @@ def together(memory: Memory, work: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]
 
 
-def until_it_fits(
-    memory: Memory,
-    cut: Callable[[int | None], list[list[Group]]],
-    attempt: Callable[[list[list[Group]]], T],
-    *,
-    undo: Callable[[], None] = lambda: None,
-    shared_prefix: bool,
-) -> T:
-    """What an attempt at a step gives, cut finer until no process runs out.
-
-    cut: the step's groups as micro-batches of at most so many tokens. attempt: raises `RanOut`. undo: takes back what a
-    failed attempt left. Raises `OutOfMemory` with advice when single groups do not fit.
-    """
-    while True:
-        pieces = cut(memory.limit)
-        random = random_state()
-        try:
-            return attempt(pieces)
-        except RanOut as error:
-            here = error.here
-        if not memory.sharded:  # there the run ends
-            undo()
-        restore_random_state(random)
-        gc.collect()
-        torch.cuda.empty_cache()
-        _cut_finer(memory, pieces, here=here, shared_prefix=shared_prefix)
-
-
-def alone_until_it_fits(
-    memory: Memory,
-    cut: Callable[[int | None], list[list[Group]]],
-    attempt: Callable[[list[list[Group]]], T],
-    *,
-    shared_prefix: bool,
-) -> T:
-    """The same for work that every process does by itself, such as scoring without gradient."""
-    mine = Memory(limit=memory.limit, sharded=memory.sharded, told=memory.told, advise=memory.advise)
-    result = until_it_fits(
-        mine, cut, lambda pieces: together(mine, lambda: attempt(pieces)), shared_prefix=shared_prefix
-    )
-    memory.limit = mine.limit
-    return result
-
-
-def finer_limit(pieces: list[list[Group]], *, shared_prefix: bool) -> int | None:
-    """Half the tokens of the largest micro-batch of several groups; None where every group is alone already."""
-    sizes = [
-        sum(tokens_in_grid(group, shared_prefix=shared_prefix) for group in piece) for piece in pieces if len(piece) > 1
-    ]
-    return max(sizes) // 2 if sizes else None
-
-
-def _cut_finer(memory: Memory, pieces: list[list[Group]], *, here: bool, shared_prefix: bool) -> None:
-    finer = None if memory.sharded else finer_limit(pieces, shared_prefix=shared_prefix)
-    limits = [finer] if memory.sharded else [limit for ran_out, limit in memory.gather((here, finer)) if ran_out]
-    known = [limit for limit in limits if limit is not None]
-    if len(known) < len(limits):
-        every = [group for piece in pieces for group in piece]
-        longest = max(every, key=lambda group: tokens_in_grid(group, shared_prefix=shared_prefix))
-        raise OutOfMemory(memory.advise(longest))
-    memory.limit = limit = min(known)
-    memory.told(limit)
-
-
 def _tried(work: Callable[[], T]) -> tuple[T | None, bool]:
     """(result, False), or (None, True) when it ran out. Nothing of the failed work is kept alive by its traceback."""
     try:
@@ -166,6 +160,32 @@ def _tried(work: Callable[[], T]) -> tuple[T | None, bool]:
         if not (isinstance(error, torch.OutOfMemoryError) or should_reduce_batch_size(error)):
             raise
     return None, True
+
+
+def _lower_limit(memory: Memory, micro_batches: list[list[Group]], *, here: bool, shared_prefix: bool) -> None:
+    """Agree on the next lower limit of all processes that ran out. Raises `OutOfMemory` where there is none.
+
+    here: whether this process did.
+    """
+    finer = None if memory.sharded else finer_limit(micro_batches, shared_prefix=shared_prefix)
+    limits = [finer] if memory.sharded else [limit for ran_out, limit in memory.gather((here, finer)) if ran_out]
+    known = [limit for limit in limits if limit is not None]
+    if len(known) < len(limits):
+        every = [group for groups in micro_batches for group in groups]
+        longest = max(every, key=lambda group: tokens_in_grid(group, shared_prefix=shared_prefix))
+        raise OutOfMemory(memory.advise(longest))
+    memory.limit = limit = min(known)
+    memory.on_new_limit(limit)
+
+
+def finer_limit(micro_batches: list[list[Group]], *, shared_prefix: bool) -> int | None:
+    """Half the tokens of the largest micro-batch of several groups; None where every group is alone already."""
+    sizes = [
+        sum(tokens_in_grid(group, shared_prefix=shared_prefix) for group in groups)
+        for groups in micro_batches
+        if len(groups) > 1
+    ]
+    return max(sizes) // 2 if sizes else None
 
 
 def random_state() -> tuple[Tensor, list[Tensor]]:

@@ -87,7 +87,7 @@ def averages(totals: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
 class MetricsFile(InCheckpoint):
     """Appends every logged step to `OUTPUT/metrics.jsonl`, one JSON object a line.
 
-    checkpoint: what the run goes on from; lines behind it are removed, since their steps are done again.
+    checkpoint: what the run resumes from; later lines are removed, since their steps are done again.
     """
 
     def __init__(self, path: Path, checkpoint: Path | None = None) -> None:

@@ -1,6 +1,6 @@
-"""A step's groups as micro-batches, what policy and reference say of one, and several of them joined again.
+"""A micro-batch: some groups of a step as one batch, and what policy and reference make of it.
 
-Where every forward needs all processes (sharded weights), a process with fewer micro-batches than the others runs dummy
+Where every forward needs all processes (sharded weights), a process with fewer micro-batches than another runs dummy
 ones: they score some group again and add zero times its log-probs.
 """
 
@@ -17,8 +17,111 @@ from sightline.forward.forward import log_probs
 from sightline.forward.reference import AnyReference
 from sightline.layout import padded, prefix
 from sightline.models.families.find import Family
-from sightline.training.step.memory import Memory, alone_until_it_fits, cut
+from sightline.training.step.memory import Memory, cut, retry_in_this_process
 from sightline.types import Batch, Columns, Group, LogProbs
+
+T = TypeVar("T")
+Counts = dict[str, float]
+"""The denominator of each part of an objective."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepSettings:
+    """How a step is computed; none of it changes what is computed.
+
+    autocast: context of every forward. reference_autocast: of the reference's besides.
+    no_sync: context of every backward without communication.
+    average_gradients: where no backward communicates (DDP), what does so at the end; None where the last one does.
+    memory: how finely a step must be cut, and what happens when it runs out.
+    sum_over_processes: sums counts over processes. gather: lists an object of every process.
+    temperature: of the distribution that log-probs are taken from (that of sampling, where completions are sampled).
+    dummy_group: gives the group of dummy micro-batches; None where no forward needs all processes.
+    """
+
+    family: Family
+    layout: str
+    groups_per_forward: int
+    device: torch.device
+    autocast: Callable[[], AbstractContextManager] = nullcontext
+    reference_autocast: Callable[[], AbstractContextManager] = nullcontext
+    no_sync: Callable[[], AbstractContextManager] = nullcontext
+    average_gradients: Callable[[nn.Module], None] | None = None
+    memory: Memory = field(default_factory=Memory)
+    sum_over_processes: Callable[[Counts], Counts] = lambda counts: counts
+    gather: Callable[[Any], list[Any]] = lambda thing: [thing]
+    num_processes: int = 1
+    process_index: int = 0
+    temperature: float = 1.0
+    dummy_group: Callable[[], Group] | None = None
+
+    def of_one_process(self) -> "StepSettings":
+        """These settings without the other processes."""
+        return StepSettings(
+            family=self.family,
+            layout=self.layout,
+            groups_per_forward=self.groups_per_forward,
+            device=self.device,
+            autocast=self.autocast,
+            temperature=self.temperature,
+        )
+
+
+def cut_step(groups: list[Group], settings: StepSettings, limit: int | None = None) -> list[list[Group]]:
+    """The step's groups as micro-batches, of at most `limit` tokens."""
+    shared_prefix = settings.layout == "prefix"
+    return cut(groups, groups_per_forward=settings.groups_per_forward, shared_prefix=shared_prefix, limit=limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicroBatch:
+    """Some groups of a step, then their companions, laid out, with the frozen tower's features of their images."""
+
+    groups: list[Group]
+    batch: Batch
+    features: Features | None
+
+
+def micro_batch(model: nn.Module, groups: list[Group], settings: StepSettings) -> MicroBatch:
+    """These groups as one batch on the device."""
+    placed = [settings.family.place(group) for group in with_companions(groups)]
+    lay_out = prefix.lay_out if settings.layout == "prefix" else padded.lay_out
+    with settings.autocast():
+        features = encode(model, placed)
+    return MicroBatch(groups=placed, batch=lay_out(placed).to(settings.device), features=features)
+
+
+def with_companions(groups: list[Group]) -> list[Group]:
+    """The groups, then all their companions in the same order."""
+    return [*groups, *(companion for group in groups for companion in group.companions)]
+
+
+def policy_log_probs(model: nn.Module, micro: MicroBatch, settings: StepSettings) -> LogProbs:
+    """The model's log-probs of a micro-batch, with the statistics that metrics read."""
+    with settings.autocast():
+        return log_probs(
+            model,
+            micro.batch,
+            groups=micro.groups,
+            features=micro.features,
+            statistics=True,
+            temperature=settings.temperature,
+        )
+
+
+def reference_log_probs(reference: AnyReference | None, micro: MicroBatch, settings: StepSettings) -> LogProbs | None:
+    """The reference's log-probs of a micro-batch, without gradient; None without a reference."""
+    if reference is None:
+        return None
+    # a frozen copy is not a prepared model, whose own forward brings the autocast with it
+    with torch.no_grad(), settings.autocast(), settings.reference_autocast():
+        return reference.log_probs(
+            micro.batch, groups=micro.groups, features=micro.features, temperature=settings.temperature
+        )
+
+
+def columns_of(groups: list[Group], device: torch.device) -> Columns:
+    """What is known of the responses of all of the groups."""
+    return Columns.join([group.columns for group in groups]).to(device)
 
 
 def concatenate(parts: list[LogProbs]) -> LogProbs:
@@ -41,14 +144,27 @@ def concatenate(parts: list[LogProbs]) -> LogProbs:
 
 
 def concatenate_references(references: list[LogProbs | None]) -> LogProbs | None:
-    """The same of a reference; None where there is none."""
+    """The reference's log-probs of several forwards as if they had been one; None without a reference."""
     present = [part for part in references if part is not None]
     return concatenate(present) if present else None
 
 
+def score_with_retries(settings: StepSettings, groups: list[Group], score: Callable[[list[list[Group]]], T]) -> T:
+    """What `score` makes of the groups as micro-batches, cut finer when it runs out of memory; no collectives."""
+    return retry_in_this_process(
+        settings.memory,
+        lambda limit: cut_step(groups, settings, limit),
+        score,
+        shared_prefix=settings.layout == "prefix",
+    )
+
+
 @dataclass
-class Spare:
-    """Keeps the smallest group seen so far, with a picture if there was one. first: gives one before any was seen."""
+class DummyGroup:
+    """The group of dummy micro-batches: the smallest seen so far, with an image if there was one.
+
+    first: gives one before any was seen.
+    """
 
     family: Family
     first: Callable[[], Group]
@@ -65,123 +181,10 @@ class Spare:
         return self.group
 
     def _rank(self, group: Group) -> tuple[bool, int]:
+        """Groups with images first, then by their tokens."""
         return not self.family.has_pictures(group), group.num_tokens
 
 
-def num_idle(num_pieces: int, gather: Callable[[Any], list[Any]]) -> int:
-    """How many turns this process has to sit through."""
-    return max(gather(num_pieces)) - num_pieces
-
-
-T = TypeVar("T")
-Counts = dict[str, float]
-"""What each part of an objective is divided by, over the whole step and all processes."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepSettings:
-    """How a step is computed; none of it changes what is computed.
-
-    autocast: context of every forward; reference_autocast: of the reference's besides.
-    no_sync: context of every backward without communication.
-    average_gradients: where no backward communicates (DDP), what does so at the end; None where the last one does.
-    memory: how finely a step must be cut, and what happens when it runs out.
-    sum_over_processes: sums counts over ranks. gather: lists an object of every rank.
-    temperature: of the distribution that log-probs are taken from (that of sampling, where answers are sampled).
-    """
-
-    family: Family
-    layout: str
-    groups_per_forward: int
-    device: torch.device
-    autocast: Callable[[], AbstractContextManager] = nullcontext
-    reference_autocast: Callable[[], AbstractContextManager] = nullcontext
-    no_sync: Callable[[], AbstractContextManager] = nullcontext
-    average_gradients: Callable[[nn.Module], None] | None = None
-    memory: Memory = field(default_factory=Memory)
-    sum_over_processes: Callable[[Counts], Counts] = lambda counts: counts
-    gather: Callable[[Any], list[Any]] = lambda thing: [thing]
-    num_processes: int = 1
-    process_index: int = 0
-    temperature: float = 1.0
-    spare: Callable[[], Group] | None = None
-    """Gives a group to sit out turns with, where every forward needs all processes (weights spread over them)."""
-
-    def alone(self) -> "StepSettings":
-        """The same for a single process."""
-        return StepSettings(
-            family=self.family,
-            layout=self.layout,
-            groups_per_forward=self.groups_per_forward,
-            device=self.device,
-            autocast=self.autocast,
-            temperature=self.temperature,
-        )
-
-
-@dataclass(frozen=True, kw_only=True)
-class MicroBatch:
-    """Some groups of a step, then their companions, laid out, with what the frozen tower makes of their pictures."""
-
-    groups: list[Group]
-    batch: Batch
-    features: Features | None
-
-
-def cut_step(groups: list[Group], settings: StepSettings, limit: int | None = None) -> list[list[Group]]:
-    """The step's groups as micro-batches, of at most `limit` tokens."""
-    shared_prefix = settings.layout == "prefix"
-    return cut(groups, groups_per_forward=settings.groups_per_forward, shared_prefix=shared_prefix, limit=limit)
-
-
-def scored_alone(settings: StepSettings, groups: list[Group], score: Callable[[list[list[Group]]], T]) -> T:
-    """What `score` makes of the groups as micro-batches, cut finer when it runs out of memory; no collectives."""
-    return alone_until_it_fits(
-        settings.memory,
-        lambda limit: cut_step(groups, settings, limit),
-        score,
-        shared_prefix=settings.layout == "prefix",
-    )
-
-
-def micro_batch(model: nn.Module, groups: list[Group], settings: StepSettings) -> MicroBatch:
-    """These groups as one batch on the device."""
-    placed = [settings.family.place(group) for group in with_companions(groups)]
-    lay_out = prefix.lay_out if settings.layout == "prefix" else padded.lay_out
-    with settings.autocast():
-        features = encode(model, placed)
-    return MicroBatch(groups=placed, batch=lay_out(placed).to(settings.device), features=features)
-
-
-def with_companions(groups: list[Group]) -> list[Group]:
-    """The groups, and behind them all their companions in the same order."""
-    return [*groups, *(companion for group in groups for companion in group.companions)]
-
-
-def columns_of(groups: list[Group], device: torch.device) -> Columns:
-    """What is known of the responses of all of the groups."""
-    return Columns.join([group.columns for group in groups]).to(device)
-
-
-def policy_log_probs(model: nn.Module, piece: MicroBatch, settings: StepSettings) -> LogProbs:
-    """What the model says of a micro-batch, with the statistics that metrics read."""
-    with settings.autocast():
-        return log_probs(
-            model,
-            piece.batch,
-            groups=piece.groups,
-            features=piece.features,
-            statistics=True,
-            temperature=settings.temperature,
-        )
-
-
-def reference_log_probs(reference: AnyReference | None, piece: MicroBatch, settings: StepSettings) -> LogProbs | None:
-    """What the reference says of a micro-batch, without gradient; None without a reference."""
-    if reference is None:
-        return None
-    # a frozen copy is no prepared model, whose own forward brings the autocast with it
-    with torch.no_grad(), settings.autocast(), settings.reference_autocast():
-        return reference.log_probs(
-            piece.batch, groups=piece.groups, features=piece.features, temperature=settings.temperature
-        )
+def num_dummy_micro_batches(num_micro_batches: int, gather: Callable[[Any], list[Any]]) -> int:
+    """How many more micro-batches another process has than this one. Every process calls it."""
+    return max(gather(num_micro_batches)) - num_micro_batches

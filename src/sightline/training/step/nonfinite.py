@@ -59,8 +59,27 @@ def offenders(
     return found or groups
 
 
+def write_offenders(path: Path, dataset: Any, groups: list[Group], found: list[Group], settings: StepSettings) -> str:
+    """Write the rows that gave NaN or Inf, of all processes, to `path`; a sentence about them. Every process calls it.
+
+    dataset: that the rows come from. groups: this process's groups of the step. found: those of them that did it; all
+    where it cannot be found out.
+    """
+    is_all = len(found) == len(groups)
+    gathered = settings.gather((names_of(found), is_all))
+    names = [name for part, _ in gathered for name in part]
+    if not all(whole for _, whole in gathered):
+        # some process found its offenders: those that did not have none
+        names = [name for part, whole in gathered if not whole for name in part]
+    written = write_rows(path, dataset, names) if settings.process_index == 0 else 0
+    (written, *_) = settings.gather(written)
+    if not written:
+        return f"Its rows: {', '.join(names[:8])}."
+    return f"{written} of its rows are in {path}: `sightline data show {path}` draws them."
+
+
 def write_rows(path: Path, dataset: Any, names: Iterable[str]) -> int:
-    """Write the rows with these ids as parquet with embedded pictures; returns how many were found."""
+    """Write the rows with these ids as parquet with embedded images; returns how many were found."""
     wanted = set(names)
     entries = list(_entries(dataset, wanted))
     if not entries:
@@ -69,7 +88,7 @@ def write_rows(path: Path, dataset: Any, names: Iterable[str]) -> int:
 
 
 def names_of(groups: list[Group]) -> list[str]:
-    """Ids of the rows in these groups; several rows on one picture are one group."""
+    """Ids of the rows in these groups; several rows on one image are one group."""
     return [name for group in groups for name in group.id.split("+")]
 
 

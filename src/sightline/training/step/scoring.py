@@ -1,4 +1,4 @@
-"""Log-probs of sampled answers by the weights that sampled them, before an update moves those."""
+"""Log-probs of sampled completions by the weights that sampled them, before an update moves those."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 from sightline.forward.forward import log_probs
 from sightline.forward.reference import AnyReference
 from sightline.models.unwrap import in_eval_mode
-from sightline.training.step.micro_batch import MicroBatch, StepSettings, micro_batch, scored_alone
+from sightline.training.step.micro_batch import MicroBatch, StepSettings, micro_batch, score_with_retries
 from sightline.types import Group, LogProbs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """What the trainer's own models say of a group's answers: log π_old, and log π/π_ref of each answer."""
+    """What the trainer's own models give for a group's completions: log π_old, and log π/π_ref of each completion."""
 
     old: LogProbs | None = None
     log_ratio_to_reference: Tensor | None = None
@@ -25,17 +25,17 @@ class Scored:
 def score_before_update(
     model: nn.Module, groups: list[Group], settings: StepSettings, reference: AnyReference | None
 ) -> list[Scored]:
-    """Both of them; without a reference log π_old alone."""
+    """log π_old and log π/π_ref of each group's completions; without a reference log π_old alone."""
     old = score_by_policy(model, groups, settings)
     if reference is None:
         return [Scored(old=one) for one in old]
     compared = score_by_reference(model, groups, settings, reference)
-    ratios = [answer_log_ratio(*pair) for pair in zip(old, compared, strict=True)]
+    ratios = [completion_log_ratio(*pair) for pair in zip(old, compared, strict=True)]
     return [Scored(old=one, log_ratio_to_reference=ratio) for one, ratio in zip(old, ratios, strict=True)]
 
 
 def score_by_policy(model: nn.Module, groups: list[Group], settings: StepSettings) -> list[LogProbs]:
-    """log π_old of each group's answers, in evaluation mode as when they were sampled."""
+    """log π_old of each group's completions, in evaluation mode as when they were sampled."""
 
     def score(micro: MicroBatch) -> LogProbs:
         with in_eval_mode(model):
@@ -49,7 +49,7 @@ def score_by_policy(model: nn.Module, groups: list[Group], settings: StepSetting
 def score_by_reference(
     model: nn.Module, groups: list[Group], settings: StepSettings, reference: AnyReference
 ) -> list[LogProbs]:
-    """log π_ref of each group's answers."""
+    """log π_ref of each group's completions."""
 
     def score(micro: MicroBatch) -> LogProbs:
         return reference.log_probs(
@@ -63,20 +63,20 @@ def score_by_reference(
 def _score(
     model: nn.Module, groups: list[Group], settings: StepSettings, score: Callable[[MicroBatch], LogProbs]
 ) -> list[LogProbs]:
-    def score_all(pieces: list[list[Group]]) -> list[LogProbs]:
+    def score_all(micro_batches: list[list[Group]]) -> list[LogProbs]:
         found: dict[int, LogProbs] = {}
-        for piece in pieces:
+        for of_batch in micro_batches:
             with settings.autocast():
-                scored = score(micro_batch(model, piece, settings))
-            for group, part in zip(piece, _by_group(scored), strict=True):
+                scored = score(micro_batch(model, of_batch, settings))
+            for group, part in zip(of_batch, _by_group(scored), strict=True):
                 found[id(group)] = part
         return [found[id(group)] for group in groups]
 
-    return scored_alone(settings, groups, score_all)
+    return score_with_retries(settings, groups, score_all)
 
 
 def _by_group(scored: LogProbs) -> list[LogProbs]:
-    """The log-probs of a batch, one a group; on the CPU."""
+    """The log-probs of each group of a batch, on the CPU."""
     group_of_target = scored.response_group[scored.response]
     parts = []
     for g in range(scored.num_groups):
@@ -93,6 +93,6 @@ def _by_group(scored: LogProbs) -> list[LogProbs]:
     return parts
 
 
-def answer_log_ratio(policy: LogProbs, reference: LogProbs) -> Float[Tensor, " responses"]:
-    """log π(y|x) / π_ref(y|x) of each answer, summed over its tokens."""
+def completion_log_ratio(policy: LogProbs, reference: LogProbs) -> Float[Tensor, " responses"]:
+    """log π(y|x) / π_ref(y|x) of each completion, summed over its tokens."""
     return policy.sum() - reference.sum()

@@ -1,4 +1,4 @@
-"""What a run says when its memory runs out: a line for each finer cut, and advice where no cut helps."""
+"""What a run reports when its memory runs out: a line for each finer cut, and advice where no cut helps."""
 
 from functools import partial
 from pathlib import Path
@@ -8,16 +8,15 @@ from rich.console import Console
 from sightline.config import Recipe
 from sightline.memory.advice import advice
 from sightline.training.checkpoint.files import last_checkpoint
-from sightline.training.distributed.engine import asked_engine
 from sightline.training.step.metrics import MetricsFile
 from sightline.training.trainer import AlignmentTrainer
 from sightline.types import Group
 
 
 def report_memory(trainer: AlignmentTrainer, recipe: Recipe, metrics: MetricsFile, console: Console) -> None:
-    """Let the trainer tell of finer cuts, on the console and in metrics.jsonl, and give advice for this recipe."""
+    """Report finer cuts on the console and in metrics.jsonl, and give the trainer advice for this recipe."""
 
-    def told(limit: int) -> None:
+    def report(limit: int) -> None:
         if trainer.is_world_process_zero():
             step = trainer.state.global_step + 1
             metrics.write({"step": step, "event": "out of memory", "token_limit": limit})
@@ -27,19 +26,23 @@ def report_memory(trainer: AlignmentTrainer, recipe: Recipe, metrics: MetricsFil
                 highlight=False,
             )
 
-    trainer.settings.memory.told, trainer.settings.memory.advise = told, partial(advise, trainer, recipe)
+    memory = trainer.settings.memory
+    memory.on_new_limit, memory.advise = report, partial(advise, trainer, recipe)
 
 
 def advise(trainer: AlignmentTrainer, recipe: Recipe, group: Group, *, which: str | None = None) -> str:
-    """The paragraph for a step that ran out on this group, its longest. which: the step; the present one."""
+    """The paragraph for a step that ran out of memory on this group, its longest.
+
+    which: the step, by default the one after the last that was taken.
+    """
     which = which or f"Step {trainer.state.global_step + 1}"
-    sharded = trainer.settings.memory.sharded
+    sharded = trainer.engine.sharded
     checkpoint, _ = last_checkpoint(Path(recipe.output_dir))
     return advice(
         recipe,
         trainer.settings.family,
         trainer.settings.family.place(group),
-        said=f"{which} ran out of memory under `engine: {asked_engine(recipe)}`, where a step cannot be cut finer"
+        said=f"{which} ran out of memory under `engine: {trainer.engine.name}`, where a step cannot be cut finer"
         if sharded
         else f"{which} ran out of memory although it was cut down to a single row a micro-batch",
         checkpoint=checkpoint.name if checkpoint else None,

@@ -34,8 +34,8 @@ class ProgressBar(TrainerCallback):
         self.progress: Progress | None = None
         self.figures = ""
 
-    def say(self, line: str) -> None:
-        """A line of text above the bar."""
+    def print_line(self, line: str) -> None:
+        """Print a line of text above the bar."""
         self.console.print(line, highlight=False)
 
     @contextmanager

@@ -25,6 +25,16 @@ from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch.progress import ProgressBar
 
 Better = Literal["higher", "lower"]
+FILE = "evaluation.json"
+BEST = "best"
+SCORES = "scores"
+HELD_OUT: dict[str, Better] = {
+    "eval_loss": "lower",
+    "eval_rewards/accuracies": "higher",
+    "eval_rewards/margins": "higher",
+    "eval_mean_token_accuracy": "higher",
+}
+"""Figures of held-out rows that have a better side."""
 
 
 @dataclass
@@ -32,7 +42,7 @@ class Watch:
     """Judges figures as they come; its fields are all that a checkpoint has to keep.
 
     figure: the watched one. best, best_step: its best value so far. waited: values since then that were no better.
-    limited: the last value of each figure that has a limit. stopped: the sentence that says why the run stopped.
+    limited: the last value of each figure that has a limit. stopped: a sentence on why the run stopped.
     """
 
     figure: str | None = None
@@ -93,17 +103,15 @@ def stop_rules(config: EvaluationConfig) -> dict[str, Any]:
 
 
 def is_better(a: float, b: float, better: Better) -> bool:
-    """Whether a is strictly better than b; what is no number is never better."""
+    """Whether a is strictly better than b; NaN is never better."""
     return a > b if better == "higher" else a < b
 
 
-FILE = "evaluation.json"
-BEST = "best"
-SCORES = "scores"
-
-
 class Scores(InCheckpoint):
-    """The callback. `trainer` is set once there is one."""
+    """The callback that scores, keeps the best weights and stops early. `attach` gives it its trainer.
+
+    better: which way each watched figure is better.
+    """
 
     trainer: AlignmentTrainer
 
@@ -112,12 +120,19 @@ class Scores(InCheckpoint):
         self.folder = Path(recipe.output_dir)
         self.watch = Watch()
 
+    def attach(self, trainer: AlignmentTrainer, checkpoint: Path | None) -> None:
+        """Score this trainer's policy. checkpoint: the one that the run resumes from, or None."""
+        self.trainer = trainer
+        if checkpoint is not None and (checkpoint / FILE).is_file():
+            self.watch = Watch(**json.loads((checkpoint / FILE).read_text(encoding="utf-8")))
+            self.watch.go_on(self.config, self.better)
+
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         if state.global_step == 0:
             self._score(state, control)
-        self._stop_if_told(state, control)  # the checkpoint may be that of an early stop
+        self._stop_if_due(state, control)  # the checkpoint may be that of an early stop
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         if state.global_step % self.config.every == 0 or state.global_step == state.max_steps:
@@ -134,14 +149,8 @@ class Scores(InCheckpoint):
         self._judge(state, control, metrics or {})
 
     def save_into(self, checkpoint: Path) -> None:
-        """What was best so far."""
+        """Write what was best so far."""
         write_text(checkpoint / FILE, json.dumps(self.watch.as_json()) + "\n")
-
-    def resume(self, checkpoint: Path) -> None:
-        """Go on watching from where the checkpoint was."""
-        if (checkpoint / FILE).is_file():
-            self.watch = Watch(**json.loads((checkpoint / FILE).read_text(encoding="utf-8")))
-            self.watch.go_on(self.config, self.better)
 
     def _score(self, state: TrainerState, control: TrainerControl) -> None:
         if not self.tasks:
@@ -154,26 +163,26 @@ class Scores(InCheckpoint):
             if self.trainer.is_world_process_zero():
                 path = self._step_folder(state.global_step) / f"{task.name}.json"
                 write_summary(path, task, records, self._origin(state.global_step))
-                self.bar.say(f"Step {state.global_step}  {task.name}: {headline(summary)}")
+                self.bar.print_line(f"Step {state.global_step}  {task.name}: {headline(summary)}")
         overall = {name: value for name, value in figures.items() if name.count("/") == 1 or name in self.better}
         due = control.should_log
         self.trainer.log(overall)
-        control.should_log = due  # the library takes these figures for the step's own
+        control.should_log = due  # the step's own figures are not logged yet
         self._judge(state, control, figures)
 
     def _judge(self, state: TrainerState, control: TrainerControl, figures: dict[str, float]) -> None:
         if self.watch.judge(self.config, self.better, state.global_step, figures):
             self._keep_best(state.global_step)
-        self._stop_if_told(state, control)
+        self._stop_if_due(state, control)
 
-    def _stop_if_told(self, state: TrainerState, control: TrainerControl) -> None:
+    def _stop_if_due(self, state: TrainerState, control: TrainerControl) -> None:
         if self.watch.stopped is not None and not control.should_training_stop:
             control.should_training_stop = True
-            control.should_save = control.should_save or self.recipe.save_steps is not None  # as behind the last step
-            self.bar.say(f"Stopped at step {state.global_step}: {self.watch.stopped}")
+            control.should_save = control.should_save or self.recipe.save_steps is not None  # as after the last step
+            self.bar.print_line(f"Stopped at step {state.global_step}: {self.watch.stopped}")
 
     def _answers(self, task: Task, step: int) -> list[Record]:
-        """The policy's answers to all items, in their order; every process asks its share of the pictures."""
+        """The policy's answers to all items, in their order; every process answers those on its share of the images."""
         pictures = {picture: n for n, picture in enumerate(dict.fromkeys(item.picture_id for item in task.items))}
         world, index = self.trainer.args.world_size, self.trainer.args.process_index
         mine = [i for i, item in enumerate(task.items) if pictures[item.picture_id] % world == index]
@@ -185,18 +194,18 @@ class Scores(InCheckpoint):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.unlink(missing_ok=True)
         found: list[Record] = []
-        with self.trainer.compute_loss_context_manager(), self.bar.counting(task.name, len(mine)) as progress:
+        with self.trainer.engine.autocast(), self.bar.counting(task.name, len(mine)) as progress:
             for records in ask(model, processor, task, mine, batch_size=self.config.batch_size):
                 found += records
                 progress(len(found))
-        by_id = {r.id: r for records in self.trainer.settings.gather(found) for r in records}
+        by_id = {r.id: r for records in self.trainer.engine.gather(found) for r in records}
         everything = [by_id[item.id] for item in task.items]
         if self.trainer.is_world_process_zero():
             append(path, everything, self._origin(step))
         return everything
 
     def _keep_best(self, step: int) -> None:
-        """Model or adapter, processor and a card in OUTPUT/best, whole or the ones before."""
+        """Write model or adapter, processor and a card to OUTPUT/best; the old ones stay until the new are whole."""
         folder, aside = self.folder / BEST, self.folder / f".{BEST}.part"
         with explain_disk_errors(self.folder):
             self.trainer.save_model(str(aside))
@@ -214,28 +223,19 @@ class Scores(InCheckpoint):
         return {"run": str(self.folder), "step": step}
 
 
-def scores(recipe: Recipe, bar: ProgressBar, *, held_out: bool) -> list[Scores]:
-    """The callback where the recipe asks for it. held_out: whether the run evaluates on held-out rows as it goes.
+def scores_of(recipe: Recipe, bar: ProgressBar, *, held_out: bool) -> Scores | None:
+    """The callback that the recipe asks for, or None. held_out: whether the run evaluates on held-out rows as it goes.
 
     Raises `RecipeError` for a task that does not exist, or a figure that this run will not have.
     """
     config = recipe.evaluation
     if not config.tasks and config.best is None and not config.limits:
-        return []
+        return None
     data = Path(config.data) if config.data is not None else None
     tasks = [task for name in config.tasks for task in named_tasks(name, data)]
     tasks = [replace(task, items=task.items[: config.limit], baselines={}) for task in tasks]
     watched = [name for name in (config.best, *config.limits) if name is not None]
-    return [Scores(recipe, tasks, {name: which_way(name, tasks, held_out) for name in watched}, bar)]
-
-
-HELD_OUT: dict[str, Better] = {
-    "eval_loss": "lower",
-    "eval_rewards/accuracies": "higher",
-    "eval_rewards/margins": "higher",
-    "eval_mean_token_accuracy": "higher",
-}
-"""Figures of held-out rows that have a better side."""
+    return Scores(recipe, tasks, {name: which_way(name, tasks, held_out) for name in watched}, bar)
 
 
 def which_way(name: str, tasks: Sequence[Task], held_out: bool) -> Better:
@@ -249,7 +249,7 @@ def which_way(name: str, tasks: Sequence[Task], held_out: bool) -> Better:
         if name not in HELD_OUT:
             raise RecipeError(
                 f"`evaluation` watches `{name}`. Of held-out rows it can watch {', '.join(HELD_OUT)}: of other "
-                "figures it is not said which way is better."
+                "figures it is not known which way is better."
             )
         return HELD_OUT[name]
     known: dict[str, Any] = {}
@@ -259,8 +259,8 @@ def which_way(name: str, tasks: Sequence[Task], held_out: bool) -> Better:
             names = [f"{task.name}/{metric.name}", *(f"{task.name}/{group}/{metric.name}" for group in groups)]
             known |= dict.fromkeys(names, metric.better)
     if known.get(name, "neither") == "neither":
-        told = [n for n, better in known.items() if n.count("/") == 1 and better != "neither"]
-        raise RecipeError(f"`evaluation` watches `{name}`, which no task here has. Known: {', '.join(told)}.")
+        judged = [n for n, better in known.items() if n.count("/") == 1 and better != "neither"]
+        raise RecipeError(f"`evaluation` watches `{name}`, which no task here has. Known: {', '.join(judged)}.")
     return known[name]
 
 
@@ -278,11 +278,3 @@ def headline(summary: Summary) -> str:
     """The first figures in one line."""
     shown = [m for m in summary.task.metrics if m.name in summary.figures[OVERALL] and m.better != "neither"][:5]
     return "  ".join(f"{m.label} {summary.overall(m.name).value:.1f}" for m in shown)
-
-
-def attach(watching: Sequence[Scores], trainer: AlignmentTrainer, checkpoint: Path | None) -> None:
-    """Hand over the trainer, and what the checkpoint remembers."""
-    for one in watching:
-        one.trainer = trainer
-        if checkpoint is not None:
-            one.resume(checkpoint)
