@@ -1,6 +1,7 @@
 """LLaMA-Factory's YAML becomes a recipe that means the same, and no key is lost on the way."""
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import yaml
 from sightline.cli.main import main
 from sightline.errors import RecipeError
 from sightline.recipe import load_recipe
-from sightline.translate.llamafactory import from_llamafactory
+from sightline.translate.llamafactory import RULES, from_llamafactory
 
 EXAMPLE = {
     "model_name_or_path": "Qwen/Qwen2-VL-7B-Instruct", "image_max_pixels": 262144, "video_max_pixels": 16384,
@@ -155,3 +156,69 @@ def test_a_stream_needs_a_number_of_steps(tmp_path):
     recipe = loaded(from_llamafactory(written(tmp_path, max_steps=200, **keys)), tmp_path)
     assert recipe.data.streaming and recipe.data.shuffle_buffer == 64 and recipe.max_steps == 200
     assert "streaming: true" in dict(from_llamafactory(written(tmp_path, **keys)).missing)
+
+
+@pytest.mark.parametrize(
+    ("changes", "targets"),
+    [
+        ({}, "language"),
+        ({"freeze_vision_tower": False}, ["language", "vision"]),
+        ({"freeze_vision_tower": False, "freeze_multi_modal_projector": False}, ["language", "vision", "projector"]),
+        ({"freeze_multi_modal_projector": False}, ["language", "projector"]),
+        ({"freeze_vision_tower": True}, "language"),
+        ({"lora_target": "q_proj,v_proj", "freeze_vision_tower": False}, ["q_proj", "v_proj"]),
+    ],
+)
+def test_what_an_adapter_adapts_follows_what_is_frozen(changes, targets, tmp_path):
+    recipe = loaded(from_llamafactory(written(tmp_path, **changes)), tmp_path)
+    assert recipe.lora.target_modules == targets and recipe.model.freeze_vision and recipe.model.freeze_projector
+
+
+def test_names_of_layers_do_not_count_in_a_frozen_tower(tmp_path):
+    targets = loaded(from_llamafactory(written(tmp_path, lora_target="q_proj,v_proj")), tmp_path).lora.target_modules
+    assert re.fullmatch(targets, "model.language_model.layers.0.self_attn.q_proj")
+    assert not re.fullmatch(targets, "model.vision_tower.encoder.layers.0.self_attn.q_proj")
+    assert not re.fullmatch(targets, "model.language_model.layers.0.self_attn.k_proj")
+
+
+def test_all_weights_keep_what_is_frozen(tmp_path):
+    keys = {"finetuning_type": "full", "freeze_vision_tower": False, "freeze_multi_modal_projector": False}
+    example = {key: value for key, value in EXAMPLE.items() if not key.startswith("lora")}
+    (tmp_path / "full.yaml").write_text(yaml.safe_dump({**example, **keys}))
+    recipe = from_llamafactory(tmp_path / "full.yaml").recipe()
+    assert recipe.lora is None and not recipe.model.freeze_vision and not recipe.model.freeze_projector
+
+
+def test_its_default_size_of_pictures_is_written_out(tmp_path):
+    example = {key: value for key, value in EXAMPLE.items() if key != "image_max_pixels"}
+    path = tmp_path / "train.yaml"
+    path.write_text(yaml.safe_dump(example))
+    assert from_llamafactory(path).recipe().model.processor == {"max_pixels": 768 * 768}
+    path.write_text(yaml.safe_dump({**example, "model_name_or_path": "/data/our-vlm-7b"}))  # by its template
+    assert from_llamafactory(path).recipe().model.processor == {"max_pixels": 768 * 768}
+    path.write_text(yaml.safe_dump({**example, "model_name_or_path": "llava-hf/x", "template": "llava"}))
+    assert "image_max_pixels (left out: 589824 there)" in dict(from_llamafactory(path).missing)
+
+
+def test_sets_for_evaluation_mixtures_and_quantisation(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "dataset_info.json").write_text(json.dumps({"held": {"file_name": "held.json"}, "hub": {}}))
+    keys = {"eval_dataset": "held", "mix_strategy": "concat", "quantization_bit": 4, "quantization_method": "bnb"}
+    translation = from_llamafactory(written(tmp_path, **keys))
+    recipe = loaded(translation, tmp_path)
+    assert recipe.data.eval_source == "data/held.json" and recipe.model.quantize == "nf4"
+    assert not {"mix_strategy", "quantization_method"} & {old.partition(":")[0] for old, _ in translation.missing}
+    keys = {"eval_dataset": "hub", "mix_strategy": "interleave_under", "interleave_probs": "0.7,0.3"}
+    lost = dict(from_llamafactory(written(tmp_path, quantization_method="gptq", quantization_bit=4, **keys)).missing)
+    assert "data.mixture" in lost["mix_strategy: interleave_under"] and "weight" in lost["interleave_probs: 0.7,0.3"]
+    assert "quantization_method: gptq" in lost and "data.eval_source" in lost["eval_dataset: hub"]
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, None, "text", -1, 10**30, True, ""])
+def test_values_of_any_kind_are_translated_or_refused_in_a_sentence(value, tmp_path):
+    for name in RULES:
+        try:
+            from_llamafactory(written(tmp_path, **{name: value})).as_yaml()
+        except RecipeError as error:
+            assert "\n\n" not in str(error), name

@@ -94,7 +94,7 @@ def test_losses_over_pairs(keys, objective, tmp_path):
 @pytest.mark.parametrize(
     ("keys", "objective"),
     [
-        ({}, {"type": "dapo", "epsilon_high": None}),
+        ({"num_generations": 8}, {"type": "dapo", "epsilon_high": None}),
         *(({"loss_type": name}, {"type": name}) for name in ("grpo", "dr_grpo", "dapo", "bnpo", "cispo", "sapo")),
         ({"loss_type": "grpo", "delta": 4.0}, {"max_ratio": 4.0}),
         ({"loss_type": "grpo", "beta": 0.04}, {"beta": 0.04, "kl_ratio_corrected": True}),
@@ -169,3 +169,100 @@ def test_a_server_is_no_training_and_a_known_script_has_a_recipe(capsys):
     assert "sightline rollout-server" in capsys.readouterr().err
     missing = dict(from_trl("python examples/scripts/grpo_vlm.py --model_name_or_path m").missing)
     assert all("`sightline recipe show qwen2_5_vl_3b_grpo`" in why for why in missing.values()) and len(missing) == 2
+
+
+def test_trl_trains_all_weights_in_float32_where_no_adapter_is_asked_for(tmp_path):
+    recipe = from_keys(tmp_path, beta=0.1, model_name_or_path="m")
+    assert recipe.lora is None and recipe.model.dtype == "float32"
+    assert not recipe.model.freeze_vision and not recipe.model.freeze_projector
+    translation = from_trl(str(tmp_path / "config.yaml"), "dpo")
+    new = " ".join(new for _, new in translation.became)
+    assert "model.freeze_vision: false" in new and "model.dtype: float32" in new
+    adapted = from_keys(tmp_path, beta=0.1, use_peft=True)
+    assert adapted.model.freeze_vision and adapted.model.dtype == "float32"
+    assert from_keys(tmp_path, beta=0.1, use_peft=True, load_in_4bit=True).model.dtype == "auto"
+    assert from_keys(tmp_path, beta=0.1, dtype="bfloat16").model.dtype == "bfloat16"
+
+
+def test_the_learning_rate_of_an_adapter_that_is_left_out_is_named(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("use_peft: true\nbeta: 0.1\n")
+    told = dict(from_trl(str(path)).became)
+    assert "an adapter usually takes ten times as much" in told["learning_rate (left out: 1e-06 there)"]
+    path.write_text("use_peft: true\nbeta: 0.1\nlearning_rate: 1e-5\n")
+    assert not any(old.startswith("learning_rate (left out") for old, _ in from_trl(str(path)).became)
+
+
+def test_every_weight_of_a_mixture_is_shown(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(MPO))
+    new = dict(from_trl(str(path)).became)["loss_weights: [0.8, 0.2, 1.0]"]
+    assert new == "objective.preference_weight: 0.8, objective.quality_weight: 0.2, objective.generation_weight: 1.0"
+
+
+def test_rewards_of_a_module_beside_the_config_are_found(tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "rewards.py").write_text("def format_reward(completions, **kwargs): return [1.0]\n")
+    config = tmp_path / "mine" / "grpo.yaml"
+    config.write_text("reward_funcs: [rewards.format_reward, accuracy_reward, elsewhere.f]\nnum_generations: 2\n")
+    names = [reward.name for reward in from_trl(str(config)).recipe().rewards]
+    assert names == [f"{tmp_path}/mine/rewards.py:format_reward", "accuracy", "elsewhere.f"]
+    monkeypatch.chdir(tmp_path / "mine")  # TRL looks where it is started, too
+    line = "trl grpo --reward_funcs rewards.format_reward --num_generations 2"
+    assert [reward.name for reward in from_trl(line).recipe().rewards] == ["rewards.py:format_reward"]
+
+
+def test_apo_zero_unpaired_is_not_plain_kto(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text("loss_type: apo_zero_unpaired\n")
+    assert "kto, which is another" in dict(from_trl(str(path), "kto").missing)["loss_type: apo_zero_unpaired"]
+    path.write_text("loss_type: kto\n")
+    assert not any(old.startswith("loss_type") for old, _ in from_trl(str(path), "kto").missing)
+
+
+@pytest.mark.parametrize(
+    ("keys", "field", "value", "told"),
+    [
+        ({"save_strategy": "no", "save_steps": 500}, "save_steps", None, "save_strategy is no"),
+        ({"save_strategy": False, "save_steps": 500}, "save_steps", None, "save_strategy is no"),
+        ({"eval_strategy": False, "eval_steps": 50}, "eval_steps", None, "eval_strategy is no"),
+        ({"lr_scheduler_type": "constant", "warmup_ratio": 0.1}, "warmup_steps", 0, "constant has no warm-up"),
+        ({"optim": "galore_adamw"}, "optim", "adamw_torch", "adamw_torch stands in its place"),
+        ({"lr_scheduler_type": "greedy"}, "lr_scheduler_type", "linear", "linear stands in its place"),
+        ({"vllm_tensor_parallel_size": 1}, "optim", "adamw_torch", "one, as it is here"),
+    ],
+)
+def test_strategies_schedules_and_optimizers(keys, field, value, told, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump({"num_generations": 2, **keys}))
+    translation = from_trl(str(path))
+    assert getattr(translation.recipe(), field) == value
+    assert any(told in why for _, why in [*translation.needless, *translation.missing])
+
+
+@pytest.mark.parametrize("text", ["", "# nothing\n", "frob: 1\n", "[1]: 2\n"])
+def test_a_config_without_a_known_key_is_an_error_and_never_an_empty_recipe(text, tmp_path, capsys):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    for command in (["from-trl", str(path), "--method", "dpo"], ["from-llamafactory", str(path)]):
+        assert main(["recipe", *command]) == 2
+        printed = capsys.readouterr()
+        assert printed.out == "" and printed.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, None, "text", -1, 10**30, True, "", float("inf")])
+def test_values_of_any_kind_are_translated_or_refused_in_a_sentence(value, tmp_path):
+    path = tmp_path / "config.yaml"
+    for name in {**RULES, **ONLINE_RULES}:
+        path.write_text(yaml.safe_dump({name: value}))
+        try:
+            from_trl(str(path), "grpo").as_yaml()
+        except RecipeError as error:
+            assert "\n\n" not in str(error), name
+
+
+def test_a_command_line_that_is_longer_than_a_file_name_is_read():
+    recipe = from_trl(
+        "trl dpo --model_name_or_path m --dataset_name d --run_name " + "x" * 300 + " --beta 0.1"
+    ).recipe()
+    assert recipe.model.name == "m" and recipe.run_name == "x" * 300

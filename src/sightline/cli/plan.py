@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sightline.cli.arguments import Arguments, positive
+from sightline.cli.recipe_flags import recipe_of
 from sightline.config import Recipe
 from sightline.config.on_disk import refuse_no_model
 from sightline.errors import RecipeError, UserError
-from sightline.recipe import dump_recipe, load_recipe
+from sightline.recipe import dump_recipe
 
 DESCRIPTION = """How much memory a recipe takes, line by line, and the cheapest change that fits a GPU. No weights are
 loaded and no GPU is needed. Every other flag is one of the recipe's (`sightline train --help`)."""
@@ -63,7 +64,7 @@ def run(argv: list[str]) -> int:
 def _recipe(path: str | None, flags: list[str], arguments: Arguments) -> Recipe:
     """The recipe; a misspelt flag may also have been meant for this command."""
     try:
-        return load_recipe(path, flags)
+        return recipe_of(path, flags)
     except RecipeError as error:
         own = [flag for action in arguments._actions for flag in action.option_strings]
         for word in (flag.partition("=")[0] for flag in flags):

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from sightline.cli.recipe_flags import recipe_of
 from sightline.cli.recipe_help import recipe_help
 from sightline.cli.terminal import paint
 from sightline.config import Recipe
@@ -13,7 +14,7 @@ from sightline.config.combinations import refuse_idle_evaluation
 from sightline.config.on_disk import refuse_missing, refuse_unwritable
 from sightline.config.packages import refuse_absent
 from sightline.errors import UserError
-from sightline.recipe import left_out, load_recipe
+from sightline.recipe import left_out
 
 REHEARSE = "--rehearse"
 OWN_FLAGS = """
@@ -38,7 +39,7 @@ def run(argv: list[str]) -> int:
     rehearsing, kept, argv = take_rehearse(argv)
     as_json, argv = "--json" in argv, [word for word in argv if word != "--json"]
     path = argv[0] if argv and not argv[0].startswith("-") else None
-    recipe = load_recipe(path, argv[1:] if path else argv)
+    recipe = recipe_of(path, argv[1:] if path else argv)
     if not rehearsing:
         refuse_missing(recipe)
         refuse_absent(recipe)

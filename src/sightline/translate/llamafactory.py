@@ -1,11 +1,13 @@
 """LLaMA-Factory's training YAML → a recipe."""
 
+import json
 from pathlib import Path
 from typing import Any
 
-from sightline.config.plain_yaml import read_yaml
-from sightline.errors import RecipeError
-from sightline.translate.training_keys import TRAINING_RULES, missing, needless, streaming
+from sightline.config.plain_yaml import MAX_BYTES, read_yaml
+from sightline.errors import RecipeError, shown
+from sightline.translate.tables import OFF, rules_of
+from sightline.translate.training_keys import TRAINING_RULES, is_file, streaming
 from sightline.translate.translation import Rule, Translation
 
 STAGES = ("sft", "dpo", "kto")
@@ -23,41 +25,65 @@ DEFAULTS: dict[str, Any] = {
 }
 """What a key that the YAML leaves out means there, where it means something else here."""
 
+MAX_PIXELS = 768 * 768
+"""`image_max_pixels` where it is left out."""
+NOT_LANGUAGE = "vis|vit|multi_modal_projector|connector|merger|aligner"
+"""What names of layers hold that belong to a tower or a projector."""
+
 
 def from_llamafactory(path: str | Path) -> Translation:
-    """Translate a YAML file. Raises `RecipeError` for a file that is none, or a stage that is not trained here."""
+    """Translate a YAML file. Raises `RecipeError` for a file that is none of its, or a stage not trained here."""
     given, _ = read_yaml(Path(path))
+    given = {str(name): value for name, value in given.items()}
+    if not given.keys() & RULES.keys():
+        raise RecipeError(f"{shown(path)} has no key of LLaMA-Factory's in it, so nothing could be translated.")
     stage = given.get("stage", "sft")
     if stage not in STAGES:
         raise RecipeError(
-            f"{path}: `stage: {stage}` is not trained here. There are {', '.join(STAGES)}; for answers with rewards "
-            "write a recipe with `objective.type: grpo` (docs/online.md)."
+            f"{shown(path)}: `stage: {shown(stage)}` is not trained here. There are {', '.join(STAGES)}; for answers "
+            "with rewards write a recipe with `objective.type: grpo` (docs/online.md)."
         )
-    translation = Translation(source=f"LLaMA-Factory's {Path(path).name}", given=given)
-    _objective(translation, stage)
-    if given.get("finetuning_type", "lora") == "lora":
+    translation = Translation(source=f"LLaMA-Factory's {Path(path).name}", given=given, folder=Path(path).parent)
+    with translation.reading():
+        _objective(translation, stage)
+    if adapts(translation):
         translation.default("lora.r", 8)
         translation.default("lora.alpha", None)
     translation.apply(RULES)
     for key, value in DEFAULTS.items():
         if not translation.has(key):
             translation.default(key, value)
+    if "image_max_pixels" not in given:
+        translation.current = f"image_max_pixels (left out: {MAX_PIXELS} there)"
+        _pixels("max_pixels")(translation, MAX_PIXELS)  # type: ignore[operator]
+    if adapts(translation) and not translation.has("lora.target_modules"):
+        translation.current = "lora_target (left out: all there)"
+        _lora_target(translation, "all")
     if translation.tree.get("lora", {}).get("alpha", 0) is None:
         del translation.tree["lora"]["alpha"]  # twice the rank, there and here
     return translation
 
 
+def adapts(translation: Translation) -> bool:
+    """Whether an adapter is trained, and the model's own weights are not."""
+    return translation.given.get("finetuning_type", "lora") == "lora"
+
+
 def _objective(translation: Translation, stage: str) -> None:
     """The objective from all keys that make it up; each is noted where its rule is applied."""
     given = translation.given
-    if stage != "dpo":
-        kto = {"type": "kto", "beta": given.get("pref_beta", 0.1)}
-        sft = {"type": "dft" if given.get("use_dft_loss") else "sft"}
-        translation.default("objective", kto if stage == "kto" else sft)
+    if stage == "sft":
+        translation.default("objective", {"type": "dft" if given.get("use_dft_loss") else "sft"})
         return
     beta, loss = given.get("pref_beta", 0.1), given.get("pref_loss", "sigmoid")
+    if stage == "kto":
+        translation.default("objective", {"type": "kto", "beta": beta})
+        for key, name in (("kto_chosen_weight", "desirable_weight"), ("kto_rejected_weight", "undesirable_weight")):
+            if key in given:
+                translation.default(f"objective.{name}", given[key])
+        return
     objective: dict[str, Any] = {"type": LOSSES.get(loss, "dpo"), "beta": beta}
-    bco, ftx = float(given.get("pref_bco_weight", 0)), float(given.get("pref_ftx", 0))
+    bco, ftx = float(given.get("pref_bco_weight") or 0), float(given.get("pref_ftx") or 0)
     if bco and loss == "sigmoid":
         # its MPO: (dpo + w·bco) / (1 + w) + ftx·nll
         objective = {
@@ -72,45 +98,37 @@ def _objective(translation: Translation, stage: str) -> None:
         objective["rpo_alpha"] = ftx
     if objective["type"] == "simpo":
         objective["gamma"] = given.get("simpo_gamma", 0.5)
-    if float(given.get("dpo_label_smoothing", 0)) and objective["type"] == "dpo":
+    if float(given.get("dpo_label_smoothing") or 0) and objective["type"] == "dpo":
         objective["label_smoothing"] = given["dpo_label_smoothing"]
     if given.get("ld_alpha") is not None and objective["type"] in ("dpo", "hinge", "ipo"):
         objective["ld_alpha"] = given["ld_alpha"]
     translation.default("objective", objective)
 
 
-def _made(*names: str) -> Rule:
-    """A rule for a key that `_objective` has read: note what it is part of, or that nothing here takes it."""
-
-    def rule(translation: Translation, value: Any) -> None:
-        objective = translation.tree["objective"]
-        found = [name for name in names if name in objective or objective["type"] == name]
-        if found:
-            shown = objective.get(found[0], "")
-            translation.became.append((translation.current, f"objective.{found[0]}: {shown}".rstrip(": ")))
-        elif not value:
-            translation.holds("off, as it is here")
-        else:
-            translation.lacks(f"`objective.type: {objective['type']}` has no such part")
-
-    return rule
-
-
 def _stage(translation: Translation, value: Any) -> None:
-    translation.became.append((translation.current, f"objective.type: {translation.tree['objective']['type']}"))
+    translation.note(f"objective.type: {translation.tree['objective']['type']}")
 
 
 def _pref_loss(translation: Translation, value: Any) -> None:
     if value in LOSSES:
-        translation.became.append((translation.current, f"objective.type: {translation.tree['objective']['type']}"))
+        translation.note(f"objective.type: {translation.tree['objective']['type']}")
     else:
         translation.lacks(f"no such loss over pairs here; dpo stands in its place. Known: {', '.join(LOSSES)}")
+
+
+def _dft(translation: Translation, value: Any) -> None:
+    if translation.tree["objective"]["type"] == "dft":
+        translation.note("objective.type: dft")
+    elif value:
+        translation.lacks("of stage sft alone")
+    else:
+        translation.holds(OFF)
 
 
 def _finetuning_type(translation: Translation, value: Any) -> None:
     match value:
         case "lora":
-            translation.became.append((translation.current, "lora"))
+            translation.note("lora")
         case "full":
             translation.holds("all weights are trained where there is no `lora`")
         case _:
@@ -118,23 +136,67 @@ def _finetuning_type(translation: Translation, value: Any) -> None:
 
 
 def _lora_target(translation: Translation, value: Any) -> None:
+    """`all` are the linear layers of what is not frozen. Of names those in frozen parts do not count there."""
     names = [one.strip() for one in value.split(",")] if isinstance(value, str) else list(value)
+    frozen = {key: translation.given.get(key, True) is not False for key in FREEZES}
     if names == ["all"]:
-        everywhere = translation.given.get("freeze_vision_tower") is False
-        translation.put("lora.target_modules", "all-linear" if everywhere else "language")
+        parts = ["language", *(part for key, part in FREEZES.items() if not frozen[key])]
+        translation.put("lora.target_modules", parts[0] if len(parts) == 1 else parts)
+    elif all(frozen.values()):
+        layers = "|".join(str(name).replace(".", r"\.") for name in names)
+        translation.put("lora.target_modules", rf"(?!.*(?:{NOT_LANGUAGE})).*\.(?:{layers})")
     else:
         translation.put("lora.target_modules", names)
 
 
+FREEZES = {"freeze_vision_tower": "vision", "freeze_multi_modal_projector": "projector"}
+"""Both on where they are left out."""
+
+
+def _freeze(field: str) -> Rule:
+    def rule(translation: Translation, value: Any) -> None:
+        if adapts(translation):
+            translation.holds("said by lora.target_modules")
+        else:
+            translation.put(field, value)
+
+    return rule
+
+
 def _dataset(translation: Translation, value: Any) -> None:
     names = [one.strip() for one in value.split(",")] if isinstance(value, str) else list(value)
-    folder = Path(str(translation.given.get("dataset_dir", "data")))
-    translation.default("data.registry", str(folder / "dataset_info.json"))
+    translation.default("data.registry", str(_registry(translation)))
     translation.put("data.names", names)
 
 
-def _dataset_dir(translation: Translation, value: Any) -> None:
-    translation.became.append((translation.current, f"data.registry: {Path(str(value)) / 'dataset_info.json'}"))
+def _registry(translation: Translation) -> Path:
+    return Path(str(translation.given.get("dataset_dir", "data"))) / "dataset_info.json"
+
+
+def _eval_dataset(translation: Translation, value: Any) -> None:
+    """The file of one set, where the registry is at hand and says it."""
+    names = [one.strip() for one in value.split(",")] if isinstance(value, str) else list(value or [])
+    registry = _registry(translation)
+    entry: Any = {}
+    if len(names) == 1 and is_file(str(registry)):
+        try:
+            entry = json.loads(registry.read_bytes()[:MAX_BYTES].decode("utf-8-sig")).get(names[0], {})
+        except (ValueError, AttributeError, RecursionError):
+            entry = {}
+    file = entry.get("file_name") if isinstance(entry, dict) else None
+    if not names:
+        translation.holds("none")
+    elif isinstance(file, str):
+        translation.put("data.eval_source", str(registry.parent / file))
+    else:
+        translation.lacks("name its file as `data.eval_source`; the registry is read for training rows")
+
+
+def _mix(translation: Translation, value: Any) -> None:
+    if value == "concat":
+        translation.holds("all rows of all sets, shuffled")
+    else:
+        translation.lacks("sets are joined and shuffled; give each a `weight` in `data.mixture`")
 
 
 def _cutoff(translation: Translation, value: Any) -> None:
@@ -145,7 +207,9 @@ def _cutoff(translation: Translation, value: Any) -> None:
 def _max_samples(translation: Translation, value: Any) -> None:
     names = translation.given.get("dataset", "")
     several = "," in names if isinstance(names, str) else len(names) > 1
-    if several:
+    if value is None:
+        translation.holds(OFF)
+    elif several:
         translation.lacks("there it limits every data set by itself; give `num_samples` in dataset_info.json")
     else:
         translation.put("data.limit", int(value))
@@ -153,7 +217,8 @@ def _max_samples(translation: Translation, value: Any) -> None:
 
 def _pixels(name: str) -> Rule:
     def rule(translation: Translation, value: Any) -> None:
-        if "qwen" in str(translation.given.get("model_name_or_path", "")).lower():
+        said = (translation.given.get("model_name_or_path", ""), translation.given.get("template", ""))
+        if any("qwen" in str(one).lower() for one in said):
             translation.put(f"model.processor.{name}", int(value))
         else:
             translation.lacks(
@@ -169,8 +234,19 @@ def _quantisation(translation: Translation, value: Any) -> None:
         translation.put("model.quantize", "nf4")
     elif value in (8, "8"):
         translation.put("model.quantize", "int8")
+    elif value is None:
+        translation.holds(OFF)
     else:
         translation.lacks("4 and 8 bits are here")
+
+
+def _method(translation: Translation, value: Any) -> None:
+    if not translation.given.get("quantization_bit"):
+        translation.holds("not read there without quantization_bit")
+    elif value in ("bnb", "bitsandbytes"):
+        translation.holds("bitsandbytes is the one")
+    else:
+        translation.lacks("bitsandbytes stands in its place")
 
 
 def _flash_attn(translation: Translation, value: Any) -> None:
@@ -186,7 +262,7 @@ def _pure_bf16(translation: Translation, value: Any) -> None:
         translation.lacks("trained weights are float32 under autocast: in bfloat16 small updates are lost")
         translation.default("bf16", True)
     else:
-        translation.holds("off, as it is here")
+        translation.holds(OFF)
 
 
 def _buffer_size(translation: Translation, value: Any) -> None:
@@ -198,67 +274,31 @@ def _buffer_size(translation: Translation, value: Any) -> None:
 
 RULES: dict[str, Rule] = {
     **TRAINING_RULES,
-    "model_name_or_path": "model.name",
-    "model_revision": "model.revision",
-    "trust_remote_code": "model.trust_remote_code",
-    "adapter_name_or_path": "lora.adapter",
+    **rules_of("llamafactory"),
     "image_max_pixels": _pixels("max_pixels"),
     "image_min_pixels": _pixels("min_pixels"),
-    "image_do_pan_and_scan": "model.processor.do_pan_and_scan",
-    "crop_to_patches": "model.processor.crop_to_patches",
     "quantization_bit": _quantisation,
+    "quantization_method": _method,
+    "quantization_type": lambda t, v: (t.holds if v == "nf4" else t.lacks)("nf4 is the one"),
     "flash_attn": _flash_attn,
-    "freeze_vision_tower": "model.freeze_vision",
-    "freeze_multi_modal_projector": "model.freeze_projector",
+    "freeze_vision_tower": _freeze("model.freeze_vision"),
+    "freeze_multi_modal_projector": _freeze("model.freeze_projector"),
     "stage": _stage,
     "finetuning_type": _finetuning_type,
-    "lora_rank": "lora.r",
-    "lora_alpha": "lora.alpha",
-    "lora_dropout": "lora.dropout",
     "lora_target": _lora_target,
-    "use_rslora": "lora.use_rslora",
-    "use_dora": "lora.use_dora",
-    "pissa_init": lambda t, value: t.put("lora.init", "pissa") if value else t.holds("off, as it is here"),
-    "pref_beta": _made("beta"),
+    "pissa_init": lambda t, value: t.put("lora.init", "pissa") if value else t.holds(OFF),
     "pref_loss": _pref_loss,
-    "pref_ftx": _made("generation_weight", "rpo_alpha"),
-    "pref_bco_weight": _made("quality_weight"),
-    "simpo_gamma": _made("gamma"),
-    "dpo_label_smoothing": _made("label_smoothing"),
-    "ld_alpha": _made("ld_alpha"),
-    "kto_chosen_weight": "objective.desirable_weight",
-    "kto_rejected_weight": "objective.undesirable_weight",
-    "use_dft_loss": _made("dft"),
-    "ref_model": missing("the reference is the model that training starts from"),
+    "use_dft_loss": _dft,
     "dataset": _dataset,
-    "dataset_dir": _dataset_dir,
-    "media_dir": "data.media_dir",
-    "eval_dataset": missing("name its file as `data.eval_source`; the registry is read for training rows"),
-    "template": needless("the model's own chat template"),
-    "default_system": "data.system",
+    "dataset_dir": lambda t, value: t.note(f"data.registry: {_registry(t)}"),
+    "eval_dataset": _eval_dataset,
+    "mix_strategy": _mix,
     "cutoff_len": _cutoff,
     "max_samples": _max_samples,
-    "preprocessing_num_workers": "data.dataset_num_proc",
-    "overwrite_cache": needless("the cache is keyed by rows, processor and recipe, so that it is never stale"),
-    "val_size": "data.val_size",
     "streaming": streaming,
     "buffer_size": _buffer_size,
-    "packing": needless("groups share rows by a token budget in any case"),
-    "neat_packing": needless("groups never see each other"),
-    "plot_loss": needless("curves, raw and smoothed, are drawn at the end of every run"),
     "pure_bf16": _pure_bf16,
     "disable_shuffling": lambda t, value: t.put("shuffle", not value),
     "disable_gradient_checkpointing": lambda t, value: t.put("gradient_checkpointing", not value),
-    "train_on_prompt": missing("only responses are targets"),
-    "mask_history": missing("every assistant turn behind the last picture is a target"),
-    "video_max_pixels": missing("pictures only"),
-    "video_min_pixels": missing("pictures only"),
-    "video_fps": missing("pictures only"),
-    "video_maxlen": missing("pictures only"),
-    "enable_liger_kernel": needless("the head already runs in chunks"),
-    "use_unsloth": missing("an engine of its own"),
-    "lora_target_parameters": missing("names of modules only"),
-    "additional_target": missing("unfreeze parts with `model.freeze_vision` and `model.freeze_projector`"),
-    "loraplus_lr_ratio": missing("one learning rate"),
 }
 """By key of LLaMA-Factory's YAML."""

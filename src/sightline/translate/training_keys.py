@@ -5,64 +5,20 @@ import re
 from pathlib import Path
 from typing import Any
 
+from sightline.config.schedule import OPTIMIZERS, OPTIMIZERS_NOT_HERE, SCHEDULES, SCHEDULES_NOT_HERE, WITHOUT_WARMUP
+from sightline.errors import RecipeError
+from sightline.translate.tables import OFF, rules_of
 from sightline.translate.translation import Rule, Translation
 
-SAME = (
-    "output_dir", "overwrite_output_dir", "seed", "per_device_eval_batch_size", "num_train_epochs", "max_steps",
-    "learning_rate", "lr_scheduler_type", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
-    "optim", "bf16", "use_cpu", "gradient_checkpointing", "dataloader_num_workers", "logging_steps", "save_total_limit",
-    "run_name", "per_device_train_batch_size", "gradient_accumulation_steps", "warmup_steps",
-    "ddp_timeout",
-)  # fmt: skip
 TRACKERS = ("tensorboard", "trackio", "wandb")
 
 HELD_OUT = ("eval_loss", "eval_rewards/accuracies", "eval_rewards/margins", "eval_mean_token_accuracy")
 """Figures of held-out rows that the best weights can be chosen by."""
 
-NEEDLESS = {
-    "do_train": "`sightline train` trains",
-    "do_eval": "held-out rows are evaluated where there are any",
-    "remove_unused_columns": "no column is removed",
-    "ddp_find_unused_parameters": "decided by what is trained",
-    "logging_first_step": "the first step is logged where `logging_steps` is 1; metrics.jsonl has every logged step",
-    "log_level": "the terminal shows one line a logged step",
-    "disable_tqdm": "there is no bar where no terminal is",
-    "dataloader_pin_memory": "done where there is a GPU",
-    "dataloader_persistent_workers": "workers live as long as the run",
-    "prediction_loss_only": "evaluation never keeps logits",
-    "gradient_checkpointing_kwargs": "always without reentrance",
-    "logging_strategy": "by steps, see `logging_steps`",
-    "include_num_input_tokens_seen": "`num_tokens` is always logged",
-}
-MISSING = {
-    "fp16": "there is no loss scaling here; bf16, or `model.dtype: float16` for frozen weights",
-    "tf32": "not a field; set it in torch",
-    "push_to_hub": "after the run: `sightline export RUN FOLDER --push-to-hub USER/NAME`",
-    "hub_model_id": "the name of `sightline export RUN FOLDER --push-to-hub USER/NAME`",
-    "hub_private_repo": "`sightline export … --push-to-hub USER/NAME --private`",
-    "fsdp_config": "`engine: fsdp2` decides by itself what is spread",
-    "torch_compile": "not a field",
-    "neftune_noise_alpha": "not an option here",
-    "auto_find_batch_size": "it changes the effective batch; here a step that does not fit is cut finer instead",
-    "data_seed": "one seed, `seed`, for the order of rows too",
-    "save_only_model": "checkpoints can be resumed from, so they hold the optimizer",
-    "label_smoothing_factor": "the objective's own `label_smoothing` is not the same thing",
-}
 
-
-def needless(why: str) -> Rule:
-    """A rule for what holds here without being said."""
-    return lambda translation, value: translation.holds(why)
-
-
-def missing(why: str) -> Rule:
-    """A rule for what has no counterpart; said only where it asks for something."""
-
-    def rule(translation: Translation, value: Any) -> None:
-        asks = value not in (None, False, 0, "", "no", "none")
-        (translation.lacks if asks else translation.holds)(why if asks else "off, as it is here")
-
-    return rule
+def eval_strategy(given: dict[str, Any]) -> str:
+    """no, steps or epoch; YAML reads a bare `no` as false."""
+    return str(given.get("eval_strategy", given.get("evaluation_strategy")) or "no")
 
 
 def _report_to(translation: Translation, value: Any) -> None:
@@ -77,21 +33,54 @@ def _report_to(translation: Translation, value: Any) -> None:
             translation.lacks(f"tracker {name}; there are {', '.join(TRACKERS)}, and metrics.jsonl always")
 
 
+def _optim(translation: Translation, value: Any) -> None:
+    if value in OPTIMIZERS:
+        translation.put("optim", value)
+    else:
+        why = OPTIMIZERS_NOT_HERE.get(value, "no optimizer of transformers'")
+        translation.lacks(f"{why}; adamw_torch stands in its place")
+
+
+def _schedule(translation: Translation, value: Any) -> None:
+    if value in SCHEDULES:
+        translation.put("lr_scheduler_type", value)
+    else:
+        why = SCHEDULES_NOT_HERE.get(value, "no schedule of transformers'")
+        translation.lacks(f"{why}; linear stands in its place")
+
+
+def _warmup(translation: Translation, value: Any) -> None:
+    """warmup_steps, or warmup_ratio where no steps are given."""
+    kind = translation.given.get("lr_scheduler_type")
+    is_ratio = translation.current.startswith("warmup_ratio")
+    if kind in WITHOUT_WARMUP:
+        translation.holds(f"{kind} has no warm-up, there as here")
+    elif is_ratio and float(translation.given.get("warmup_steps") or 0) > 0:
+        translation.holds("warmup_steps is given too and wins, as in transformers")
+    elif not is_ratio and not float(value or 0) and float(translation.given.get("warmup_ratio") or 0) > 0:
+        translation.holds("warmup_ratio is given and holds")
+    else:
+        translation.put("warmup_steps", float(value or 0) if is_ratio else value or 0)
+
+
 def _save(translation: Translation, value: Any) -> None:
-    if translation.given.get("save_strategy", "steps") in ("steps", None) and float(value) >= 1:
-        translation.put("save_steps", int(value))
+    strategy = str(translation.given.get("save_strategy", "steps") or "no")
+    if strategy != "steps":
+        translation.holds(f"save_strategy is {strategy}")
     elif float(value) < 1:
         translation.lacks("a share of all steps; give their number as `save_steps`")
     else:
-        translation.holds(f"save_strategy is {translation.given['save_strategy']}")
+        translation.put("save_steps", int(value))
 
 
 def _eval(translation: Translation, value: Any) -> None:
-    strategy = translation.given.get("eval_strategy", translation.given.get("evaluation_strategy", "no"))
+    strategy = eval_strategy(translation.given)
     if strategy != "steps":
         translation.holds(f"eval_strategy is {strategy}")
-    elif float(value) < 1:
+    elif value is not None and float(value) < 1:
         translation.lacks("a share of all steps; give their number as `eval_steps`")
+    elif value is None:
+        translation.holds("the default")
     else:
         translation.put("eval_steps", int(value))
 
@@ -100,7 +89,7 @@ def _strategy(what: str) -> Rule:
     def rule(translation: Translation, value: Any) -> None:
         if value == "steps":
             translation.holds(f"given by `{what}_steps`")
-        elif value == "no":
+        elif value in ("no", False, None):
             translation.holds(f"no `{what}_steps`: at the end of the run only")
         else:
             translation.lacks(f"`{what}_steps` counts steps; at the end of the run it is done in any case")
@@ -120,10 +109,10 @@ def _best(translation: Translation, value: Any) -> None:
     given = translation.given
     name = "eval_" + str(given.get("metric_for_best_model") or "loss").removeprefix("eval_")
     if not value:
-        translation.holds("off, as it is here")
+        translation.holds(OFF)
     elif name not in HELD_OUT:
         translation.lacks(f"by {name}; `evaluation.best` takes {', '.join(HELD_OUT)}, or scores of benchmarks")
-    elif given.get("eval_strategy", given.get("evaluation_strategy", "no")) != "steps":
+    elif eval_strategy(given) != "steps":
         translation.lacks("held-out rows are evaluated at the end only; give `eval_steps`, and `evaluation.best`")
     else:
         translation.put("evaluation.best", name)
@@ -131,7 +120,7 @@ def _best(translation: Translation, value: Any) -> None:
 
 def _deepspeed(translation: Translation, value: Any) -> None:
     stage, offloads = _zero_stage(value)
-    if stage is None:
+    if stage not in (0, 1, 2, 3):
         translation.lacks("`engine: zero1`, `zero2` or `zero3`, after its `zero_optimization.stage`")
         return
     if stage == 0:
@@ -142,51 +131,50 @@ def _deepspeed(translation: Translation, value: Any) -> None:
         translation.lacks("nothing is offloaded; `sightline plan` says what fits")
 
 
-def _zero_stage(value: Any) -> tuple[int | None, bool]:
+def _zero_stage(value: Any) -> tuple[Any, bool]:
     """Stage and whether anything is offloaded: from the configuration where it is there, else by the file's name."""
-    if isinstance(value, str) and Path(value).is_file():
-        value = json.loads(Path(value).read_text(encoding="utf-8"))
+    if isinstance(value, str) and is_file(value):
+        try:
+            value = json.loads(Path(value).read_bytes()[: 2**20].decode("utf-8"))
+        except (ValueError, RecursionError) as error:
+            raise RecipeError(f"deepspeed: {value} is no JSON ({error}).") from None
     if isinstance(value, dict):
         zero = value.get("zero_optimization", {})
+        zero = zero if isinstance(zero, dict) else {}
         return zero.get("stage", 0), any("offload" in name for name in zero)
     found = re.search(r"(?:z|zero|stage)[-_]?([0-3])", Path(str(value)).stem)
     return (int(found[1]) if found else None), "offload" in Path(str(value)).stem
+
+
+def is_file(text: str) -> bool:
+    """Whether a text is the name of a file: command lines and names may be too long to be one."""
+    try:
+        return Path(text).is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def _fsdp(translation: Translation, value: Any) -> None:
     if value:
         translation.put("engine", "fsdp2")
     else:
-        translation.holds("off, as it is here")
-
-
-def _warmup_ratio(translation: Translation, value: Any) -> None:
-    if float(translation.given.get("warmup_steps") or 0) > 0:
-        translation.holds("warmup_steps is given too and wins, as in transformers")
-    else:
-        translation.put("warmup_steps", float(value))
+        translation.holds(OFF)
 
 
 def streaming(translation: Translation, value: Any) -> None:
     """Both count steps of a stream, whose rows nobody counts."""
     if not value:
-        translation.holds("off, as it is here")
+        translation.holds(OFF)
     elif int(translation.given.get("max_steps") or -1) > 0:
         translation.put("data.streaming", True)
     else:
         translation.lacks("a stream needs `max_steps`")
 
 
-def _workers(translation: Translation, value: Any) -> None:
-    translation.put("data.dataset_num_proc", int(value or 1))
-
-
 TRAINING_RULES: dict[str, Rule] = {
-    **{name: name for name in SAME},
-    **{name: needless(why) for name, why in NEEDLESS.items()},
-    **{name: missing(why) for name, why in MISSING.items()},
-    "activation_checkpointing": "gradient_checkpointing",
-    "no_cuda": "use_cpu",
+    **rules_of("training"),
+    "optim": _optim,
+    "lr_scheduler_type": _schedule,
     "report_to": _report_to,
     "save_steps": _save,
     "eval_steps": _eval,
@@ -195,11 +183,10 @@ TRAINING_RULES: dict[str, Rule] = {
     "evaluation_strategy": _strategy("eval"),
     "resume_from_checkpoint": _resume,
     "load_best_model_at_end": _best,
-    "metric_for_best_model": needless("read with load_best_model_at_end"),
-    "greater_is_better": needless("known of every figure"),
     "deepspeed": _deepspeed,
     "fsdp": _fsdp,
-    "warmup_ratio": _warmup_ratio,
-    "dataset_num_proc": _workers,
+    "warmup_steps": _warmup,
+    "warmup_ratio": _warmup,
+    "dataset_num_proc": lambda t, value: t.put("data.dataset_num_proc", int(value or 1)),
 }
 """By key of TrainingArguments."""

@@ -1,13 +1,16 @@
 """A config of another project on its way to a recipe: what each of its keys became."""
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sightline.config import Recipe
-from sightline.config.plain_yaml import NUMBER, parse_scalar
+from sightline.errors import RecipeError, shown
 from sightline.recipe import SHORTHAND, Tree, normalise, structure
 
 Rule = str | Callable[["Translation", Any], None]
@@ -29,6 +32,8 @@ class Translation:
     needless: list[tuple[str, str]] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
     current: str = ""
+    folder: Path = Path()
+    """Of the config: what it names may lie beside it."""
 
     def __post_init__(self) -> None:
         self.given = {name: numbers(value) for name, value in self.given.items()}
@@ -55,6 +60,10 @@ class Translation:
             inner = inner[name]
         return True
 
+    def note(self, new: str) -> None:
+        """The current key was read together with others and became this."""
+        self.became.append((self.current, new))
+
     def holds(self, why: str) -> None:
         """The current key needs no saying here."""
         self.needless.append((self.current, why))
@@ -73,7 +82,18 @@ class Translation:
             elif isinstance(rule, str):
                 self.put(rule, value)
             else:
-                rule(self, value)
+                with self.reading():
+                    rule(self, value)
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Values of another project's config may be of any kind. Raises `RecipeError` for one that cannot be read."""
+        try:
+            yield
+        except RecipeError:
+            raise
+        except (TypeError, ValueError, AttributeError, ArithmeticError) as error:
+            raise RecipeError(f"{self.source}: `{shown(self.current)}` cannot be read: {error}.") from None
 
     def recipe(self) -> Recipe:
         """The translation as a recipe. Raises `RecipeError` where a value cannot be."""
@@ -104,7 +124,10 @@ def numbers(value: Any) -> Any:
     """YAML takes `5e-6` for text, and so does a command line; it is a number."""
     if isinstance(value, list):
         return [numbers(one) for one in value]
-    return parse_scalar(value) if isinstance(value, str) and NUMBER.fullmatch(value) else value
+    return float(value) if isinstance(value, str) and EXPONENT.fullmatch(value) else value
+
+
+EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
 def _place(key: str) -> int:

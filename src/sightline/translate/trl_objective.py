@@ -22,6 +22,7 @@ def objective_of(translation: Translation, method: str) -> None:
             kind = "dft" if translation.given.get("loss_type") == "dft" else "sft"
             translation.default("objective", {"type": kind})
         case "kto":
+            _unpaired_loss(translation)
             translation.default("objective", {"type": "kto", "beta": translation.given.get("beta", 0.1)})
             for name in ("desirable_weight", "undesirable_weight"):
                 if name in translation.given:
@@ -30,6 +31,15 @@ def objective_of(translation: Translation, method: str) -> None:
             translation.default("objective", _pairs(translation))
         case _:
             translation.default("objective", _sampled(translation, method))
+
+
+def _unpaired_loss(translation: Translation) -> None:
+    loss = translation.given.get("loss_type", "kto")
+    if loss != "kto":
+        translation.current = f"loss_type: {loss}"
+        translation.lacks(
+            "no such loss here; kto, which is another, stands in its place (of pairs there is `apo_zero`)"
+        )
 
 
 def _pairs(translation: Translation) -> dict[str, Any]:
