@@ -79,7 +79,7 @@ def test_seeds_stops_bans_and_limits_are_kept(model):
         return [answer.ids.tolist() for group in answers for answer in group]
 
     assert ids(one) == ids(again) != ids(other)
-    ends = set(sampler.tokens["eos_token_id"])
+    ends = set(sampler.tokens.ends)
     for group in one:
         for answer in group:
             said = answer.ids.tolist()
