@@ -4,6 +4,7 @@ import base64
 import gzip
 import io
 import json
+import time
 import unicodedata
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from sightline.cli.main import main
 from sightline.config.data import DataConfig
 from sightline.data.rows import Rows
 from sightline.data.sources.load import load_rows
@@ -200,3 +202,61 @@ def test_a_registry_of_another_kind_is_named(tmp_path, change):
     (tmp_path / "dataset_info.json").write_text(json.dumps({"chat": entry}))
     with pytest.raises(DataError, match=rf"{next(iter(change))} of 'chat' should be"):
         load_rows(DataConfig(registry=str(tmp_path), names=["chat"]))
+
+
+def test_whole_numbers_of_any_size_are_converted(tmp_path):
+    """datasets #6007."""
+    source = tmp_path / "rows.jsonl"
+    numbers = (10**30, 5, -(2**63))
+    rows = [{"question": f"{i}?", "answer": "Red.", "id": value, "small": i} for i, value in enumerate(numbers)]
+    source.write_text("\n".join(map(json.dumps, rows)))
+    assert main(["data", "convert", str(source), "--output", str(tmp_path / "clean")]) == 0
+    clean = load_rows(DataConfig(source=str(tmp_path / "clean" / "train.parquet")))
+    assert [json.loads(clean.example(i).row["id"]) for i in range(3)] == [10**30, 5, -(2**63)]
+    assert [clean.example(i).row["small"] for i in range(3)] == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"question": "Which?", "answer": "Red.", "source": "half \\ud83d emoji"}',
+        '{"question": "Which?", "answer": "Red.", "so\\ud83durce": 1}',
+        '{"question": "Which?", "answer": "Red.", "about": {"by": ["\\udc80"]}}',
+        '{"question": "Which?", "answer": "Red \\ud83d."}',
+        '{"question": "Which?", "answer": "Red.", "image": "a\\udc80.png"}',
+    ],
+    ids=["a column", "a name", "deep inside", "the answer", "a path"],
+)
+def test_half_a_character_is_a_defect_of_the_row(tmp_path, line, capsys):
+    """transformers #8886."""
+    source = tmp_path / "rows.jsonl"
+    source.write_text(line + "\n" + json.dumps({"question": "And?", "answer": "Blue."}))
+    assert main(["data", "check", str(source), "--json"]) == 1
+    (defect,) = json.loads(capsys.readouterr().out)["defects"]
+    assert defect["rows"] == ["rows.jsonl:0"] and defect["name"] in ("column has the wrong type", "picture missing")
+    assert main(["data", "show", str(source), "--html", str(tmp_path / "rows.html")]) == 0
+    skipping = ["data", "convert", str(source), "--skip-bad-rows", "--output", str(tmp_path / "clean")]
+    assert main(skipping) == 0
+    assert len(load_rows(DataConfig(source=str(tmp_path / "clean")))) == 1
+
+
+def test_one_string_of_ten_megabytes_is_a_defect_and_costs_its_own_size(tmp_path):
+    source = tmp_path / "rows.jsonl"
+    source.write_text(json.dumps({"question": "Which?", "answer": "red " * 2_500_000}))
+    assert outcomes(load_rows(DataConfig(source=str(source)))) == ["text too long"]
+    spaces = "<|im_start|>user\n" + " " * 900_000 + "x"
+    source.write_text(json.dumps({"prompt": spaces, "completion": "Red."}))
+    begin = time.process_time()
+    assert outcomes(load_rows(DataConfig(source=str(source)))) == ["response missing"]
+    assert time.process_time() - begin < 2
+
+
+def test_a_picture_with_gigabytes_behind_it_is_not_embedded(tmp_path, capsys):
+    paint(tmp_path)
+    with (tmp_path / "red.png").open("r+b") as file:
+        file.truncate(3 * 2**30)  # a hole: nothing is written
+    source = tmp_path / "rows.jsonl"
+    source.write_text(json.dumps(QA))
+    assert outcomes(load_rows(DataConfig(source=str(source)))) == [READ]
+    assert main(["data", "convert", str(source), "--output", str(tmp_path / "clean")]) == 2
+    assert "3,221,225,472 bytes" in capsys.readouterr().err

@@ -237,8 +237,15 @@ def _write(console: Any, splits: dict[str, Any], given: argparse.Namespace) -> N
     existing = [file for file in files.values() if file.exists()]
     if existing:
         raise DataError(f"{existing[0]} exists already. Choose another --output, or remove it.")
+    finished: list[Path] = []
     for name, rows in splits.items():
-        done = export(rows.entries(), rows.entries(), files[name], skip=given.skip_bad_rows)
+        try:
+            done = export(rows.entries(), rows.entries(), files[name], skip=given.skip_bad_rows)
+        except BaseException:
+            for file in finished:  # all of the splits, or none
+                file.unlink()
+            raise
+        finished.append(files[name])
         left_out = f", {len(done.skipped)} bad rows left out" if done.skipped else ""
         console.print(f"{files[name]}: {done.num_rows:,} rows{left_out}", soft_wrap=True)
         written.append({"file": str(files[name]), "rows": done.num_rows, "skipped": [str(e) for e in done.skipped]})

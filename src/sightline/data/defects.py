@@ -34,7 +34,8 @@ FIXES = {
     "contradicting labels": "Decide which of the answers is the better one.",
     "length bias": "Balance lengths, or use a length-normalised objective: length alone tells chosen from rejected.",
     "one-word shortcut": "Rewrite or balance: one word alone tells chosen from rejected.",
-    "overlong": "Raise data.max_length, or set data.on_overlong to truncate or skip.",
+    "text too long": "Shorten the text, or remove the row.",
+    "overlong": "Raise data.max_length; by data.on_overlong such rows are skipped, or their responses trimmed.",
 }
 """Defect → what the user can do about it."""
 

@@ -15,7 +15,7 @@ def split_by_picture(rows: Any, val_size: float | int, seed: int) -> tuple[list[
     rows: `Rows`, or what `rows_of` takes. val_size: a share of the rows below 1, a count from 1 on; met as nearly as
     whole pictures allow, never exceeded unless every picture has more rows. Rows that share any picture go together.
     Rows that cannot be parsed are kept for training, where `on_bad_row` decides about them.
-    Raises `DataError` when nothing would be left to train on.
+    Raises `DataError` when nothing would be left to train on, or nothing can be held out.
     """
     rows = rows_of(rows)
     wanted = round(val_size * len(rows)) if val_size < 1 else int(val_size)
@@ -28,11 +28,24 @@ def split_by_picture(rows: Any, val_size: float | int, seed: int) -> tuple[list[
             held_out += cluster
     if wanted and not held_out and len(clusters) > 1:
         held_out = min(clusters, key=len)
+    if wanted and rows and not held_out:
+        raise DataError(_nothing_held_out(rows, clusters))
     kept_out = set(held_out)
     train = [i for i in range(len(rows)) if i not in kept_out]
     if rows and not train:
         raise DataError(f"data.val_size: holding out {wanted} of {len(rows)} rows leaves none to train on. Lower it.")
     return train, sorted(held_out)
+
+
+def _nothing_held_out(rows: Rows, clusters: list[list[int]]) -> str:
+    """Why no row can be held out."""
+    if not clusters:
+        return "data.val_size: no row can be read, so none can be held out. `sightline data check` says what is wrong."
+    return (
+        f"data.val_size: nothing can be held out, because images join all {len(clusters[0]):,} rows that can be read "
+        f"({rows.name(clusters[0][0])} with every other, by one image or through others): any cut would train on "
+        "images of held-out rows. Give held-out rows by data.eval_source, or set data.val_size to 0."
+    )
 
 
 def clusters_by_picture(rows: Rows) -> list[list[int]]:

@@ -80,7 +80,27 @@ def training_rows(
     summary = f"{len(rows):,} rows from {name_of(config)} as {kind}"
     if held_out is not None:
         summary += f"; {len(held_out):,} held out for evaluation"
-    return TrainingRows(train=dataset(trained), eval=None if held_out is None else dataset(held_out), summary=summary)
+    evaluated = None if held_out is None else dataset(held_out)
+    if evaluated is not None:
+        require_a_good_row(evaluated)
+    return TrainingRows(train=dataset(trained), eval=evaluated, summary=summary)
+
+
+def require_a_good_row(held_out: Any) -> None:
+    """Read held-out rows up to the first good one: that none is there is said before training and not after it.
+
+    Raises `DataError` for that, and for a bad row before it that is not to be skipped.
+    """
+    first = None
+    for index in range(len(held_out)):
+        item = held_out[index]
+        if not isinstance(item, BadRow):
+            return
+        first = first or item
+        if not item.skip:
+            break
+    said = f" The first says: {first.message}" if first is not None else " There is none."
+    raise DataError(f"No held-out row can be evaluated on, so the run would end without figures.{said}")
 
 
 def _all_rows(recipe: Recipe, processor: Any, model: nn.Module) -> Rows:
@@ -125,6 +145,7 @@ def streamed_rows(
         return TrainingRows(train=train, eval=None, summary=summary)
     held_out = rows_given(eval_data, config) if eval_data is not None else load_rows(config, "eval")
     groups = GroupDataset(held_out, config, renderer, kind)
+    require_a_good_row(groups)
     return TrainingRows(
         train=train,
         eval=WithCorruptedPictures(groups) if CORRUPTED in objective.roles else groups,

@@ -6,6 +6,9 @@ from sightline.data.defects import RowError
 from sightline.data.formats.names import ANSWER_COLUMNS, QUESTION_COLUMNS
 from sightline.types import Example
 
+MOST_CHARACTERS = 2**20
+"""Of all texts of a row: a quarter of a million tokens. Ten times as many take gigabytes to tokenize alone."""
+
 
 def checked(example: Example, num_responses: int) -> Example:
     """The example with its first `num_responses` responses (a pair as a demonstration is its chosen side), checked.
@@ -24,6 +27,11 @@ def check_example(example: Example, num_responses: int) -> None:
     num_responses: 2 for pairs (chosen, rejected), 1 for demonstrations, 0 for prompts.
     """
     where = f"{example.source}, row {example.row_number}"
+    messages = (*example.prompt, *(m for response in example.responses for m in response.messages))
+    length = sum(len(_text(message)) for message in messages)
+    if length > MOST_CHARACTERS:
+        what = f"its texts have {length:,} characters, more than {MOST_CHARACTERS:,} are not rendered"
+        raise RowError("text too long", where, what)
     if not any(m["role"] == "user" and _has_content(m) for m in example.prompt):
         what = "the prompt holds no user message with content"
         raise RowError("no user turn", where, what + _unread(example, QUESTION_COLUMNS))

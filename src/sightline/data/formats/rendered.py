@@ -24,8 +24,8 @@ from sightline.types import Response
 class Dialect:
     """One family of templates.
 
-    sign: text that only its rows hold. turn: matches one turn, with its role (group 1) and text (group 2).
-    picture: matches what stands for a picture.
+    sign: text that only its rows hold. turn: matches one turn, with its role (group 1) and text (group 2); of LLaVA's,
+    which need no end, the beginning. picture: matches what stands for a picture.
     """
 
     sign: str
@@ -41,21 +41,19 @@ CHATML_PICTURE = r"<\|vision_start\|><\|image_pad\|><\|vision_end\|>|<img><IMG_C
 DIALECTS = {
     "idefics": _dialect(
         "<end_of_utterance>",
-        r"(?:<\|im_start\|>)?(System|User|Assistant): ?(.*?)(?:<end_of_utterance>\s*|\s*$)",
+        r"(?:<\|im_start\|>)?(System|User|Assistant): ?(.*?)(?:<end_of_utterance>|\Z)",
         r"<fake_token_around_image><image><fake_token_around_image>|<image>",
     ),
-    "chatml": _dialect("<|im_start|>", r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>\s*|\s*$)", CHATML_PICTURE),
+    "chatml": _dialect("<|im_start|>", r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)", CHATML_PICTURE),
     "llama": _dialect(
         "<|start_header_id|>",
-        r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)(?:<\|eo[tm]_id\|>\s*|\s*$)",
+        r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)(?:<\|eo[tm]_id\|>|\Z)",
         r"<\|image\|>",
     ),
     "gemma": _dialect(
-        "<start_of_turn>", r"<start_of_turn>(\w+)\n(.*?)(?:<end_of_turn>\s*|\s*$)", r"\s*<start_of_image>\s*"
+        "<start_of_turn>", r"<start_of_turn>(\w+)\n(.*?)(?:<end_of_turn>|\Z)", r"\s*<start_of_image>\s*"
     ),
-    "llava": _dialect(
-        "USER:", r"(?:(?<=\s)|(?<=</s>)|\A)(USER|ASSISTANT):[ ]?(.*?)(?:</s>\s*|\s+(?=(?:USER|ASSISTANT):)|\s*\Z)"
-    ),
+    "llava": _dialect("USER:", r"(?:(?<=\s)|(?<=</s>)|\A)(USER|ASSISTANT):()"),
 }  # fmt: skip
 TEXT_COLUMNS = ("prompt", "text", "chosen", "rejected", "completion")
 BEGINNING = re.compile(r"^(?:<s>|<bos>|<\|begin_of_text\|>)\s*")
@@ -120,20 +118,27 @@ def _turns(text: str, dialect: str, where: str) -> list[Message]:
     """The turns of a rendered text; a generation prompt without an answer is none. Raises `RowError`."""
     text = BEGINNING.sub("", text)
     matches = list(DIALECTS[dialect].turn.finditer(text))
-    turns = [(m.group(1).lower(), m.group(2).strip()) for m in matches]
     ends = [0, *(m.end() for m in matches)]
     starts = [*(m.start() for m in matches), len(text)]
-    outside = [text[end:start].strip() for end, start in zip(ends, starts, strict=True)]
+    between = [text[end:start].strip() for end, start in zip(ends, starts, strict=True)]
     if dialect == "llava":
-        turns = [("system", outside.pop(0)), *turns] if outside[0] else turns
-        roles = [role for role, _ in turns if role != "system"]
-        if any(a == b for a, b in itertools.pairwise(roles)):
-            what = "USER: and ASSISTANT: do not take turns; where a text quotes them, turns cannot be told"
-            raise RowError("row unreadable", where, what)
-    left = next((piece for piece in outside if piece), None)
-    if left is not None:
-        raise RowError("row unreadable", where, f"{left!r:.80} stands outside the template's turns")
+        turns = _llavas_turns([m.group(1).lower() for m in matches], between, where)
+    else:
+        turns = [(m.group(1).lower(), m.group(2).strip()) for m in matches]
+        left = next((piece for piece in between if piece), None)
+        if left is not None:
+            raise RowError("row unreadable", where, f"{left!r:.80} stands outside the template's turns")
     messages = [{"role": ROLES.get(role, role), "content": content} for role, content in turns]
     if messages and messages[-1] == {"role": "assistant", "content": ""}:
         messages.pop()
     return messages
+
+
+def _llavas_turns(roles: list[str], between: list[str], where: str) -> list[tuple[str, str]]:
+    """Roles with the texts that follow them, behind the introduction. Raises `RowError` unless they take turns."""
+    if any(a == b for a, b in itertools.pairwise(roles)):
+        what = "USER: and ASSISTANT: do not take turns; where a text quotes them, turns cannot be told"
+        raise RowError("row unreadable", where, what)
+    introduction = [("system", between[0])] if between[0] else []
+    said = [text.removesuffix("</s>").strip() for text in between[1:]]
+    return introduction + list(zip(roles, said, strict=True))

@@ -160,6 +160,8 @@ class Renderer:
             what = (
                 f"prompt + response has {longest} tokens ({num_prompt} of them prompt), the limit is {self.max_length}"
             )
+            if self.on_overlong == "truncate":
+                what += "; trimming the response leaves none of it"
             raise RowError("overlong", where, what)
         trimmed = tuple(r[:room] for r in responses)
         kept = tuple(w[:room] for w in weights)
