@@ -9,6 +9,7 @@ from sightline.data.defects import RowError
 from sightline.data.formats import parse
 from sightline.data.render.render import Renderer
 from sightline.errors import ModelError, RecipeError
+from sightline.models.processor import set_options
 from tests.data.processors import CHATML, byte_tokenizer, llava
 
 TURN = "{{'<|im_start|>' + m['role'] + '\n'}}"
@@ -182,3 +183,20 @@ def test_grounding_tokens_are_refused_until_the_recipe_allows_them():
 def test_tokens_that_cannot_be_allowed_are_refused(token, why):
     with pytest.raises(RecipeError, match=f"data.allow_tokens: '{re.escape(token)}' .*{why}"):
         Renderer(llava(), allow_tokens=[token])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"shortest_edge": "512*28"}, "a number, as 56 is; it is '512[*]28'. YAML works nothing out"),
+        ({"shortest_edge": True}, "a number"),
+        ({"do_resize": "no"}, "true or false, as True is; it is 'no'"),
+        ({"rescale_factor": float("inf")}, "a number"),
+        ({"shortest_edge": 84}, None),
+    ],
+)
+def test_a_processors_option_of_another_kind_is_named(options, said):
+    if said is None:
+        return set_options(llava(), options)
+    with pytest.raises(ModelError, match=rf"model.processor.{next(iter(options))}` should be {said}"):
+        set_options(llava(), options)

@@ -5,6 +5,7 @@ is absent the same processor is loaded without its video part; pictures then go 
 """
 
 import json
+import math
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -155,19 +156,35 @@ PIXEL_BUDGETS = {"min_pixels": "shortest_edge", "max_pixels": "longest_edge"}
 def set_options(processor: ProcessorMixin, options: dict[str, Any]) -> None:
     """Set `do_image_splitting`, `longest_edge`, … on the image processor or the processor; they are saved with it.
 
-    Raises ModelError for an option that neither has.
+    Raises ModelError for an option that neither has, and for a value of another kind than it has.
     """
     images = processor.image_processor
     for name, value in options.items():
         place = PIXEL_BUDGETS[name] if name in _pixel_budgets(images) else name
         if place in _sizes(images):
+            _require_kind(name, value, images.size[place])
             images.size = type(images.size)(**{**dict(images.size), place: value})
         elif _is_setting(images, name):
+            _require_kind(name, value, getattr(images, name))
             setattr(images, name, value)
         elif name in _own_options(processor):
+            _require_kind(name, value, getattr(processor, name))
             setattr(processor, name, value)
         else:
             _refuse(processor, name)
+
+
+def _require_kind(name: str, value: Any, present: Any) -> None:
+    """Raise ModelError where a number, a switch or a text takes the place of another of them."""
+    for kinds, expected in ((bool, "true or false"), (int | float, "a number"), (str, "text")):
+        if isinstance(present, kinds):
+            is_alike = isinstance(value, kinds) and isinstance(value, bool) == isinstance(present, bool)
+            if is_alike and (not isinstance(value, float) or math.isfinite(value)):
+                return
+            product = " YAML works nothing out: write the product itself." if "*" in str(value) else ""
+            raise ModelError(
+                f"`model.processor.{name}` should be {expected}, as {present!r} is; it is {value!r}.{product}"
+            )
 
 
 def _is_setting(images: Any, name: str) -> bool:
