@@ -5,6 +5,7 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sightline.cli.main import main
 from sightline.config.guard import GuardConfig
@@ -61,14 +62,15 @@ def test_a_step_with_nan_is_left_out_as_if_the_optimizer_had_not_been_called(tmp
 
 
 def _weights(folder):
-    from safetensors.torch import load_file
-
     return load_file(folder / "adapter_model.safetensors")
 
 
-def test_weights_that_are_nan_stop_a_run_that_skips(tmp_path, tiny_model):
-    options = {**OPTIONS, "learning_rate": 1e30, "max_grad_norm": 0.0, "guard": {"skip_steps": 2}}
-    with pytest.raises(RunFailed, match=r"NaN or Inf\. 4 of its rows"):
+def test_weights_that_overflow_stop_a_run_that_skips(tmp_path, tiny_model):
+    run(tmp_path / "first", tiny_model("llava"), pairs(4), max_steps=1)
+    adapter = tmp_path / "first" / "adapter_model.safetensors"
+    save_file({name: torch.full_like(value, 1e30) for name, value in load_file(adapter).items()}, adapter)
+    options = {**OPTIONS, "lora": {"adapter": str(tmp_path / "first")}, "guard": {"skip_steps": 2}}
+    with pytest.raises(RunFailed, match=r"step 3 is NaN or Inf\. 4 of its rows"):
         run(tmp_path / "run", tiny_model("llava"), pairs(16), **options)
 
 
