@@ -4,7 +4,7 @@
         --objective.type examples/own_objective.py:dpo_with_target --objective.target 0.5
 
 The function is pure: summed log-probs in, one loss per pair out; Sightline averages over the step. It takes by name
-what it reads, and gets its own options from the recipe. From Python: `sl.train(recipe, objective=dpo_with_target)`.
+what it reads, and gets its own options from the recipe.
 """
 
 from torch import Tensor
