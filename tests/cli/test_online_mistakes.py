@@ -54,7 +54,7 @@ def folder(tmp_path: Path, monkeypatch) -> Path:
         (["--objective", "grpo", "--rewards", "acuracy"], "no reward `acuracy`. Did you mean `accuracy`?"),
         (["--objective", "grpo", "--rewards", "nowhere.py:good"], "there is no file nowhere.py"),
         (["--objective", "grpo", "--rewards", "own.py:goood"], "Did you mean `good`?"),
-        (["--objective", "grpo", "--rewards", "own.py"], "name its function, as in `own.py:NAME`"),
+        (["--objective", "grpo", "--rewards", "own.py"], "name the function or class in it, as in `own.py:NAME`"),
         (["--objective", "grpo", "--rewards", "syntax.py:good"], "syntax.py, line 2). Fix it."),
         (["--objective", "grpo", "--rewards", "needs.py:good"], "needs.py, line 1). Fix it."),
         (["--objective", "grpo", "--rewards", "exits.py:good"], "exits.py, line 3). Fix it."),
