@@ -1,6 +1,7 @@
 """Gradients over two processes are those of one: the forward that trains goes through the wrapper, head included."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -38,7 +39,7 @@ def gradients(folder: str, seeds: list[int], wrap: bool) -> dict[str, Tensor]:
 def process(rank: int, folder: str, out: str) -> None:
     torch.set_num_threads(1)
     store = dist.FileStore(f"{out}/store", WORLD)
-    dist.init_process_group("gloo", store=store, rank=rank, world_size=WORLD)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=WORLD, timeout=timedelta(minutes=2))
     assert dist.get_world_size() == WORLD
     torch.save(gradients(folder, [rank], wrap=True), f"{out}/{rank}.pt")
     dist.destroy_process_group()
@@ -46,12 +47,7 @@ def process(rank: int, folder: str, out: str) -> None:
 
 def test_two_processes_have_the_gradient_of_one(tiny_model: Callable[[str], Path], tmp_path: Path) -> None:
     folder = str(tiny_model("llava"))
-    # one process is this one, the other starts anew
-    other = torch.multiprocessing.get_context("spawn").Process(target=process, args=(0, folder, str(tmp_path)))
-    other.start()
-    process(1, folder, str(tmp_path))
-    other.join()
-    assert other.exitcode == 0
+    torch.multiprocessing.spawn(process, args=(folder, str(tmp_path)), nprocs=WORLD)  # raises what a process raised
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(WORLD))
     expected = gradients(folder, [0, 1], wrap=False)
     assert first.keys() == second.keys() == expected.keys() and expected

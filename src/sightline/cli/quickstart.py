@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 
 from sightline.cli.arguments import Arguments, new_name, positive, seed
-from sightline.cli.terminal import quiet
 from sightline.errors import UserError
 
 DESCRIPTION = """The whole journey on the embedded model: pairs from its own mistakes, DPO, a control, evaluation with
@@ -22,6 +21,8 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
     options = parser.parse(argv)
     folder = make_folder(options.output_dir, overwrite=options.overwrite_output_dir)
+    from sightline.cli.terminal import quiet
+
     quiet()
     from rich.console import Console
 
