@@ -2,7 +2,7 @@
 
 The idle share of a step is 1 − mean / max over processes of the tokens that each computes. Computed for rows whose
 lengths are drawn log-normal (σ 0.8: the longest of a thousand is some twelve times the median) around 600 tokens of
-picture and prompt, or for lengths that are given. `--measure` runs two processes on this machine and takes their
+image and prompt, or for lengths that are given. `--measure` runs two processes on this machine and takes their
 seconds of computing instead of tokens.
 """
 
@@ -19,7 +19,7 @@ from sightline.training.datasets import StepBatches
 
 
 def skewed_lengths(count: int, seed: int = 0) -> list[int]:
-    """Tokens of prompts with a picture, and answers of very uneven length."""
+    """Tokens of prompts with an image, and answers of very uneven length."""
     draw = random.Random(seed)
     return [600 + int(draw.lognormvariate(5.5, 0.8)) for _ in range(count)]
 

@@ -5,7 +5,7 @@
 Prints rows a CPU second and peak memory of `sightline data check` without token counts; CPU time and size of the token
 cache; how long a run on the cached set takes until its first batch of groups; and how fast one process reads the rows
 as a stream (nothing tokenised), and goes on near their end. Every row's file is different (a few
-hundred photographs, each copy with a comment of its own), so nothing is saved by having seen a picture before. CPU
+hundred photographs, each copy with a comment of its own), so nothing is saved by having seen an image before. CPU
 seconds, so that a busy machine does not change the figures; docs/data.md has what was measured, and where.
 """
 
@@ -123,7 +123,7 @@ def check(folder: Path) -> dict:
 def dataset(folder: Path):
     """Train and held-out groups as a recipe with `cache_tokens` and `val_size` reads them."""
     from sightline.config import DataConfig
-    from sightline.data.holdout import split_by_picture
+    from sightline.data.holdout import split_by_image
     from sightline.data.render.dataset import GroupDataset
     from sightline.data.render.render import Renderer
     from sightline.data.sources.load import load_rows
@@ -132,12 +132,12 @@ def dataset(folder: Path):
         source=str(folder / "rows.parquet"), cache_tokens=True, cache_dir=str(folder / "cache" / "tokens")
     )
     rows = load_rows(config)
-    train, _ = split_by_picture(rows, 0.01, config.seed)
+    train, _ = split_by_image(rows, 0.01, config.seed)
     return GroupDataset(rows.select(train), config, Renderer(processor()), "pairs")
 
 
 def tokenise(folder: Path) -> dict:
-    """The token cache, made in one process with LLaVA-1.5's picture size: 576 picture tokens a row."""
+    """The token cache, made in one process with LLaVA-1.5's image size: 576 image tokens a row."""
     groups = dataset(folder)
     assert groups.cache is not None
     size, source = groups.cache.path.stat().st_size, (folder / "rows.parquet").stat().st_size
@@ -184,7 +184,7 @@ def stream(folder: Path) -> dict:
 
 
 def processor():
-    """LLaVA-1.5's picture processing with a small tokenizer trained here."""
+    """LLaVA-1.5's image processing with a small tokenizer trained here."""
     from tests.data.processors import CHATML, byte_tokenizer
     from transformers import CLIPImageProcessorPil, LlavaProcessor
 

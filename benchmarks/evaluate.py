@@ -1,10 +1,10 @@
-"""How fast questions on one picture are answered: one call a question, batches of questions, and the picture read once.
+"""How fast questions on one image are answered: one call a question, batches of questions, and the image read once.
 
-    python -m benchmarks.evaluate [--pictures 4] [--questions 14] [--toy]
+    python -m benchmarks.evaluate [--images 4] [--questions 14] [--toy]
 
 The three give the same answers, which is asserted. CPU seconds of one thread, so that a busy machine does not change
-the figures; the model is a random SmolVLM of 36 M parameters with five tiles a picture (355 prompt tokens), answers of
-up to 4 tokens. Measured on two busy cores, 4 pictures × 14 questions: 38.1, 37.0 and 3.8 s, so 10.0×.
+the figures; the model is a random SmolVLM of 36 M parameters with five tiles an image (355 prompt tokens), answers of
+up to 4 tokens. Measured on two busy cores, 4 images × 14 questions: 38.1, 37.0 and 3.8 s, so 10.0×.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 
 from benchmarks.step.shapes import build
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.data.render.render import Renderer
 from sightline.evaluation.run import evaluate
 from sightline.evaluation.task import Item, Task
@@ -33,13 +33,13 @@ THINGS = ("red square", "blue circle", "dog", "fox", "number", "lazy dog", "quic
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=4)
-    parser.add_argument("--questions", type=int, default=14, help="on each picture; AMBER asks 14")
+    parser.add_argument("--images", type=int, default=4)
+    parser.add_argument("--questions", type=int, default=14, help="on each image; AMBER asks 14")
     parser.add_argument("--toy", action="store_true", help="a tiny model: shows that everything runs, times nothing")
     options = parser.parse_args()
     torch.set_num_threads(1)
     model, processor = vars(build("smolvlm-toy" if options.toy else "smolvlm-36m", (2, 2))).values()
-    task = questions(options.pictures, options.questions)
+    task = questions(options.images, options.questions)
     renderer = Renderer(processor)
     groups = [renderer.prompt(task.example(item, i)) for i, item in enumerate(task.items)]
     lengths = sorted({len(group.prompt_ids) for group in groups})
@@ -57,7 +57,7 @@ def main() -> None:
     def shared() -> list[str]:
         return [r.answer for r in evaluate(model, processor, task, batch_size=14)]
 
-    ways = {"one call a question": one_call_each, "batches of 14": batches, "picture read once": shared}
+    ways = {"one call a question": one_call_each, "batches of 14": batches, "image read once": shared}
     figures = {name: timed(way) for name, way in ways.items()}
     said = {tuple(answers) for _, answers in figures.values()}
     assert len(said) == 1, "the ways do not give the same answers"
@@ -70,7 +70,7 @@ def main() -> None:
     for name, row in rows.items():
         print(f"{name:22} {row['cpu_seconds']:8.2f} s  {row['times_faster']:5.2f}×")
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps({"pictures": options.pictures, "questions": options.questions, "ways": rows}, indent=2))
+    OUT.write_text(json.dumps({"pictures": options.images, "questions": options.questions, "ways": rows}, indent=2))
 
 
 def timed(way: Callable[[], list[str]]) -> tuple[float, list[str]]:
@@ -80,15 +80,15 @@ def timed(way: Callable[[], list[str]]) -> tuple[float, list[str]]:
     return time.process_time() - started, answers
 
 
-def questions(num_pictures: int, num_questions: int) -> Task:
-    """Yes/no questions on pictures of noise."""
+def questions(num_images: int, num_questions: int) -> Task:
+    """Yes/no questions on images of noise."""
     items = []
-    for p in range(num_pictures):
+    for p in range(num_images):
         pixels = np.random.RandomState(p).randint(0, 256, (448, 448, 3), dtype=np.uint8)
-        picture = LazyPicture(where=f"picture {p}", image=Image.fromarray(pixels))
+        image = LazyImage(where=f"image {p}", image=Image.fromarray(pixels))
         for q in range(num_questions):
-            text = f"Is there a {THINGS[q % len(THINGS)]} in this picture?"
-            items.append(Item(id=f"{p}-{q}", question=text, truth="no", picture_id=str(p), pictures=(picture,)))
+            text = f"Is there a {THINGS[q % len(THINGS)]} in this image?"
+            items.append(Item(id=f"{p}-{q}", question=text, truth="no", picture_id=str(p), images=(image,)))
     return Task(
         name="benchmark",
         title="benchmark",

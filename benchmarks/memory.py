@@ -113,10 +113,10 @@ def recipe_of(case: Case) -> Any:
 
 
 def sizes() -> Any:
-    """Rows with a small picture and short answers, so that the CPU is done soon."""
-    from sightline.memory.sample import Picture, Sizes
+    """Rows with a small image and short answers, so that the CPU is done soon."""
+    from sightline.memory.sample import AnyImage, Sizes
 
-    return Sizes(picture=Picture(448, 336), text_tokens=64, response_tokens=128)
+    return Sizes(image=AnyImage(448, 336), text_tokens=64, response_tokens=128)
 
 
 def predicted(case: Case, recipe: Any, gpus: int = 1) -> int:

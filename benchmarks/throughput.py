@@ -3,7 +3,7 @@
 A step costs arithmetic, traffic between processes, and waiting for the slowest:
 
     arithmetic   2 FLOPs a weight and token: a forward; 2 more for the gradient of activations; 2 more for that of
-                 weights that train. Prompt and pictures once a group, P + ΣC tokens a forward; tower once a picture.
+                 weights that train. Prompt and images once a group, P + ΣC tokens a forward; tower once an image.
     ddp          all-reduce of the trained weights' gradients, 2 (R − 1)/R of their bytes, once a step
     fsdp2        all-gather of all weights in forward and again in backward, reduce-scatter of gradients, (R − 1)/R of
                  the bytes each, every micro-batch; the larger of this and arithmetic counts, since they overlap

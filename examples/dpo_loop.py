@@ -44,7 +44,7 @@ def main() -> None:
     assert reference is not None
     family = sl.family_of(policy)
 
-    # rows become groups: a prompt with its pictures, and two responses
+    # rows become groups: a prompt with its images, and two responses
     data = DataConfig(source=options.data)
     dataset = sl.GroupDataset(sl.load_rows(data), data, sl.Renderer(processor), "pairs")
 
@@ -60,7 +60,7 @@ def main() -> None:
             picked = [order[(step * options.batch_size + i) % len(order)] for i in range(options.batch_size)]
             groups = [family.place(group_of(dataset[i])) for i in picked]
 
-            # prompt and pictures once, both responses behind them; features shared by policy and reference
+            # prompt and images once, both responses after them; features shared by policy and reference
             batch = prefix.lay_out(groups)
             features = sl.encode(policy, groups)
             ref = reference.log_probs(batch, groups=groups, features=features).sum()

@@ -92,7 +92,7 @@ def main() -> None:
             group = torch.arange(len(prompts)).repeat_interleave(options.answers)
             advantage = group_advantages(reward, group, scale="group")
 
-            # each prompt with its pictures once, all its answers behind it
+            # each prompt with its images once, all its answers after it
             groups = []
             for prompt, answers in zip(prompts, sampled, strict=True):
                 responses = tuple(one.ids for one in answers)

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 import sightline as sl
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.scoring.ratio import Ratios
 
 
@@ -19,14 +19,14 @@ def rows(data: Path) -> sl.Task:
     items = []
     for number, line in enumerate(data.read_text().splitlines()):
         row = json.loads(line)
-        image = LazyPicture(where=f"{data.name}, row {number}", path=data.parent / row["image"])
+        image = LazyImage(where=f"{data.name}, row {number}", path=data.parent / row["image"])
         items.append(
             sl.Item(
                 id=str(number),
                 question=row["question"],
                 truth=row["answer"],
                 picture_id=row["image"],  # intervals draw whole images: questions about one image are not independent
-                pictures=(image,),
+                images=(image,),
             )
         )
     return sl.Task(

@@ -12,7 +12,7 @@ from sightline.types import BadRow, Batch, Columns, Example, Group, LogProbs, Pr
 RECORDS = (BadRow, Batch, Columns, Example, Group, LogProbs, Prompt, Response, Answers, Sampled, Rollout)
 
 FORMATS = {"images", "image", "completion", "response"}
-"""Names that row formats read pictures and answers from; tests/data/test_formats.py has them."""
+"""Names that row formats read images and answers from; tests/data/test_formats.py has them."""
 
 EVERY_NAME = sorted(
     {f.name for record in RECORDS for f in fields(record)}

@@ -124,7 +124,7 @@ def test_servers_listen_to_this_machine_alone_unless_told():
 
 
 def answered(*headers: tuple[bytes, bytes], kind: str = "http", path: str = "/collective_rpc") -> list[dict]:
-    """What an app behind `RequireKey` sends to a request."""
+    """What an app after `RequireKey` sends to a request."""
     sent: list[dict] = []
 
     async def app(scope, receive, send) -> None:
@@ -226,7 +226,7 @@ def test_a_server_that_repeats_the_key_does_not_bring_it_into_the_message(judge)
     assert "sk-never" not in str(caught.value)
 
 
-def test_smolvlm_reads_pictures_without_num2words(tiny_model):
+def test_smolvlm_reads_images_without_num2words(tiny_model):
     """Its processor asks for the package, whose licence is the LGPL, though only videos need it."""
     script = (
         "import sys; sys.modules['num2words'] = None\n"

@@ -49,7 +49,7 @@ class Case:
 
     @property
     def counted(self) -> slice:
-        """Steps whose time counts: behind the warm-up, and not the last, which loads no data for a next one."""
+        """Steps whose time counts: after the warm-up, and not the last, which loads no data for a next one."""
         return slice(self.warmup, self.steps - 1)
 
     def to_json(self) -> str:
@@ -77,7 +77,7 @@ class Measured:
     gradient_norms: list[float]
     memory: int
     model_bytes: int
-    tiles_a_picture: int
+    tiles_a_image: int
     prompt_tokens: int
     flops: dict[str, float] = field(default_factory=dict)
     start: list[float] = field(default_factory=list)

@@ -31,7 +31,7 @@ class Meter(TrainerCallback):
         model.get_decoder().register_forward_pre_hook(self._count_tokens, with_kwargs=True)
 
     def _count_tiles(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        grid = kwargs.get("grid_thw")  # Qwen's tower takes patches of all pictures in one row, and their grids
+        grid = kwargs.get("grid_thw")  # Qwen's tower takes patches of all images in one row, and their grids
         self.tiles += len(grid if grid is not None else kwargs["pixel_values"] if "pixel_values" in kwargs else args[0])
 
     def _count_tokens(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ TITLES = {
 }
 
 GRIDS = {128: (1, 1), 256: (1, 2), 512: (2, 3), 1024: (3, 4), 2048: (5, 5)}
-"""Prompt tokens → tiles of its picture (rows, columns); a picture of several tiles comes once more as a whole."""
+"""Prompt tokens → tiles of its image (rows, columns); an image of several tiles comes once more as a whole."""
 
 
 def case_of(setting: str, program: Program, *, toy: bool = False, **changes: object) -> Case:

@@ -12,9 +12,9 @@ PATCH, MERGE = 14, 2
 
 @dataclass(frozen=True, kw_only=True)
 class QwenSizes:
-    """picture: side of a picture in pixels; (picture / 28)² tokens. tied: one matrix embeds and scores."""
+    """image: side of an image in pixels; (image / 28)² tokens. tied: one matrix embeds and scores."""
 
-    picture: int
+    image: int
     vision_hidden: int
     vision_layers: int
     vision_heads: int
@@ -30,25 +30,25 @@ class QwenSizes:
 
 
 QWEN_3B = QwenSizes(
-    picture=896, vision_hidden=1280, vision_layers=32, vision_heads=16, vision_intermediate=3420,
+    image=896, vision_hidden=1280, vision_layers=32, vision_heads=16, vision_intermediate=3420,
     full_attention_layers=(7, 15, 23, 31), hidden=2048, layers=36, heads=16, key_heads=2, intermediate=11008,
     vocabulary=151936, tied=True,
 )  # fmt: skip
 QWEN_7B = QwenSizes(
-    picture=896, vision_hidden=1280, vision_layers=32, vision_heads=16, vision_intermediate=3420,
+    image=896, vision_hidden=1280, vision_layers=32, vision_heads=16, vision_intermediate=3420,
     full_attention_layers=(7, 15, 23, 31), hidden=3584, layers=28, heads=28, key_heads=4, intermediate=18944,
     vocabulary=152064, tied=False,
 )  # fmt: skip
 QWEN_TOY = QwenSizes(
-    picture=224, vision_hidden=64, vision_layers=2, vision_heads=2, vision_intermediate=128,
+    image=224, vision_hidden=64, vision_layers=2, vision_heads=2, vision_intermediate=128,
     full_attention_layers=(1,), hidden=64, layers=2, heads=4, key_heads=2, intermediate=128, vocabulary=640, tied=True,
 )  # fmt: skip
 
 
 def qwen(sizes: QwenSizes, device: str) -> Built:
-    """Every picture is scaled to `picture` × `picture` pixels."""
+    """Every image is scaled to `image` × `image` pixels."""
     tokenizer = make_tokenizer("<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>")
-    pixels = sizes.picture**2
+    pixels = sizes.image**2
     images = hf.Qwen2VLImageProcessorPil(
         patch_size=PATCH,
         merge_size=MERGE,

@@ -1,7 +1,7 @@
 """What all random models here share: tokenizer, chat template, and weights of seed 0. Nothing is downloaded.
 
-The chat template puts the line break in front of a turn and not behind it, so that a response ends with the
-end-of-turn token in every program: TRL would otherwise train on the line break behind it and Sightline would not.
+The chat template puts the line break in front of a turn and not after it, so that a response ends with the
+end-of-turn token in every program: TRL would otherwise train on the line break after it and Sightline would not.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ import transformers as hf
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 CORPUS = [
-    "the quick brown fox jumps over the lazy dog. What is shown in this picture? A red square and a blue circle.",
-    "Describe the picture in detail. user assistant yes no left right green yellow number one two three 0 1 2 3 4 5",
+    "the quick brown fox jumps over the lazy dog. What is shown in this image? A red square and a blue circle.",
+    "Describe the image in detail. user assistant yes no left right green yellow number one two three 0 1 2 3 4 5",
 ]
 CHAT_TEMPLATE = (
     "{% for message in messages %}{% if not loop.first %}{{ '\n' }}{% endif %}"
     "{{ '<|im_start|>' + message['role'] + '\n' }}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}PICTURE"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE"
     "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
     "{{ '<|im_end|>' }}{% endfor %}{% if add_generation_prompt %}{{ '\n<|im_start|>assistant\n' }}{% endif %}"
 )

@@ -28,8 +28,8 @@ def waiting_share(case: Case, run: Measured) -> float:
 
 
 def tower_passes(case: Case, run: Measured) -> float:
-    """How often each picture went through the tower in a step."""
-    return median(run.tiles[case.counted]) / (case.groups * run.tiles_a_picture)
+    """How often each image went through the tower in a step."""
+    return median(run.tiles[case.counted]) / (case.groups * run.tiles_a_image)
 
 
 @dataclass(frozen=True, kw_only=True)

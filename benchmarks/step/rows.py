@@ -1,4 +1,4 @@
-"""The data of a case: one parquet file that every program reads, pictures as JPEG, texts of exact token counts.
+"""The data of a case: one parquet file that every program reads, images as JPEG, texts of exact token counts.
 
 `python -m benchmarks.step.rows CASE_JSON MODEL_FOLDER DATA.parquet` writes it, and the model where there is none, in a
 process that measures nothing.
@@ -24,11 +24,11 @@ def write_rows(case: Case, processor: Any, path: Path) -> None:
     words = single_token_words(processor.tokenizer)
     rows = []
     for _ in range(case.steps * case.groups):
-        picture = draw(random, case.grid)
+        image = draw(random, case.grid)
         lengths = response_lengths(random, case)
         row: dict[str, Any] = {
-            "images": [{"bytes": as_jpeg(picture), "path": None}],
-            "prompt": [{"role": "user", "content": question(case, processor, picture, random, words)}],
+            "images": [{"bytes": as_jpeg(image), "path": None}],
+            "prompt": [{"role": "user", "content": question(case, processor, image, random, words)}],
         }
         said = [text(random, words, length - 1) for length in lengths]  # the end-of-turn token is the last
         as_messages = [[{"role": "assistant", "content": one}] for one in said]
@@ -68,34 +68,34 @@ def text(random: np.random.Generator, words: list[str], count: int) -> str:
     return " ".join(random.choice(words, size=count))
 
 
-def question(case: Case, processor: Any, picture: Image.Image, random: np.random.Generator, words: list[str]) -> str:
-    """A question that makes the rendered prompt, picture included, `case.prompt_tokens` long."""
+def question(case: Case, processor: Any, image: Image.Image, random: np.random.Generator, words: list[str]) -> str:
+    """A question that makes the rendered prompt, image included, `case.prompt_tokens` long."""
 
     def rendered_length(said: str) -> int:
         content = [{"type": "image"}, {"type": "text", "text": said}]
         rendered = processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
-        return len(processor(text=[rendered], images=[[picture]], add_special_tokens=False)["input_ids"][0])
+        return len(processor(text=[rendered], images=[[image]], add_special_tokens=False)["input_ids"][0])
 
     base = rendered_length(words[0]) - 1
     missing = case.prompt_tokens - base
     if missing < 1:
-        raise SystemExit(f"A prompt with a picture of {case.grid} tiles has {base} tokens, not {case.prompt_tokens}.")
+        raise SystemExit(f"A prompt with an image of {case.grid} tiles has {base} tokens, not {case.prompt_tokens}.")
     said = text(random, words, missing)
     assert rendered_length(said) == case.prompt_tokens
     return said
 
 
 def draw(random: np.random.Generator, grid: tuple[int, int]) -> Image.Image:
-    """A smooth coloured picture with some grain, in the proportions of the grid."""
+    """A smooth coloured image with some grain, in the proportions of the grid."""
     rows, columns = grid
     coarse = Image.fromarray(random.integers(0, 255, (5 * rows, 5 * columns, 3)).astype("uint8"))
     fine = np.asarray(coarse.resize((200 * columns, 200 * rows), Image.Resampling.BICUBIC)).astype(int)
     return Image.fromarray((fine + random.integers(-20, 20, fine.shape)).clip(0, 255).astype("uint8"))
 
 
-def as_jpeg(picture: Image.Image) -> bytes:
+def as_jpeg(image: Image.Image) -> bytes:
     buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=90)
+    image.save(buffer, "JPEG", quality=90)
     return buffer.getvalue()
 
 

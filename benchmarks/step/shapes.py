@@ -20,7 +20,7 @@ QWEN = {"qwen2.5-vl-3b": QWEN_3B, "qwen2.5-vl-7b": QWEN_7B, "qwen2.5-vl-toy": QW
 def build(shape: str, grid: tuple[int, int], device: str = "cpu") -> Built:
     """Model and processor, the same weights every time; float32 on a CPU and bfloat16 elsewhere.
 
-    grid: rows and columns of the tiles that SmolVLM's processor cuts a picture of the data into.
+    grid: rows and columns of the tiles that SmolVLM's processor cuts an image of the data into.
     device: `meta` makes a model without weights, for the sake of the processor.
     """
     if shape in SMOLVLM:
@@ -38,8 +38,8 @@ def read_processor(folder: Path) -> ProcessorMixin:
     return loaded.from_pretrained(folder)
 
 
-def tiles_a_picture(case: Case) -> int:
-    """What one pass of a picture counts in the tower: SmolVLM's tiles and the whole, Qwen's pictures."""
+def tiles_a_image(case: Case) -> int:
+    """What one pass of an image counts in the tower: SmolVLM's tiles and the whole, Qwen's images."""
     if case.shape in QWEN:
         return 1
     rows, columns = case.grid

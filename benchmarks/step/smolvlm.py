@@ -9,7 +9,7 @@ from benchmarks.step.random_model import CHAT_TEMPLATE, Built, make_tokenizer, r
 
 @dataclass(frozen=True, kw_only=True)
 class IdeficsSizes:
-    """A model of SmolVLM's kind: tiles of `tile` pixels and one of the whole picture."""
+    """A model of SmolVLM's kind: tiles of `tile` pixels and one of the whole image."""
 
     tile: int
     patch: int

@@ -148,7 +148,7 @@ def _lora(case: Case, model: PreTrainedModel) -> LoraConfig:
 
 
 def _said(prompt: list[dict[str, Any]]) -> str:
-    """The text of a question, whether or not TRL has put the picture in."""
+    """The text of a question, whether or not TRL has put the image in."""
     content = prompt[0]["content"]
     return content if isinstance(content, str) else next(part["text"] for part in content if part["type"] == "text")
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from benchmarks.step.case import Case, Measured, read_case
 from benchmarks.step.meter import FlopsOfLastStep, Memory, Meter, timed_loading
-from benchmarks.step.shapes import build, read_processor, tiles_a_picture
+from benchmarks.step.shapes import build, read_processor, tiles_a_image
 
 
 def run(case: Case, folder: Path, data: Path) -> Measured:
@@ -47,7 +47,7 @@ def run(case: Case, folder: Path, data: Path) -> Measured:
         gradient_norms=[row["grad_norm"] for row in meter.rows],
         memory=meter.highest,
         model_bytes=sum(p.numel() * p.element_size() for p in model.parameters()),
-        tiles_a_picture=tiles_a_picture(case),
+        tiles_a_image=tiles_a_image(case),
         prompt_tokens=case.prompt_tokens,
         flops=flops.counted,
         start=projected(adapter.before),

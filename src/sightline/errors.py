@@ -22,7 +22,7 @@ class RecipeError(UserError):
 
 
 class DataError(UserError):
-    """A row, picture or file of a data set that cannot be used. Names the file, the row and the defect."""
+    """A row, image or file of a data set that cannot be used. Names the file, the row and the defect."""
 
 
 class ModelError(UserError):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import httpx
 
 AGAIN = (408, 409, 425, 429, 500, 502, 503, 504)
-"""Statuses that another try may mend."""
+"""Statuses that another try may fix."""
 
 LONGEST_PAUSE = 30.0
 """Seconds between two tries at most."""

@@ -30,6 +30,9 @@ RENAMED = {
 }
 """Names that transformers uses or used for the same thing."""
 
+RENAMED_INSIDE = {"data": {"share_pictures": "share_images"}, "scenes": {"pictures": "images"}}
+"""Keys of groups, or of groups in groups, that had another name before."""
+
 Tree = dict[str, Any]
 
 
@@ -158,8 +161,19 @@ def normalise(tree: Tree) -> Tree:
             value = [value]
         if name == "report_to" and value is None:
             value = []
-        result[name] = value
+        result[name] = _renamed_inside(name, value)
     return result
+
+
+def _renamed_inside(group: str, value: Any) -> Any:
+    """The group under its keys' present names. Where both names are given the earlier one stays, to be refused."""
+    if not isinstance(value, dict):
+        return value
+    renamed = RENAMED_INSIDE.get(group, {})
+    return {
+        (renamed[key] if key in renamed and renamed[key] not in value else key): _renamed_inside(str(key), inner)
+        for key, inner in value.items()
+    }
 
 
 def merge(base: Tree, changes: Tree) -> Tree:

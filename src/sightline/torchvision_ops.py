@@ -1,4 +1,4 @@
-"""A torchvision whose compiled part does not fit torch (a CUDA build beside a CPU torch) still resizes pictures.
+"""A torchvision whose compiled part does not fit torch (a CUDA build beside a CPU torch) still resizes images.
 
 Importing it fails with `operator torchvision::nms does not exist`, and transformers' image processors with it. Only
 operators that it describes to torch on import are missing; nothing here calls them, so that declaring them is enough.

@@ -24,8 +24,8 @@ Row = Mapping[str, Any]
 
 
 @runtime_checkable
-class Picture(Protocol):
-    """A picture that is read when it is needed, never before."""
+class AnyImage(Protocol):
+    """An image that is read when it is needed, never before."""
 
     def open(self) -> Image.Image:
         """Decode: RGB, upright (EXIF applied). Raises `DataError` naming file and row."""
@@ -69,7 +69,7 @@ class Example:
     source: str
     row_number: int
     prompt: tuple[dict[str, Any], ...]
-    images: tuple[Picture, ...] = ()
+    images: tuple[AnyImage, ...] = ()
     responses: tuple[Response, ...] = ()
     row: Row = field(default_factory=dict)
 
@@ -90,7 +90,7 @@ class Columns:
 
     One entry a response. label: desirable or not, of unpaired preferences. role: see `objectives.roles`; without it
     all responses are ordinary. advantage: of sampled answers.
-    One entry a token of the responses, one response behind the other. old_logp: log π_old in nats, of the weights that
+    One entry a token of the responses, one response after the other. old_logp: log π_old in nats, of the weights that
     sampled. importance_weight: the correction for a sampler that is not quite the policy.
     """
 
@@ -133,7 +133,7 @@ class Columns:
 
     @classmethod
     def join(cls, parts: Sequence["Columns"]) -> "Columns":
-        """Those of several responses behind one another: the columns that all of the parts know."""
+        """Those of several responses one after another: the columns that all of the parts know."""
         names = [f.name for f in fields(cls) if parts and all(getattr(part, f.name) is not None for part in parts)]
         return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in names})
 
@@ -150,12 +150,12 @@ class Group:
     positions: [P] or [3, P] position ids of the prompt, or None before the model's family has placed it.
     next_position: the position of every response's first token.
     block: [P] tokens with the same number ≥ 0 see each other in both directions (PaliGemma's prompt, Gemma 3's
-        pictures); −1 is causal. None before placing.
+        images); −1 is causal. None before placing.
     columns: what is known of the responses besides their tokens; objectives read it.
     rows: the user's columns, a mapping for each row in the group: one, or several that share their images.
     truncated: id of a row that `data.max_length` trimmed → how many of its responses.
     left_out: bad rows that a group of several rows goes without.
-    companions: auxiliary groups that a method adds to this one (mDPO's corrupted picture); they share its forward.
+    companions: auxiliary groups that a method adds to this one (mDPO's corrupted image); they share its forward.
     """
 
     id: str
@@ -220,7 +220,7 @@ class Prompt:
     group: Group
     messages: tuple[dict[str, Any], ...]
     text: str
-    images: tuple[Picture, ...] = ()
+    images: tuple[AnyImage, ...] = ()
     conversational: bool = False
     index: int = 0
     place: int | None = None

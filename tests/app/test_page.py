@@ -36,15 +36,15 @@ def models(tiny_model: Callable[[str], Path], tmp_path_factory: pytest.TempPathF
 
 
 def test_models_that_take_turns_say_what_each_says_alone(models: Models) -> None:
-    picture = toy.picture(1)
+    image = toy.image(1)
     rounds = [
         [list(a.tokens) for a in said]
-        for said in answers(models, ["base", "tuned"], picture, "What is this?", max_new_tokens=6)
+        for said in answers(models, ["base", "tuned"], image, "What is this?", max_new_tokens=6)
     ]
     assert [len(tokens) for tokens in rounds[0]] == [1, 1], "one token each before anybody says a second"
     for place, label in enumerate(("base", "tuned")):
         with models.use(label) as (model, processor):
-            (alone,) = generate(model, processor, [prompt(processor, picture, "What is this?")], max_new_tokens=6)[0]
+            (alone,) = generate(model, processor, [prompt(processor, image, "What is this?")], max_new_tokens=6)[0]
             end = processor.tokenizer.eos_token_id
         assert rounds[-1][place] == [int(token) for token in alone if token != end]
     assert rounds[-1][0] != rounds[-1][1]
@@ -66,10 +66,10 @@ def address(models: Models) -> Iterator[str]:
 
 
 @needs_chromium
-def test_a_picture_is_uploaded_and_both_models_answer_in_a_browser(address: str, tmp_path: Path) -> None:
-    toy.picture(1, (96, 96)).save(tmp_path / "picture.png")
+def test_a_image_is_uploaded_and_both_models_answer_in_a_browser(address: str, tmp_path: Path) -> None:
+    toy.image(1, (96, 96)).save(tmp_path / "image.png")
     with opened(address) as (page, asked):
-        page.set_input_files("input[type=file]", str(tmp_path / "picture.png"))
+        page.set_input_files("input[type=file]", str(tmp_path / "image.png"))
         page.wait_for_selector("img[alt]", timeout=60_000)
         page.fill("#longest input[type=number]", "8")
         page.fill("#question textarea", "What is this?")

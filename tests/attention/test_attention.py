@@ -82,8 +82,8 @@ def test_half_precision_is_as_exact_as_dense_attention() -> None:
 
 
 def test_blocks_within_a_prompt_and_short_groups_get_a_dense_mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    picture = write_group([1, 2, 3, 4], [5, 6], block=[-1, 0, 0, -1])
-    assert attention.spans_of(prefix.lay_out([picture])) is None
+    image = write_group([1, 2, 3, 4], [5, 6], block=[-1, 0, 0, -1])
+    assert attention.spans_of(prefix.lay_out([image])) is None
     plain = prefix.lay_out([write_group([1] * 100, [2] * 50)])
     assert attention.spans_of(plain) is not None
     monkeypatch.setattr(attention, "SMALLEST_GROUP", 1000)

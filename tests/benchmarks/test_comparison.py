@@ -36,7 +36,7 @@ class Rounds:
             gradient_norms=[1.0] * case.steps,
             memory=int(seconds * 100 * 2**20),
             model_bytes=1,
-            tiles_a_picture=7,
+            tiles_a_image=7,
             prompt_tokens=520,
             flops={"all": seconds * 1e9},
             start=[1.0, 2.0],

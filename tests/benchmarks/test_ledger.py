@@ -29,7 +29,7 @@ class Runs:
             language_tokens=[648],
             memory=1,
             model_bytes=2,
-            tiles_a_picture=7,
+            tiles_a_image=7,
             prompt_tokens=520,
         )
 

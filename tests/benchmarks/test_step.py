@@ -37,7 +37,7 @@ def test_the_gate_fails_where_the_adapter_went_another_way(run):
 
 
 @pytest.mark.parametrize("setting, passes", [("dpo", 4), ("grpo", 16)])
-def test_each_picture_passes_the_tower_once_here_and_once_a_response_and_model_in_trl(run, setting, passes):
+def test_each_image_passes_the_tower_once_here_and_once_a_response_and_model_in_trl(run, setting, passes):
     assert tower_passes(case_of(setting, "sightline", toy=True, steps=4), run(setting, "sightline")) == 1
     assert tower_passes(case_of(setting, "trl", toy=True, steps=4), run(setting, "trl")) == passes
 

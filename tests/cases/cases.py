@@ -56,7 +56,7 @@ def outcome(rows: Rows, index: int) -> str:
 
 
 def said(example: Example) -> str:
-    """`user: {red}Which color? -> Red.`: turns with an image's color where it stands, responses behind arrows.
+    """`user: {red}Which color? -> Red.`: turns with an image's color where it stands, responses after arrows.
 
     An assistant's turn that is not trained is followed by `(0)`; a label by `+` or `-`.
     """

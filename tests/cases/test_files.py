@@ -102,7 +102,7 @@ def test_images_in_base64(tmp_path):
     assert outcomes(rows) == [READ] * len(parts)
     rows = table(tmp_path / "bad.jsonl", json.dumps({**QA, "image": "data:image/png;base64,§§§"}),
                  json.dumps({**QA, "image": "data:image/svg+xml,<svg/>"}))  # fmt: skip
-    assert outcomes(rows) == ["picture undecodable"] * 2
+    assert outcomes(rows) == ["image undecodable"] * 2
 
 
 def test_a_long_path_is_not_printed_whole(tmp_path):
@@ -172,7 +172,7 @@ TAGS = {"role_tag": "role", "content_tag": "content", "user_tag": "user", "assis
     ("row", "columns", "right"),
     [
         ({**CHAT, "images": ["red.png"]}, {"images": "images"}, READ),
-        ({**CHAT, "images": ["red.png"]}, {}, "pictures differ from placeholders"),
+        ({**CHAT, "images": ["red.png"]}, {}, "images differ from placeholders"),
         ({**CHAT, "messages": [{**CHAT["messages"][0], "content": "Which?"}, CHAT["messages"][1]],
           "images": ["red.png"]}, {}, "media not read"),
         ({**CHAT, "images": ["red.png"], "tools": '[{"name": "zoom"}]'}, {"images": "images", "tools": "tools"},
@@ -233,7 +233,7 @@ def test_half_a_character_is_a_defect_of_the_row(tmp_path, line, capsys):
     source.write_text(line + "\n" + json.dumps({"question": "And?", "answer": "Blue."}))
     assert main(["data", "check", str(source), "--json"]) == 1
     (defect,) = json.loads(capsys.readouterr().out)["defects"]
-    assert defect["rows"] == ["rows.jsonl:0"] and defect["name"] in ("column has the wrong type", "picture missing")
+    assert defect["rows"] == ["rows.jsonl:0"] and defect["name"] in ("column has the wrong type", "image missing")
     assert main(["data", "show", str(source), "--html", str(tmp_path / "rows.html")]) == 0
     skipping = ["data", "convert", str(source), "--skip-bad-rows", "--output", str(tmp_path / "clean")]
     assert main(skipping) == 0
@@ -251,7 +251,7 @@ def test_one_string_of_ten_megabytes_is_a_defect_and_costs_its_own_size(tmp_path
     assert time.process_time() - begin < 2
 
 
-def test_a_picture_with_gigabytes_behind_it_is_not_embedded(tmp_path, capsys):
+def test_a_image_with_gigabytes_after_it_is_not_embedded(tmp_path, capsys):
     paint(tmp_path)
     with (tmp_path / "red.png").open("r+b") as file:
         file.truncate(3 * 2**30)  # a hole: nothing is written

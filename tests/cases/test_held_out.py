@@ -9,7 +9,7 @@ from rich.console import Console
 
 from sightline.cli.main import main
 from sightline.config.data import DataConfig
-from sightline.data.holdout import split_by_picture
+from sightline.data.holdout import split_by_image
 from sightline.data.sources.load import load_rows
 from sightline.errors import DataError
 from sightline.recipe import structure
@@ -39,7 +39,7 @@ def write(folder: Path, rows: list[dict]) -> str:
 def test_rows_that_images_join_cannot_be_cut(tmp_path, rows, capsys):
     source = write(paint(tmp_path), rows)
     with pytest.raises(DataError, match=f"images join all {len(rows)} rows"):
-        split_by_picture(load_rows(DataConfig(source=source)), 0.2, seed=0)
+        split_by_image(load_rows(DataConfig(source=source)), 0.2, seed=0)
     output = tmp_path / "cut"
     assert main(["data", "split", source, "--output", str(output)]) == 2
     assert "nothing can be held out" in capsys.readouterr().err and not list(tmp_path.glob("cut/*"))
@@ -48,7 +48,7 @@ def test_rows_that_images_join_cannot_be_cut(tmp_path, rows, capsys):
 def test_rows_that_cannot_be_read_cannot_be_held_out(tmp_path):
     source = write(tmp_path, [{"width": 3}, {"width": 4}])
     with pytest.raises(DataError, match="no row can be read"):
-        split_by_picture(load_rows(DataConfig(source=source)), 0.5, seed=0)
+        split_by_image(load_rows(DataConfig(source=source)), 0.5, seed=0)
 
 
 def test_a_run_whose_held_out_rows_are_bad_does_not_begin(tmp_path, tiny_model):

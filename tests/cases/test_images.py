@@ -11,7 +11,7 @@ from PIL import Image, PngImagePlugin
 
 from sightline.data.checks.examine import Examiner
 from sightline.data.defects import RowError
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.data.sources.load import rows_of
 
 WHITE = (255, 255, 255)
@@ -33,7 +33,7 @@ def shorts(*values: int) -> bytes:
 
 
 def opened(data: bytes) -> np.ndarray:
-    return np.asarray(LazyPicture(where="rows, row 0", data=data).open())
+    return np.asarray(LazyImage(where="rows, row 0", data=data).open())
 
 
 def saved(image: Image.Image, kind: str, **options: Any) -> bytes:
@@ -123,8 +123,8 @@ def test_a_png_with_long_texts_or_a_large_profile_is_read():
     files.append(saved(image, "PNG", icc_profile=bytes(2_000_000), exif=exif))
     for data in files:
         assert np.array_equal(opened(data), np.asarray(image)[::-1, ::-1])
-        small = LazyPicture(where="x", data=data).open_small()
-        assert small.size == LazyPicture(where="x", data=data).size == (8, 8)
+        small = LazyImage(where="x", data=data).open_small()
+        assert small.size == LazyImage(where="x", data=data).size == (8, 8)
 
 
 def test_pages_and_frames_are_counted():
@@ -144,7 +144,7 @@ def test_a_small_copy_of_a_page_is_no_page():
     page, copy = Image.new("L", (40, 40)), Image.new("L", (10, 10))
     copy.encoderinfo = {"tiffinfo": {254: 1}}
     data = saved(page, "TIFF", save_all=True, append_images=[copy])
-    assert LazyPicture(where="x", data=data).open_small().num_frames == 1
+    assert LazyImage(where="x", data=data).open_small().num_frames == 1
 
 
 def test_open_images_of_equal_bytes_are_told_apart():
@@ -152,13 +152,13 @@ def test_open_images_of_equal_bytes_are_told_apart():
     red, blue = Image.new("P", (8, 8), 1), Image.new("P", (8, 8), 1)
     red.putpalette([0, 0, 0, 255, 0, 0])
     blue.putpalette([0, 0, 0, 0, 0, 255])
-    keys = [LazyPicture(where="x", image=image).key for image in (wide, tall, red, blue)]
+    keys = [LazyImage(where="x", image=image).key for image in (wide, tall, red, blue)]
     assert len(set(keys)) == 4
 
 
-def test_a_picture_in_a_picture_is_no_picture():
+def test_a_image_in_a_image_is_no_image():
     deep: dict[str, Any] = {"path": "a.png"}
     for _ in range(500):
         deep = {"path": deep}
-    with pytest.raises(RowError, match="a picture's path is a mapping"):
+    with pytest.raises(RowError, match="an image's path is a mapping"):
         rows_of([{"image": deep, "question": "Which?", "answer": "Red."}]).example(0)

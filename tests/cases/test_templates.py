@@ -39,7 +39,7 @@ TEMPLATES = {
         + PARTS + END + "{% endif %}{% endfor %}" + TAIL
     ),
 }  # fmt: skip
-"""First text: pictures are left out where a row has none, so that the template is taken."""
+"""First text: images are left out where a row has none, so that the template is taken."""
 
 
 def rendered(row: dict, template: str = "whole"):

@@ -109,7 +109,7 @@ def test_answers_that_evaluate_wrote_are_compared_without_a_model_and_judged(
         (["one"], "takes two models or more"),
         (["a=m", "a=n"], "Two models are called 'a'"),
         (["m", "n", "--port", "80"], "`--port` is for `--serve`"),
-        (["m", "n", "--serve"], "pictures and questions come from the page, so --task, --data would do nothing"),
+        (["m", "n", "--serve"], "images and questions come from the page, so --task, --data would do nothing"),
     ],
 )
 def test_mistakes_are_named(models: list[str], complaint: str, tmp_path: Path, capsys: Printed) -> None:
@@ -139,7 +139,7 @@ def test_methods_trained_by_their_recipes_stand_side_by_side(
     """From four recipes, two steps each, to one page with base, scores, answers and curves."""
     monkeypatch.setattr("sightline.training.checkpoint.finish.draw_curves", lambda *_: [])
     for method in METHODS:
-        flags = [*SMALL, "--data.scenes.pictures", "24", "--output-dir", str(tmp_path / method)]
+        flags = [*SMALL, "--data.scenes.images", "24", "--output-dir", str(tmp_path / method)]
         if method in ("GRPO", "GSPO"):
             flags += ["--data.val-size", "4"]
         assert main(["train", str(recipe_path(f"scenes_{method.lower()}")), *flags]) == 0

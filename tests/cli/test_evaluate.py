@@ -103,12 +103,12 @@ def test_responses_that_fit_no_question_are_refused(
     assert complaint in capsys.readouterr().err
 
 
-def test_a_missing_picture_is_named_before_the_model_is_loaded(tmp_path: Path, capsys: Printed) -> None:
+def test_a_missing_image_is_named_before_the_model_is_loaded(tmp_path: Path, capsys: Printed) -> None:
     data = toy.write_pope(tmp_path / "pope")
     (data / "image" / "1.png").unlink()
     assert main(["evaluate", "nobody/nothing", "--task", "pope-random", "--data", str(data)]) == 2
     error = capsys.readouterr().err
-    assert "1 picture(s) of the questions are missing" in error and "1.png" in error
+    assert "1 image(s) of the questions are missing" in error and "1.png" in error
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_mistakes_are_one_line_and_exit_code_two(flags: list[str], complaint: st
 def test_generate_prints_an_answer_and_several_samples(
     tiny_model: Callable[[str], Path], tmp_path: Path, capsys: Printed
 ) -> None:
-    toy.picture(1).save(tmp_path / "a.png")
+    toy.image(1).save(tmp_path / "a.png")
     command = ["generate", str(tiny_model("llava")), "--image", str(tmp_path / "a.png"), "--prompt", "What is this?"]
     command += ["--max-new-tokens", "5"]
     assert main(command) == 0
@@ -143,7 +143,7 @@ def test_generate_prints_an_answer_and_several_samples(
     assert capsys.readouterr().out != greedy
 
 
-def test_generate_names_a_picture_that_is_not_there(capsys: Printed) -> None:
+def test_generate_names_a_image_that_is_not_there(capsys: Printed) -> None:
     assert main(["generate", "embedded", "--image", "nowhere.png", "--prompt", "What?"]) == 2
     assert "nowhere.png" in capsys.readouterr().err
     assert main(["generate", "embedded", "--prompt", "What?", "--num", "2"]) == 2

@@ -69,7 +69,7 @@ def test_a_pipe_that_is_closed_early_is_quiet(words):
     assert process.stderr.read() == b"" and process.wait() == 128 + signal.SIGPIPE
 
 
-def test_a_full_disk_behind_standard_output_is_told_once():
+def test_a_full_disk_after_standard_output_is_told_once():
     code = "import sys; from sightline.cli.main import main; sys.exit(main(['--help']))"
     with open("/dev/full", "w") as full:
         result = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True)

@@ -128,7 +128,7 @@ MISTAKES = [
     ["train", "--model", "embedded"],
     ["train", *BASE, "--output-dir", "occupied"],
     ["train", *BASE, "--output-dir", "/dev/null"],
-    ["train", *BASE, "--data.scenes", "{pictures: many}"],
+    ["train", *BASE, "--data.scenes", "{images: many}"],
     ["train", *BASE, "--evaluation.tasks", "sceens"],
     ["plan", "--model", "/nope", "--objective.type", "dpo"],
     ["generate", "/nope", "--prompt", "What?"],

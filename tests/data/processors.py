@@ -12,7 +12,7 @@ from transformers import (
 )
 
 CORPUS = [
-    "USER: What is shown in this picture? ASSISTANT: A cup of coffee on a saucer, and a spoon.",
+    "USER: What is shown in this image? ASSISTANT: A cup of coffee on a saucer, and a spoon.",
     "user assistant system yes no left right green yellow red blue one two three 0 1 2 3 4 5 6 7 8 9",
 ]
 CHATML = (
@@ -61,7 +61,7 @@ def sentencepiece_tokenizer(*special: str) -> PreTrainedTokenizerFast:
 
 
 def llava(tokenizer: PreTrainedTokenizerFast | None = None, template: str | None = None) -> LlavaProcessor:
-    """16 picture tokens a picture."""
+    """16 image tokens an image."""
     images = CLIPImageProcessorPil(size={"shortest_edge": 56}, crop_size={"height": 56, "width": 56})
     return LlavaProcessor(
         images,
@@ -79,7 +79,7 @@ def llava_1_5() -> LlavaProcessor:
 
 
 def idefics3() -> Idefics3Processor:
-    """Splits pictures into tiles: the number of tokens depends on their size."""
+    """Splits images into tiles: the number of tokens depends on their size."""
     tiles = [f"<row_{i}_col_{j}>" for i in range(1, 7) for j in range(1, 7)]
     tokenizer = byte_tokenizer("<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>", *tiles)
     images = Idefics3ImageProcessorPil(

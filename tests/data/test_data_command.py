@@ -52,7 +52,7 @@ def test_check_as_json_is_an_object_and_nothing_else(broken, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["rows"] == 10 and found["formats"] == {"broken.jsonl": "columns"}
     assert {d["name"]: (d["count"], d["rows"]) for d in found["defects"]} == {
-        "picture missing": (1, ["broken.jsonl:7"]),
+        "image missing": (1, ["broken.jsonl:7"]),
         "response empty": (1, ["broken.jsonl:3"]),
     }
 
@@ -69,7 +69,7 @@ def test_check_with_a_recipe_takes_its_data_its_objective_and_its_model(pairs, t
     recipe.write_text(json.dumps({"model": str(tiny_model("llava")), "data": {"source": str(pairs), "max_length": 30}}))
     assert main(["data", "check", "--recipe", str(recipe), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)
-    assert {d["name"] for d in found["defects"]} <= {"overlong", "picture too large"}
+    assert {d["name"] for d in found["defects"]} <= {"overlong", "image too large"}
     recipe.write_text(json.dumps({"model": str(tiny_model("llava")), "data": str(pairs), "objective": "sft"}))
     assert main(["data", "check", str(recipe), "--json"]) in (0, 1)
     assert json.loads(capsys.readouterr().out)["tokens"]["min"] > 16
@@ -122,7 +122,7 @@ def test_what_was_written_is_told_as_json(pairs, broken, tmp_path, capsys):
     assert all(len(load_rows(DataConfig(source=one["file"]))) == one["rows"] for one in written)
     assert main(["data", "convert", str(broken), "--skip-bad-rows", "--output", str(tmp_path / "c"), "--json"]) == 0
     (one,) = json.loads(capsys.readouterr().out)
-    assert one["rows"] == 8 and len(one["skipped"]) == 2 and "picture missing" in one["skipped"][1]
+    assert one["rows"] == 8 and len(one["skipped"]) == 2 and "image missing" in one["skipped"][1]
 
 
 def test_the_word_diff_marks_what_one_side_has_alone():
@@ -191,7 +191,7 @@ def test_conversion_keeps_columns_that_are_called_like_ours(tmp_path):
     assert [read.example(i).row["source_completion"] for i in range(2)] == ['["a", "b"]', "7"]
 
 
-def test_convert_stops_at_a_bad_row_and_leaves_nothing_behind(broken, tmp_path, capsys):
+def test_convert_stops_at_a_bad_row_and_leaves_nothing_after(broken, tmp_path, capsys):
     target = tmp_path / "clean"
     assert main(["data", "convert", str(broken), "--output", str(target)]) == 2
     assert "broken.jsonl, row 3" in capsys.readouterr().err
@@ -202,7 +202,7 @@ def test_convert_stops_at_a_bad_row_and_leaves_nothing_behind(broken, tmp_path, 
     assert "exists already" in capsys.readouterr().err
 
 
-def test_split_cuts_by_picture(pairs, tmp_path, capsys):
+def test_split_cuts_by_image(pairs, tmp_path, capsys):
     assert main(["data", "split", str(pairs), "--output", str(tmp_path / "cut"), "--test-size", "0.25"]) == 0
     sides = [load_rows(DataConfig(source=str(tmp_path / "cut"), split=name)) for name in ("train", "test")]
     keys = [{rows.example(i).images[0].key for i in range(len(rows))} for rows in sides]

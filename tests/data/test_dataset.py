@@ -1,4 +1,4 @@
-"""Rows become groups in workers; bad ones are carried out, counted or raised; one picture is one group."""
+"""Rows become groups in workers; bad ones are carried out, counted or raised; one image is one group."""
 
 import json
 import pickle
@@ -11,8 +11,8 @@ from tests.data.processors import CHATML, llava
 from torch.utils.data import DataLoader
 
 from sightline.config.data import DataConfig
-from sightline.data.holdout import split_by_picture
-from sightline.data.media.image_keys import picture_keys
+from sightline.data.holdout import split_by_image
+from sightline.data.media.image_keys import image_keys
 from sightline.data.render.dataset import GroupDataset, Kind
 from sightline.data.render.render import Renderer
 from sightline.data.sources.load import load_rows, rows_of
@@ -21,9 +21,9 @@ from sightline.objectives.roles import ORDINARY, num_of_role
 from sightline.training.datasets import collate
 from sightline.types import BadRow, Group
 
-PICTURES = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (20, 20, 3), dtype=np.uint8)) for i in range(4)]
+IMAGES = [Image.fromarray(np.random.default_rng(i).integers(0, 255, (20, 20, 3), dtype=np.uint8)) for i in range(4)]
 ROWS = [
-    {"image": PICTURES[i // 3], "question": f"Number {i}?", "chosen": f"yes {i}", "rejected": "no"} for i in range(12)
+    {"image": IMAGES[i // 3], "question": f"Number {i}?", "chosen": f"yes {i}", "rejected": "no"} for i in range(12)
 ]
 
 
@@ -48,7 +48,7 @@ def test_a_bad_row_is_an_item_that_says_what_is_wrong(renderer):
     for mode in ("error", "skip"):
         items = dataset(rows, renderer, on_bad_row=mode)
         assert isinstance(items[0], Group)
-        assert [items[i].defect for i in (1, 2)] == ["chosen equals rejected", "picture missing"]
+        assert [items[i].defect for i in (1, 2)] == ["chosen equals rejected", "image missing"]
         assert items[1].id == "rows:1" and items[1].skip == (mode == "skip")
 
 
@@ -68,8 +68,8 @@ def test_workers_give_what_the_main_process_gives(renderer):
         assert torch.equal(got.model_inputs["pixel_values"], expected.model_inputs["pixel_values"])
 
 
-def test_consecutive_rows_on_one_picture_are_one_group(renderer):
-    shared = dataset(ROWS, renderer, share_pictures=True)
+def test_consecutive_rows_on_one_image_are_one_group(renderer):
+    shared = dataset(ROWS, renderer, share_images=True)
     apart = dataset(ROWS, renderer)
     assert len(shared) == 4
     group = shared[1]
@@ -83,41 +83,41 @@ def test_consecutive_rows_on_one_picture_are_one_group(renderer):
             assert torch.equal(targets, one.responses[side])
 
 
-def test_a_bad_row_among_rows_on_one_picture_is_left_out_and_listed(renderer):
+def test_a_bad_row_among_rows_on_one_image_is_left_out_and_listed(renderer):
     rows = [ROWS[0], {**ROWS[1], "chosen": " "}, ROWS[2]]
-    group = dataset(rows, renderer, share_pictures=True, on_bad_row="skip")[0]
-    # an empty response is seen when the row is checked, so it breaks no run of pictures
+    group = dataset(rows, renderer, share_images=True, on_bad_row="skip")[0]
+    # an empty response is seen when the row is checked, so it breaks no run of images
     assert len(group.responses) == 4 and [b.id for b in group.left_out] == ["rows:1"]
-    assert isinstance(dataset(rows, renderer, share_pictures=True)[0], BadRow)
+    assert isinstance(dataset(rows, renderer, share_images=True)[0], BadRow)
 
 
-def test_trimmed_rows_are_named_alone_and_on_a_shared_picture_whatever_columns_are_called(renderer):
+def test_trimmed_rows_are_named_alone_and_on_a_shared_image_whatever_columns_are_called(renderer):
     plain = dataset(ROWS, renderer)[0]
     limit = len(plain.prompt_ids) + max(map(len, plain.responses))
     short = Renderer(llava(), max_length=limit, on_overlong="truncate")
     rows = [ROWS[0], {**ROWS[1], "chosen": "yes " * 9, "skipped": "no", "role": "user"}]
     for shared in (False, True):
-        items = dataset(rows, short, share_pictures=shared)
+        items = dataset(rows, short, share_images=shared)
         batch = collate([items[i] for i in range(len(items))])
         assert len(batch["groups"]) == (1 if shared else 2)
         assert batch["truncated"] == [("rows:1", 1)] and batch["bad_rows"] == []
         assert sum(num_of_role(group, ORDINARY) for group in batch["groups"]) == 4
 
 
-def test_rows_that_differ_before_the_picture_stay_apart(renderer):
+def test_rows_that_differ_before_the_image_stay_apart(renderer):
     def row(system: str) -> dict:
         prompt = [{"role": "system", "content": system}, {"role": "user", "content": "What?"}]
-        return {"prompt": prompt, "image": PICTURES[0], "chosen": "a", "rejected": "b"}
+        return {"prompt": prompt, "image": IMAGES[0], "chosen": "a", "rejected": "b"}
 
-    assert len(dataset([row("x"), row("y"), row("y")], renderer, share_pictures=True)) == 2
+    assert len(dataset([row("x"), row("y"), row("y")], renderer, share_images=True)) == 2
 
 
-def test_a_template_that_asks_before_it_shows_cannot_share_pictures():
+def test_a_template_that_asks_before_it_shows_cannot_share_images():
     late = CHATML.replace("{% for c in m['content'] %}", "{% for c in m['content'] | reverse %}").replace(
         "IMAGE", "<image>"
     )
-    with pytest.raises(RecipeError, match=r"Set data.share_pictures to false"):
-        dataset(ROWS, Renderer(llava(template=late)), share_pictures=True)[0]
+    with pytest.raises(RecipeError, match=r"Set data.share_images to false"):
+        dataset(ROWS, Renderer(llava(template=late)), share_images=True)[0]
 
 
 def test_the_data_set_is_cheap_to_send_to_workers(renderer):
@@ -125,49 +125,49 @@ def test_the_data_set_is_cheap_to_send_to_workers(renderer):
     assert len(pickle.dumps(dataset(rows, renderer))) < 2**20
 
 
-def test_held_out_rows_share_no_picture_with_the_others():
+def test_held_out_rows_share_no_image_with_the_others():
     rows = rows_of(ROWS)
-    train, held_out = split_by_picture(rows, 0.25, seed=1)
+    train, held_out = split_by_image(rows, 0.25, seed=1)
     assert sorted(train + held_out) == list(range(12)) and len(held_out) == 3
     seen = [{rows.example(i).images[0].key for i in indices} for indices in (train, held_out)]
     assert not seen[0] & seen[1]
-    assert split_by_picture(rows, 0.25, seed=1) == (train, held_out)
-    assert any(split_by_picture(rows, 0.25, seed=s)[1] != held_out for s in range(2, 9))
+    assert split_by_image(rows, 0.25, seed=1) == (train, held_out)
+    assert any(split_by_image(rows, 0.25, seed=s)[1] != held_out for s in range(2, 9))
 
 
 def test_held_out_counts_shares_and_nothing():
-    assert [len(split_by_picture(ROWS, size, 0)[1]) for size in (0.0, 6, 0.5, 11)] == [0, 6, 6, 9]
-    # no picture has fewer than three rows: one whole picture is held out, not a third of it
-    assert len(split_by_picture(ROWS, 1, 0)[1]) == 3
+    assert [len(split_by_image(ROWS, size, 0)[1]) for size in (0.0, 6, 0.5, 11)] == [0, 6, 6, 9]
+    # no image has fewer than three rows: one whole image is held out, not a third of it
+    assert len(split_by_image(ROWS, 1, 0)[1]) == 3
     with pytest.raises(DataError, match="leaves none to train on"):
-        split_by_picture(ROWS, 12, 0)
+        split_by_image(ROWS, 12, 0)
 
 
-def test_rows_that_share_one_of_several_pictures_go_together():
+def test_rows_that_share_one_of_several_images_go_together():
     rows = [
         {"images": [a, b], "question": "?", "answer": "x"} for a, b in [("1", "2"), ("2", "3"), ("4", "5"), ("3", "6")]
     ]
     for seed in range(5):
-        train, held_out = split_by_picture(rows, 1, seed)
+        train, held_out = split_by_image(rows, 1, seed)
         assert (train, held_out) == ([0, 1, 3], [2])
 
 
 def test_bad_rows_stay_with_training():
     rows = [{**ROWS[0], "image": 3}, *ROWS]
-    train, held_out = split_by_picture(rows, 0.9, 0)
+    train, held_out = split_by_image(rows, 0.9, 0)
     assert 0 in train and held_out
 
 
-def test_picture_keys_are_kept_for_unchanged_files(tmp_path, monkeypatch):
+def test_image_keys_are_kept_for_unchanged_files(tmp_path, monkeypatch):
     monkeypatch.setenv("SIGHTLINE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("sightline.data.media.image_keys.KEPT_FROM", 3)
     rows = [{"image": f"{i // 2}.png", "question": f"{i % 3}?", "answer": "x"} for i in range(6)] + [{"image": 3}]
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
     config = DataConfig(source=str(tmp_path / "rows.jsonl"))
-    first = picture_keys(load_rows(config))
+    first = image_keys(load_rows(config))
     assert first.keys[6] is None and first.openings[0] == first.openings[1] != first.openings[2]
     (kept,) = (tmp_path / "cache").rglob("*.parquet")
     written = kept.stat().st_mtime_ns
-    assert picture_keys(load_rows(config)) == first and kept.stat().st_mtime_ns == written
+    assert image_keys(load_rows(config)) == first and kept.stat().st_mtime_ns == written
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows[::-1])))
-    assert picture_keys(load_rows(config)).keys == first.keys[::-1]
+    assert image_keys(load_rows(config)).keys == first.keys[::-1]

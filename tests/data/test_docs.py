@@ -30,15 +30,15 @@ def test_every_format_has_a_section():
 
 @pytest.mark.parametrize("name", SECTIONS)
 def test_rows_are_recognised_and_parsed_as_the_format_they_stand_under(name, tmp_path):
-    for picture in ("cup.jpg", "cat.jpg"):
-        (tmp_path / picture).write_bytes(jpeg("coffee", 64))
+    for image in ("cup.jpg", "cat.jpg"):
+        (tmp_path / image).write_bytes(jpeg("coffee", 64))
     (block,) = re.findall(r"```json\n(.*?)```", SECTIONS[name], re.DOTALL)
     for line in block.splitlines():
         row = json.loads(line)
         assert recognise(row) == name
         example = parse(row, source="docs", row_number=0, media_dir=tmp_path)
         check_example(example, 2 if "chosen" in row else 1)
-        assert all(picture.open().mode == "RGB" for picture in example.images)
+        assert all(image.open().mode == "RGB" for image in example.images)
         assert len(example.images) == line.count(".jpg")
 
 

@@ -12,7 +12,7 @@ from sightline.data.formats import parse, recognise, recognise_source
 from sightline.data.sources.load import rows_of
 from sightline.types import Example
 
-PICTURE = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
+PHOTO = Image.fromarray(np.zeros((8, 8, 3), np.uint8))
 IMAGE, QUESTION = {"type": "image"}, {"type": "text", "text": "What?"}
 
 
@@ -21,7 +21,7 @@ def read(row: dict, format: str = "auto") -> Example:
 
 
 def turns(messages) -> list[tuple[str, str]]:
-    """(role, text with pictures as §)."""
+    """(role, text with images as §)."""
     return [(m["role"], "".join("§" if p["type"] == "image" else p["text"] for p in m["content"])) for m in messages]
 
 
@@ -35,25 +35,25 @@ PAIR = {"chosen": "yes", "rejected": "no"}
 SAY = {name: [{"role": "assistant", "content": name}] for name in ("yes", "no")}
 SHOWN = {"images": ["a.png"]}
 SAID = {"chosen": SAY["yes"], "rejected": SAY["no"]}
-DIFFER, WRONG = "pictures differ from placeholders", "column has the wrong type"
+DIFFER, WRONG = "images differ from placeholders", "column has the wrong type"
 
 
 @pytest.mark.parametrize(
     "row",
     [
-        {"image": PICTURE, "question": "What?", **PAIR},
-        {"images": [PICTURE], "question": "What?", **PAIR, "idx": 3},
-        {"images": [PICTURE], "prompt": "What?", **PAIR},
-        {"images": [PICTURE], "prompt": [{"role": "user", "content": "What?"}], **SAID},
-        {"images": [PICTURE], "prompt": "What?", **SAID},
-        {"image": PICTURE, "prompt": [{"role": "user", "content": [IMAGE, QUESTION]}], **PAIR},
+        {"image": PHOTO, "question": "What?", **PAIR},
+        {"images": [PHOTO], "question": "What?", **PAIR, "idx": 3},
+        {"images": [PHOTO], "prompt": "What?", **PAIR},
+        {"images": [PHOTO], "prompt": [{"role": "user", "content": "What?"}], **SAID},
+        {"images": [PHOTO], "prompt": "What?", **SAID},
+        {"image": PHOTO, "prompt": [{"role": "user", "content": [IMAGE, QUESTION]}], **PAIR},
         {
             "images": [{"bytes": b"", "path": None}],
             "prompt": [{"role": "user", "content": [{**IMAGE, "text": None}, {**QUESTION, "image": None}]}],
             "chosen": [{"role": "assistant", "content": [{"type": "text", "text": "yes"}]}],
             "rejected": [{"role": "assistant", "content": [{"type": "text", "text": "no"}]}],
         },
-        {"prompt": [{"role": "user", "content": [{"type": "image", "image": PICTURE}, QUESTION]}], **PAIR},
+        {"prompt": [{"role": "user", "content": [{"type": "image", "image": PHOTO}, QUESTION]}], **PAIR},
         {
             "prompt": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.png"}}, QUESTION]}],
             "chosen": {"role": "assistant", "content": "yes"},
@@ -73,22 +73,22 @@ def test_trl_hurt_5_an_implicit_prompt_is_what_both_sides_begin_with():
         {"role": "assistant", "content": "?"},
         {"role": "user", "content": "So?"},
     ]
-    example = read({"chosen": start + SAY["yes"], "rejected": start + SAY["no"], "images": [PICTURE]})
+    example = read({"chosen": start + SAY["yes"], "rejected": start + SAY["no"], "images": [PHOTO]})
     assert pair(example) == ([("user", "§What?"), ("assistant", "?"), ("user", "So?")], "yes", "no")
 
 
-def test_an_implicit_prompt_with_a_picture_part_counts_it_once():
+def test_an_implicit_prompt_with_a_image_part_counts_it_once():
     start = [{"role": "user", "content": [IMAGE, QUESTION]}]
-    assert pair(read({"chosen": start + SAY["yes"], "rejected": start + SAY["no"], "image": PICTURE})) == EXPECTED
+    assert pair(read({"chosen": start + SAY["yes"], "rejected": start + SAY["no"], "image": PHOTO})) == EXPECTED
 
 
 def test_a_prompt_repeated_in_chosen_and_rejected_is_taken_once():
     start = [{"role": "user", "content": "What?"}]
-    row = {"prompt": "What?", "chosen": start + SAY["yes"], "rejected": start + SAY["no"], "image": PICTURE}
+    row = {"prompt": "What?", "chosen": start + SAY["yes"], "rejected": start + SAY["no"], "image": PHOTO}
     assert pair(read(row)) == EXPECTED
 
 
-def test_several_pictures_stand_where_their_parts_stand():
+def test_several_images_stand_where_their_parts_stand():
     content = [QUESTION, IMAGE, {"type": "text", "text": "or"}, IMAGE]
     row = {
         "prompt": [{"role": "user", "content": content}],
@@ -104,7 +104,7 @@ def test_several_pictures_stand_where_their_parts_stand():
 def test_a_system_turn_stays_in_front():
     row = {
         "prompt": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "What?"}],
-        "image": PICTURE,
+        "image": PHOTO,
     }
     assert turns(read({**row, **PAIR}).prompt) == [
         ("system", "Be brief."),
@@ -115,11 +115,11 @@ def test_a_system_turn_stays_in_front():
 @pytest.mark.parametrize(
     "row",
     [
-        {"image": PICTURE, "query": "What?", "label": ["yes", "yeah"]},
-        {"image": PICTURE, "question": "What?", "answer": "yes"},
-        {"image": PICTURE, "messages": [{"role": "user", "content": "What?"}, *SAY["yes"]]},
-        {"image": PICTURE, "prompt": [{"role": "user", "content": "What?"}], "completion": SAY["yes"]},
-        {"image": PICTURE, "prompt": "What?", "completion": "yes"},
+        {"image": PHOTO, "query": "What?", "label": ["yes", "yeah"]},
+        {"image": PHOTO, "question": "What?", "answer": "yes"},
+        {"image": PHOTO, "messages": [{"role": "user", "content": "What?"}, *SAY["yes"]]},
+        {"image": PHOTO, "prompt": [{"role": "user", "content": "What?"}], "completion": SAY["yes"]},
+        {"image": PHOTO, "prompt": "What?", "completion": "yes"},
     ],
 )
 def test_demonstrations_read_the_same(row):
@@ -129,11 +129,11 @@ def test_demonstrations_read_the_same(row):
 
 
 def test_numbers_are_answers_too():
-    assert read({"image": PICTURE, "question": "How many?", "answer": 14}).responses[0].text == "14"
+    assert read({"image": PHOTO, "question": "How many?", "answer": 14}).responses[0].text == "14"
 
 
 def test_accepted_answers_stay_for_rewards():
-    assert read({"image": PICTURE, "query": "What?", "label": ["yes", "yeah"], "id": 3}).row == {
+    assert read({"image": PHOTO, "query": "What?", "label": ["yes", "yeah"], "id": 3}).row == {
         "label": ["yes", "yeah"],
         "id": 3,
     }
@@ -149,21 +149,21 @@ def test_accepted_answers_stay_for_rewards():
     ],
 )
 def test_prompts_alone_have_no_response(row):
-    example = read({**row, "image": PICTURE, "solution": "4"})
+    example = read({**row, "image": PHOTO, "solution": "4"})
     check_example(example, 0)
     assert turns(example.prompt) == EXPECTED[0] and example.row == {"solution": "4"}
 
 
 def test_the_image_tag_is_text_in_columns_and_conversations():
-    row = {"image": PICTURE, "question": "<image> What?", **PAIR}
+    row = {"image": PHOTO, "question": "<image> What?", **PAIR}
     assert turns(read(row, "columns").prompt) == [("user", "§<image> What?")]
-    row = {"image": PICTURE, "prompt": [{"role": "user", "content": "<image> What?"}], **SAID}
+    row = {"image": PHOTO, "prompt": [{"role": "user", "content": "<image> What?"}], **SAID}
     assert turns(read(row, "conversational").prompt) == [("user", "§<image> What?")]
 
 
 def test_whether_a_tag_is_one_is_decided_for_each_row():
-    plain = {"image": PICTURE, "question": "What?", **PAIR}
-    tagged = {"image": PICTURE, "question": "<image>\nWhat?", **PAIR}
+    plain = {"image": PHOTO, "question": "What?", **PAIR}
+    tagged = {"image": PHOTO, "question": "<image>\nWhat?", **PAIR}
     assert recognise_source([plain] * 5 + [tagged]) == "columns, mmpr"
     assert recognise({**plain, "question": "What does <image> mean?"}) == "mmpr"
     rows = rows_of([plain] * 70 + [tagged])
@@ -202,14 +202,14 @@ def test_every_defect_has_a_name_a_row_and_a_fix(row, defect):
     assert message.startswith("rows.jsonl, row 4: ") and f"({defect}). " in message
 
 
-def test_a_response_with_a_picture_is_refused():
-    with pytest.raises(RowError, match="pictures belong to the prompt"):
+def test_a_response_with_a_image_is_refused():
+    with pytest.raises(RowError, match="images belong to the prompt"):
         read(
             {
                 "prompt": "What?",
                 "chosen": [{"role": "assistant", "content": [IMAGE]}],
                 "rejected": "no",
-                "image": PICTURE,
+                "image": PHOTO,
             }
         )
 
@@ -287,7 +287,7 @@ def test_every_demonstration_format_reads_the_same(name, row):
     assert example.responses[0].label == row.get("label")
 
 
-def test_pictures_anywhere_in_a_sharegpt_conversation():
+def test_images_anywhere_in_a_sharegpt_conversation():
     says = ["<image>\nFirst, <image> second", "a cup", "and <image>?", "a spoon"]
     value = [{"from": ("human", "gpt")[i % 2], "value": text} for i, text in enumerate(says)]
     example = read({"conversations": value, "system": "Be brief.", "images": ["a.png", "b.png", "c.png"]})
@@ -302,7 +302,7 @@ def test_an_alpaca_history_comes_before_the_question():
     assert turns(read(row).prompt) == [("user", "§Hello"), ("assistant", "Hi"), ("user", "What?")]
 
 
-def test_a_number_of_tags_that_differs_from_the_pictures_is_named():
+def test_a_number_of_tags_that_differs_from_the_images_is_named():
     for row in ({**RLHF_V, "images": ["a", "b"]}, {"instruction": "<image><image>", "output": "x", "image": "a.png"}):
         with pytest.raises(RowError, match=DIFFER):
             read(row)
@@ -320,7 +320,7 @@ def test_rendered_rows_with_several_turns_and_a_system_turn():
 def test_the_format_is_recognised_and_can_be_forced():
     assert recognise({"question": "What?", "chosen": "a"}) == "columns"
     assert recognise({"messages": [{"role": "user", "content": "x"}]}) == "conversational"
-    row = {"prompt": "What?", **SAID, "image": PICTURE}
+    row = {"prompt": "What?", **SAID, "image": PHOTO}
     assert pair(read(row, format="conversational")) == EXPECTED
 
 

@@ -1,4 +1,4 @@
-"""Pictures of every kind, whole and hostile, become upright RGB or an error that names file and row."""
+"""Images of every kind, whole and hostile, become upright RGB or an error that names file and row."""
 
 import base64
 import io
@@ -17,8 +17,8 @@ from PIL import Image
 from tests.drawn import drawn
 
 from sightline.data.defects import RowError
-from sightline.data.media.find import Media, picture, pictures
-from sightline.data.media.images import MAX_PIXELS, LazyPicture
+from sightline.data.media.find import Media, image, images
+from sightline.data.media.images import MAX_PIXELS, LazyImage
 
 WHERE = "pairs.parquet, row 3"
 PIXELS = np.arange(20 * 30 * 3, dtype=np.uint8).reshape(20, 30, 3)
@@ -32,7 +32,7 @@ def encoded(image: Image.Image, format: str = "PNG", **options: object) -> bytes
 
 
 def opened(data: bytes) -> Image.Image:
-    return LazyPicture(where=WHERE, data=data).open()
+    return LazyImage(where=WHERE, data=data).open()
 
 
 def refusal(data: bytes) -> RowError:
@@ -54,9 +54,9 @@ def test_bytes_a_path_and_an_open_image_give_the_same_pixels(tmp_path):
     ]
     sources += [{"url": "data:image/png;base64," + base64.b64encode(encoded(PHOTO)).decode()}, tmp_path / "photo.png"]
     for source in sources:
-        image = picture(source, WHERE, Media(tmp_path)).open()
-        assert image.mode == "RGB"
-        np.testing.assert_array_equal(np.asarray(image), PIXELS)
+        read = image(source, WHERE, Media(tmp_path)).open()
+        assert read.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(read), PIXELS)
 
 
 def test_exif_rotation_is_applied():
@@ -101,7 +101,7 @@ def test_grey_palette_and_bilevel_become_rgb():
 
 def test_a_truncated_jpeg_is_refused():
     whole = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)), "JPEG")
-    assert refusal(whole[: len(whole) // 2]).defect == "picture undecodable"
+    assert refusal(whole[: len(whole) // 2]).defect == "image undecodable"
 
 
 def test_a_decompression_bomb_is_refused_before_it_is_decoded():
@@ -113,7 +113,7 @@ def test_a_decompression_bomb_is_refused_before_it_is_decoded():
         bomb += struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
     assert "more than" in str(refusal(bomb))
     huge = bomb.replace(header[:8], struct.pack(">II", 50000, 50000))  # past Pillow's own error
-    assert refusal(huge).defect == "picture undecodable"
+    assert refusal(huge).defect == "image undecodable"
 
 
 def test_a_program_for_a_printer_is_not_run():
@@ -122,9 +122,9 @@ def test_a_program_for_a_printer_is_not_run():
 
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(RowError, match=r"pairs.parquet, row 3: no file .*cat\.jpg.*media_dir"):
-        picture("cat.jpg", WHERE, Media(tmp_path)).open()
-    with pytest.raises(RowError, match="picture missing"):
-        picture("a" * 5000, WHERE, Media(tmp_path)).open()
+        image("cat.jpg", WHERE, Media(tmp_path)).open()
+    with pytest.raises(RowError, match="image missing"):
+        image("a" * 5000, WHERE, Media(tmp_path)).open()
 
 
 @pytest.mark.parametrize("path", ["../secret.png", "a/../../secret.png", "/etc/secret.png", "file:///etc/secret.png"])
@@ -133,21 +133,21 @@ def test_a_path_that_climbs_out_of_the_media_folder_is_refused(tmp_path, path):
     media.mkdir()
     (tmp_path / "secret.png").write_bytes(encoded(PHOTO))
     with pytest.raises(RowError, match="leaves the media folder") as caught:
-        picture(path, WHERE, Media(media))
-    assert caught.value.defect == "picture outside media folder"
+        image(path, WHERE, Media(media))
+    assert caught.value.defect == "image outside media folder"
 
 
 def test_an_absolute_path_inside_the_media_folder_is_read(tmp_path):
     (tmp_path / "photo.png").write_bytes(encoded(PHOTO))
-    assert picture(str(tmp_path / "photo.png"), WHERE, Media(tmp_path)).open().size == (30, 20)
+    assert image(str(tmp_path / "photo.png"), WHERE, Media(tmp_path)).open().size == (30, 20)
 
 
 @pytest.mark.parametrize(
     "url", ["https://example.org/cat.jpg", "http://x/y.png", "ftp://x/y.png", "s3://bucket/cat.jpg"]
 )
 def test_a_url_is_refused(tmp_path, url):
-    with pytest.raises(RowError, match="picture from the network"):
-        picture({"url": url}, WHERE, Media(tmp_path))
+    with pytest.raises(RowError, match="image from the network"):
+        image({"url": url}, WHERE, Media(tmp_path))
 
 
 def test_an_address_is_fetched_once_where_it_is_allowed(tmp_path, monkeypatch):
@@ -158,22 +158,22 @@ def test_an_address_is_fetched_once_where_it_is_allowed(tmp_path, monkeypatch):
         Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}"
         allowed = Media(tmp_path, allow_urls=True)
-        shown = picture(f"{address}/photo.png", WHERE, allowed)
+        shown = image(f"{address}/photo.png", WHERE, allowed)
         np.testing.assert_array_equal(np.asarray(shown.open()), PIXELS)
         with pytest.raises(RowError, match="cannot be fetched: HTTP Error 404"):
-            picture(f"{address}/none.png", WHERE, allowed).open()
+            image(f"{address}/none.png", WHERE, allowed).open()
         server.shutdown()
     assert shown.open().size == (30, 20)  # from the cache: the server is gone
-    with pytest.raises(RowError, match="picture from the network"):
-        picture("ftp://x/y", WHERE, allowed)
+    with pytest.raises(RowError, match="image from the network"):
+        image("ftp://x/y", WHERE, allowed)
 
 
 def test_a_nul_byte_in_a_path_is_refused(tmp_path):
     with pytest.raises(RowError, match="NUL byte"):
-        picture("cat\0.jpg", WHERE, Media(tmp_path))
+        image("cat\0.jpg", WHERE, Media(tmp_path))
 
 
-def test_values_that_are_no_pictures_are_named():
+def test_values_that_are_no_images_are_named():
     for value in (
         3,
         True,
@@ -183,23 +183,23 @@ def test_values_that_are_no_pictures_are_named():
         {"path": {"x": 1}},
     ):
         with pytest.raises(RowError):
-            picture(value, WHERE, Media())
-    assert pictures(None, WHERE, Media()) == ()
+            image(value, WHERE, Media())
+    assert images(None, WHERE, Media()) == ()
     with pytest.raises(RowError, match=r"images\[1\] is null, of 3"):
-        pictures([PHOTO, None, PHOTO], WHERE, Media())
+        images([PHOTO, None, PHOTO], WHERE, Media())
 
 
-def test_equal_pictures_have_equal_keys_and_different_ones_do_not(tmp_path):
+def test_equal_images_have_equal_keys_and_different_ones_do_not(tmp_path):
     other = Image.fromarray(PIXELS[::-1].copy())
-    data = [LazyPicture(where=w, data=encoded(PHOTO)).key for w in ("a", "b")]
-    assert data[0] == data[1] != LazyPicture(where="c", data=encoded(other)).key
-    assert LazyPicture(where="a", image=PHOTO).key != LazyPicture(where="a", image=other).key
-    assert LazyPicture(where="a", path=Path("x.png")).key != LazyPicture(where="a", path=Path("y.png")).key
+    data = [LazyImage(where=w, data=encoded(PHOTO)).key for w in ("a", "b")]
+    assert data[0] == data[1] != LazyImage(where="c", data=encoded(other)).key
+    assert LazyImage(where="a", image=PHOTO).key != LazyImage(where="a", image=other).key
+    assert LazyImage(where="a", path=Path("x.png")).key != LazyImage(where="a", path=Path("y.png")).key
 
 
 def test_size_is_known_without_decoding():
     whole = encoded(PHOTO, "JPEG")
-    assert LazyPicture(where=WHERE, data=whole[:-20]).size == (30, 20)
+    assert LazyImage(where=WHERE, data=whole[:-20]).size == (30, 20)
 
 
 def test_errors_survive_the_way_out_of_a_worker():
@@ -226,6 +226,6 @@ def test_damaged_files_are_refused_or_read_and_nothing_else(seed, changes, cut):
     try:
         image = opened(bytes(data))
     except RowError as error:
-        assert error.defect == "picture undecodable"
+        assert error.defect == "image undecodable"
     else:
         assert image.mode == "RGB"

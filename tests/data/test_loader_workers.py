@@ -18,13 +18,13 @@ from sightline.errors import UserError
 PROGRAM = """
 import multiprocessing, sys, time
 from torch.utils.data import DataLoader
-from sightline.data.stream.loader_workers import OutlivesTermination
+from sightline.data.stream.loader_workers import FinishesStepOnTermination
 
 class Held: pass
 
 held = Held()
 held.me = held  # a cycle, as trainers have: only the collector would close the loader
-held.loader = DataLoader([1, 2, 3], num_workers=2, persistent_workers=True, worker_init_fn=OutlivesTermination())
+held.loader = DataLoader([1, 2, 3], num_workers=2, persistent_workers=True, worker_init_fn=FinishesStepOnTermination())
 print(len(list(held.loader)), *(worker.pid for worker in multiprocessing.active_children()), flush=True)
 time.sleep(float(sys.argv[1]))
 """
@@ -37,7 +37,7 @@ loader_workers.ENDING = {ending}
 if os.fork():
     os.wait() if {stays} else time.sleep(0.5)  # a killed process closes its connections first, and is gone later
     os._exit(0)
-loader_workers.OutlivesTermination()(0)
+loader_workers.FinishesStepOnTermination()(0)
 try:
     raise {error}("broken")
 except Exception:

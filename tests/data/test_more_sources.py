@@ -18,12 +18,12 @@ from sightline.data.defects import RowError
 from sightline.data.sources.load import load_rows, rows_of
 from sightline.errors import DataError, RecipeError
 
-PICTURE = Image.fromarray(np.full((8, 8, 3), 77, np.uint8))
+IMAGE = Image.fromarray(np.full((8, 8, 3), 77, np.uint8))
 
 
 def png() -> bytes:
     buffer = io.BytesIO()
-    PICTURE.save(buffer, "PNG")
+    IMAGE.save(buffer, "PNG")
     return buffer.getvalue()
 
 

@@ -14,8 +14,8 @@ from sightline.data.render.render import Renderer
 from sightline.errors import ModelError
 from sightline.types import Example, Response
 
-PICTURE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), dtype=np.uint8))
-ROW = {"image": PICTURE, "question": "What is shown?", "chosen": "A cup of coffee.", "rejected": "A red spoon, no cup."}
+IMAGE = Image.fromarray(np.random.default_rng(0).integers(0, 255, (50, 80, 3), dtype=np.uint8))
+ROW = {"image": IMAGE, "question": "What is shown?", "chosen": "A cup of coffee.", "rejected": "A red spoon, no cup."}
 CHAT_PROCESSORS = {"llava": llava, "llava_1_5": llava_1_5, "idefics3": idefics3}
 
 
@@ -38,7 +38,7 @@ def own_tokens(processor, messages, images):
 def test_prompt_and_response_apart_are_what_the_processor_makes_of_the_whole(processor, side):
     shown = example()
     group = Renderer(processor).group(shown)
-    whole = own_tokens(processor, [*shown.prompt, *shown.responses[side].messages], [PICTURE])
+    whole = own_tokens(processor, [*shown.prompt, *shown.responses[side].messages], [IMAGE])
     ours = torch.cat([group.prompt_ids, group.responses[side]])
     end = processor.tokenizer.eos_token_id
     assert ours[-1] == end
@@ -52,7 +52,7 @@ def test_prompt_and_response_apart_are_what_the_processor_makes_of_the_whole(pro
 def test_the_prompt_is_the_one_that_generation_uses(processor):
     shown = example()
     text = processor.apply_chat_template(list(shown.prompt), tokenize=False, add_generation_prompt=True)
-    expected = processor(text=[text], images=[[PICTURE]], return_tensors="pt")
+    expected = processor(text=[text], images=[[IMAGE]], return_tensors="pt")
     for group in (Renderer(processor).group(shown), Renderer(processor).prompt(shown)):
         assert torch.equal(group.prompt_ids, expected["input_ids"][0])
         assert torch.equal(group.model_inputs["pixel_values"], expected["pixel_values"])
@@ -69,13 +69,13 @@ def test_prompt_has_bos_once_when_the_tokenizer_adds_it_and_once_when_the_templa
 def test_base_paligemma_is_rendered_as_its_own_processor_does():
     processor = paligemma()
     group = Renderer(processor).group(example())
-    whole = processor(text="<image>What is shown?", images=PICTURE, suffix="A cup of coffee.", return_tensors="pt")
+    whole = processor(text="<image>What is shown?", images=IMAGE, suffix="A cup of coffee.", return_tensors="pt")
     assert torch.equal(torch.cat([group.prompt_ids, group.responses[0]]), whole["input_ids"][0])
     assert set(group.model_inputs) == {"pixel_values", "token_type_ids"}
 
 
-def test_several_pictures_and_no_picture(processor):
-    two = example(image=[PICTURE, PICTURE.resize((60, 200))])
+def test_several_images_and_no_image(processor):
+    two = example(image=[IMAGE, IMAGE.resize((60, 200))])
     mark = Renderer(processor).picture_ids
     count = sum(t in mark for t in Renderer(processor).group(two).prompt_ids.tolist())
     ids = own_tokens(processor, two.prompt, [p.open() for p in two.images]).tolist()
@@ -92,8 +92,8 @@ def test_a_template_without_chat_template_is_refused_by_name():
         Renderer(bare)
 
 
-def test_a_template_that_drops_pictures_is_refused():
-    with pytest.raises(ModelError, match="leaves pictures out"):
+def test_a_template_that_drops_images_is_refused():
+    with pytest.raises(ModelError, match="leaves images out"):
         Renderer(llava(template=CHATML.replace("IMAGE", "")))
 
 
@@ -163,7 +163,7 @@ CHAT = [
 
 
 def test_every_assistant_turn_of_a_demonstration_is_a_target_and_nothing_else(processor):
-    group = Renderer(processor).group(parse({"messages": CHAT, "images": [PICTURE]}, source="r", row_number=0))
+    group = Renderer(processor).group(parse({"messages": CHAT, "images": [IMAGE]}, source="r", row_number=0))
     ids, weights = group.responses[0], group.weights[0]
     learned = processor.tokenizer.decode(ids[weights == 1]).replace("<|im_end|>", "|").replace("</s>", "|")
     context = processor.tokenizer.decode(ids[weights == 0])
@@ -171,19 +171,19 @@ def test_every_assistant_turn_of_a_demonstration_is_a_target_and_nothing_else(pr
     assert ids[-1] == processor.tokenizer.eos_token_id and weights[-1] == 1
     assert "And the spoon?" in context and "cup" not in context
     # the whole is one conversation as the processor tokenises it
-    shown = parse({"messages": CHAT, "images": [PICTURE]}, source="r", row_number=0)
-    whole = own_tokens(processor, [*shown.prompt, *shown.responses[0].messages], [PICTURE])
+    shown = parse({"messages": CHAT, "images": [IMAGE]}, source="r", row_number=0)
+    whole = own_tokens(processor, [*shown.prompt, *shown.responses[0].messages], [IMAGE])
     ours = torch.cat([group.prompt_ids, ids])[:-1]
     assert torch.equal(ours, whole[: len(ours)])
 
 
-def test_a_demonstration_with_a_later_picture_trains_what_follows_it():
+def test_a_demonstration_with_a_later_image_trains_what_follows_it():
     later = [
         *CHAT[:2],
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "And here?"}]},
         CHAT[3],
     ]
-    shown = parse({"messages": later, "images": [PICTURE]}, source="r", row_number=0)
+    shown = parse({"messages": later, "images": [IMAGE]}, source="r", row_number=0)
     group = Renderer(llava()).group(shown)
     assert [m["role"] for m in shown.prompt] == ["user", "assistant", "user"]
     assert llava().tokenizer.decode(group.responses[0]) == "It is on the left.<|im_end|>"
@@ -230,23 +230,23 @@ def test_trl_hurt_3_a_completion_cut_away_whole_is_a_bad_row_not_a_loss_of_ln_2(
 
 
 def test_trl_hurt_4_max_length_never_cuts_image_tokens():
-    """A limit inside the picture is refused while rows are read, before any step."""
+    """A limit inside the image is refused while rows are read, before any step."""
     for mode in ("error", "truncate", "skip"):
         with pytest.raises(RowError, match="overlong"):
             Renderer(llava(), max_length=10, on_overlong=mode).group(example())
 
 
-def test_trl_hurt_5_plain_strings_with_a_picture_end_with_eos_and_images_may_be_missing(processor):
+def test_trl_hurt_5_plain_strings_with_a_image_end_with_eos_and_images_may_be_missing(processor):
     end = processor.tokenizer.eos_token_id
     plain = {"prompt": "What is shown?", "chosen": "A cup.", "rejected": "No cup."}
-    for images in ([PICTURE], None, []):
+    for images in ([IMAGE], None, []):
         group = Renderer(processor).group(parse({**plain, "images": images}, source="rows", row_number=0))
         assert all(r[-1] == end and w[-1] == 1 for r, w in zip(group.responses, group.weights, strict=True))
         assert [r.tolist().count(end) for r in group.responses] == [1, 1]
 
 
-def test_trl_hurt_6_picture_placeholders_are_never_targets(processor):
-    group = Renderer(processor).group(parse({"messages": CHAT, "images": [PICTURE]}, source="r", row_number=0))
+def test_trl_hurt_6_image_placeholders_are_never_targets(processor):
+    group = Renderer(processor).group(parse({"messages": CHAT, "images": [IMAGE]}, source="r", row_number=0))
     assert not set(group.responses[0].tolist()) & Renderer(processor).picture_ids
     assert set(group.prompt_ids.tolist()) & Renderer(processor).picture_ids
 

@@ -18,7 +18,7 @@ from sightline.data.checks.glance import SAME_HASH, Glance, glance, marks, num_d
 from sightline.data.checks.report import Report, check_rows
 from sightline.data.checks.shortcuts import Shortcuts
 from sightline.data.defects import FIXES
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.data.render.render import Renderer
 from sightline.data.rows import Entry
 from sightline.data.sources.load import rows_of
@@ -31,31 +31,31 @@ def report_of(*splits: list[dict], num_processes: int = 1, **examiner: Any) -> R
     return check_rows(entries, Examiner(**examiner), num_processes=num_processes)
 
 
-def picture(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
+def image(seed: int, size: tuple[int, int] = (64, 48)) -> Image.Image:
     pixels = np.random.default_rng(seed).integers(0, 255, (6, 8, 3), dtype=np.uint8)
     return Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC)
 
 
-GOOD = {"image": picture(1), "question": "What is this?", "chosen": "A red cup.", "rejected": "A blue hat."}
-CHAT = {"prompt": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], "image": picture(1)}
+GOOD = {"image": image(1), "question": "What is this?", "chosen": "A red cup.", "rejected": "A blue hat."}
+CHAT = {"prompt": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}], "image": image(1)}
 
-TWO_PICTURES = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}]
+TWO_IMAGES = [{"role": "user", "content": [{"type": "image"}, {"type": "image"}]}]
 
 
 @pytest.mark.parametrize(
     ("defect", "row"),
     [
-        ("picture missing", {**GOOD, "image": "nowhere.png"}),
-        ("picture undecodable", {**GOOD, "image": b"no picture"}),
-        ("picture too small", {**GOOD, "image": picture(2, (60, 9))}),
-        ("picture too large", {**GOOD, "image": Image.new("RGB", (9000, 3000))}),
-        ("picture from the network", {**GOOD, "image": "https://x.org/a.jpg"}),
-        ("pictures differ from placeholders", {**CHAT, "prompt": TWO_PICTURES, "chosen": "a", "rejected": "b"}),
+        ("image missing", {**GOOD, "image": "nowhere.png"}),
+        ("image undecodable", {**GOOD, "image": b"no image"}),
+        ("image too small", {**GOOD, "image": image(2, (60, 9))}),
+        ("image too large", {**GOOD, "image": Image.new("RGB", (9000, 3000))}),
+        ("image from the network", {**GOOD, "image": "https://x.org/a.jpg"}),
+        ("images differ from placeholders", {**CHAT, "prompt": TWO_IMAGES, "chosen": "a", "rejected": "b"}),
         ("response empty", {**GOOD, "chosen": ""}),
         ("chosen equals rejected", {**GOOD, "rejected": GOOD["chosen"]}),
         ("near-equal pair", {**GOOD, "rejected": "a red  cup"}),
         ("answer in the prompt", {**GOOD, "question": "It is a red cup. What is it?"}),
-        ("no user turn", {"image": picture(1), "question": "", "chosen": "a", "rejected": "b"} | {"image": None}),
+        ("no user turn", {"image": image(1), "question": "", "chosen": "a", "rejected": "b"} | {"image": None}),
         ("two assistant turns", {**CHAT, "chosen": "Well, a cup.", "rejected": "A hat."}),
         ("response missing", {**GOOD, "rejected": None}),
         ("column has the wrong type", {**GOOD, "question": ["x"]}),
@@ -78,42 +78,42 @@ def test_duplicate_rows_are_counted():
 def test_a_swapped_pair_contradicts():
     swapped = {**GOOD, "chosen": GOOD["rejected"], "rejected": GOOD["chosen"]}
     assert report_of([GOOD, swapped]).defects["contradicting labels"].rows == ["set0:1"]
-    assert report_of([GOOD, {**swapped, "image": picture(2)}]).is_clean
+    assert report_of([GOOD, {**swapped, "image": image(2)}]).is_clean
 
 
 def test_yes_and_no_to_the_same_question_contradict_and_two_captions_do_not():
-    asked = {"image": picture(1), "question": "Is it red?"}
+    asked = {"image": image(1), "question": "Is it red?"}
     assert "contradicting labels" in report_of([{**asked, "answer": "Yes."}, {**asked, "answer": "no"}]).defects
     assert report_of([{**asked, "answer": "A cup."}, {**asked, "answer": "A red cup."}]).is_clean
-    labelled = {"image": picture(1), "prompt": "Say it.", "completion": "A cup."}
+    labelled = {"image": image(1), "prompt": "Say it.", "completion": "A cup."}
     assert "contradicting labels" in report_of([{**labelled, "label": True}, {**labelled, "label": False}]).defects
 
 
-def test_a_picture_in_train_and_test_is_found_after_re_encoding():
+def test_a_image_in_train_and_test_is_found_after_re_encoding():
     buffer = io.BytesIO()
-    picture(1).resize((80, 60)).save(buffer, "JPEG", quality=60)
+    image(1).resize((80, 60)).save(buffer, "JPEG", quality=60)
     test = [{**GOOD, "image": {"bytes": buffer.getvalue()}, "question": "Another?"}]
-    found = report_of([GOOD, {**GOOD, "image": picture(2)}], test)
-    assert found.defects["picture in two splits"].rows == ["set1:0"]
-    assert "set0:0" in found.defects["picture in two splits"].example
-    assert report_of([GOOD], [{**GOOD, "image": picture(2)}]).is_clean
+    found = report_of([GOOD, {**GOOD, "image": image(2)}], test)
+    assert found.defects["image in two splits"].rows == ["set1:0"]
+    assert "set0:0" in found.defects["image in two splits"].example
+    assert report_of([GOOD], [{**GOOD, "image": image(2)}]).is_clean
 
 
-def test_pictures_of_photographs_are_told_apart():
+def test_images_of_photographs_are_told_apart():
     names = sorted({name for name, *_ in real_pairs.PAIRS})
-    shown = [glance(LazyPicture(where="x", data=real_pairs.jpeg(name))) for name in names]
+    shown = [glance(LazyImage(where="x", data=real_pairs.jpeg(name))) for name in names]
     original = [Glance((1, 1), *marks(real_pairs.photograph(name).convert("RGB"))) for name in names]
     for i, one in enumerate(shown):
         assert [show_the_same(one, other) for other in original] == [i == j for j in range(len(names))]
         assert all(num_different_bits(one.hash, o.hash) > 2 * SAME_HASH for j, o in enumerate(original) if j != i)
 
 
-def test_two_drawings_on_one_background_are_two_pictures():
+def test_two_drawings_on_one_background_are_two_images():
     drawings = []
     for shape in ("ellipse", "rectangle"):
-        picture = Image.new("RGB", (48, 48), "black")
-        getattr(ImageDraw.Draw(picture), shape)((18, 18, 29, 29), fill="red")
-        drawings.append({**GOOD, "image": picture})
+        image = Image.new("RGB", (48, 48), "black")
+        getattr(ImageDraw.Draw(image), shape)((18, 18, 29, 29), fill="red")
+        drawings.append({**GOOD, "image": image})
     assert report_of(drawings[:1], drawings[1:]).is_clean
     assert not report_of(drawings[:1], drawings[:1]).is_clean
 
@@ -170,14 +170,14 @@ def test_tokens_and_what_the_processor_refuses_are_counted_with_a_renderer():
     assert short.defects["overlong"].count == 1
 
 
-def test_a_picture_that_the_processor_shrinks_much_is_named():
-    large = {**GOOD, "image": picture(3, (900, 300))}  # this processor keeps 56 × 56
+def test_a_image_that_the_processor_shrinks_much_is_named():
+    large = {**GOOD, "image": image(3, (900, 300))}  # this processor keeps 56 × 56
     assert report_of([large]).is_clean
-    assert "picture too large" in report_of([large], renderer=Renderer(llava())).defects
+    assert "image too large" in report_of([large], renderer=Renderer(llava())).defects
 
 
 def test_rows_must_have_the_responses_that_the_recipe_needs():
-    demonstration = {"image": picture(1), "question": "What?", "answer": "A cup."}
+    demonstration = {"image": image(1), "question": "What?", "answer": "A cup."}
     assert report_of([demonstration]).is_clean
     assert report_of([demonstration], num_responses=2).defects["response missing"].count == 1
 
@@ -200,7 +200,7 @@ def test_an_answer_counts_as_given_away_only_when_it_tells():
     assert not gives_away(normalised("What does the 420 mean?"), ["42", "43"])
 
 
-def test_near_pictures_are_found_like_by_comparing_all_with_all():
+def test_near_images_are_found_like_by_comparing_all_with_all():
     draw = random.Random(0)
     ours = {Glance((1, 1), draw.randbytes(24), bytes(432)): f"a{i}" for i in range(60)}
     theirs: dict[Glance, str] = {}
@@ -210,8 +210,8 @@ def test_near_pictures_are_found_like_by_comparing_all_with_all():
             flipped ^= 1 << bit
         theirs[known._replace(hash=flipped.to_bytes(24, "big"))] = f"b{i}"
     seen = Duplicates()
-    for split, pictures in (("train", ours), ("test", theirs)):
-        for value, name in pictures.items():
+    for split, images in (("train", ours), ("test", theirs)):
+        for value, name in images.items():
             seen.add(Facts(id=name, glances=[value]), split)
     near = [(ours[o], theirs[t]) for t in theirs for o in ours if show_the_same(o, t)]
     assert sorted(seen.across_splits()) == sorted(near) and 30 < len(near) < 50

@@ -25,7 +25,7 @@ from sightline.data.sources.tables import Streamed, Undecoded
 from sightline.errors import DataError
 
 NUM_ROWS = 10
-PICTURES = [Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)) for i in range(NUM_ROWS)]
+IMAGES = [Image.fromarray(np.full((8, 8, 3), 20 * i, np.uint8)) for i in range(NUM_ROWS)]
 
 
 def row(i: int, image: object) -> dict:
@@ -37,16 +37,16 @@ def folder(tmp_path_factory) -> Path:
     """The same ten rows as parquet with features, bare parquet, JSON, JSON Lines, a saved data set and its splits."""
     datasets.disable_progress_bars()
     root = tmp_path_factory.mktemp("rows")
-    rows = datasets.Dataset.from_list([row(i, picture) for i, picture in enumerate(PICTURES)])
+    rows = datasets.Dataset.from_list([row(i, image) for i, image in enumerate(IMAGES)])
     rows.to_parquet(str(root / "features.parquet"))
     rows.save_to_disk(str(root / "saved"))
     datasets.DatasetDict(train=rows, test=rows.select(range(3))).save_to_disk(str(root / "splits"))
     bare = [row(i, rows.cast_column("image", datasets.Image(decode=False))[i]["image"]) for i in range(NUM_ROWS)]
     pq.write_table(pa.Table.from_pylist(bare), root / "bare.parquet")
-    (root / "pictures").mkdir()
-    for i, picture in enumerate(PICTURES):
-        picture.save(root / "pictures" / f"{i}.png")
-    by_path = [row(i, f"pictures/{i}.png") for i in range(NUM_ROWS)]
+    (root / "images").mkdir()
+    for i, image in enumerate(IMAGES):
+        image.save(root / "images" / f"{i}.png")
+    by_path = [row(i, f"images/{i}.png") for i in range(NUM_ROWS)]
     (root / "rows.json").write_text(json.dumps(by_path, indent=1))
     (root / "named.json").write_text(json.dumps({"version": 1, "data": by_path}))
     lines = "\n\n".join(json.dumps(r) for r in by_path)
@@ -59,14 +59,14 @@ SOURCES = ["features.parquet", "bare.parquet", "saved", "splits", "rows.json", "
 
 
 @pytest.mark.parametrize("name", SOURCES)
-def test_every_source_gives_the_same_rows_and_pictures(folder, name):
+def test_every_source_gives_the_same_rows_and_images(folder, name):
     rows = load_rows(DataConfig(source=str(folder / name)))
     assert len(rows) == NUM_ROWS
     for i in (0, 7):
         example = rows.example(i)
         assert example.prompt[0]["content"][-1]["text"] == f"Question {i}?"
         assert example.id == f"{Path(name).name}:{i}" == rows.name(i)
-        np.testing.assert_array_equal(np.asarray(example.images[0].open()), np.asarray(PICTURES[i]))
+        np.testing.assert_array_equal(np.asarray(example.images[0].open()), np.asarray(IMAGES[i]))
 
 
 @pytest.mark.parametrize("name", SOURCES)
@@ -132,9 +132,9 @@ def test_a_folder_of_arrow_files_is_read(folder):
     assert len(load_rows(DataConfig(source=str(next((folder / "saved").glob("*.arrow")))))) == NUM_ROWS
 
 
-def test_media_dir_says_where_pictures_are(folder, tmp_path):
+def test_media_dir_says_where_images_are(folder, tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps(row(0, "3.png")))
-    rows = load_rows(DataConfig(source=str(tmp_path / "rows.jsonl"), media_dir=str(folder / "pictures")))
+    rows = load_rows(DataConfig(source=str(tmp_path / "rows.jsonl"), media_dir=str(folder / "images")))
     assert rows.example(0).images[0].open().getpixel((0, 0)) == (60, 60, 60)
     with pytest.raises(DataError, match="media_dir: there is no folder"):
         load_rows(DataConfig(source=str(tmp_path / "rows.jsonl"), media_dir=str(tmp_path / "nowhere")))
@@ -149,7 +149,7 @@ def test_a_dataset_object_is_read_without_decoding_and_with_the_users_transform(
 
 
 def test_subsets_and_lists_keep_their_row_numbers():
-    rows = [row(i, picture) for i, picture in enumerate(PICTURES)]
+    rows = [row(i, image) for i, image in enumerate(IMAGES)]
     assert rows_of(Subset(rows, [4, 2])).example(0).row_number == 4
     assert rows_of(Subset(rows_of(rows), [4, 2])).example(1).row_number == 2
     assert rows_of(rows_of(rows)).name(5) == "rows:5"

@@ -275,7 +275,7 @@ def test_nothing_is_indexed(sources, renderer):
 def test_what_needs_all_rows_is_refused(sources, renderer):
     with pytest.raises(RecipeError, match="is a slice, which needs an index"):
         stream_of(sources["rows.parquet"], renderer, split="train[:10]")
-    changes: list[dict[str, Any]] = [{"val_size": 0.1}, {"share_pictures": True}, {"cache_tokens": True}]
+    changes: list[dict[str, Any]] = [{"val_size": 0.1}, {"share_images": True}, {"cache_tokens": True}]
     for change in changes:
         with pytest.raises(RecipeError, match=next(iter(change))):
             stream_of(sources["rows.parquet"], renderer, **change)

@@ -24,7 +24,7 @@ PROCESSORS = {"llava": llava, "llava_1_5": llava_1_5, "idefics3": idefics3, "pal
 
 @pytest.fixture
 def source(tmp_path):
-    """The hand-written pairs, one of them with an empty side, beside their pictures as files."""
+    """The hand-written pairs, one of them with an empty side, beside their images as files."""
     datasets.disable_progress_bars()
     lines = []
     for i, row in enumerate(real_pairs.rows()):
@@ -114,7 +114,7 @@ def test_the_cache_is_found_again_and_made_anew_when_rows_processor_or_limits_ch
     assert not list((source.parent / "cache").glob(".*.part"))
 
 
-def test_a_picture_file_that_changed_is_rendered_anew(source):
+def test_a_image_file_that_changed_is_rendered_anew(source):
     renderer = Renderer(idefics3())
     cached = dataset(source, renderer, cache_tokens=True)
     small = real_pairs.photograph("coffee").resize((40, 200))

@@ -1,4 +1,4 @@
-"""The documentation: every page has a place, pictures are drawn, and no page asks the outside."""
+"""The documentation: every page has a place, images are drawn, and no page asks the outside."""
 
 import dataclasses
 import re
@@ -93,7 +93,7 @@ def test_the_api_has_every_public_name_and_every_group_of_a_recipe(site):
     assert not missing
 
 
-def test_pictures_and_docstrings_are_there(site):
+def test_images_and_docstrings_are_there(site):
     idea = (site / "how-it-works.html").read_text()
     assert "images/layout.svg" in idea and (site / "images" / "layout.svg").stat().st_size > 10_000
     assert "strength of the pull towards the reference" in (site / "api" / "objectives.html").read_text()

@@ -49,7 +49,7 @@ def brevity(completions, **columns):
 
 @pytest.fixture
 def source(tmp_path) -> Path:
-    """Eleven pairs, every third without a picture."""
+    """Eleven pairs, every third without an image."""
     rows = []
     for i, row in enumerate(pairs(11)):
         buffer = io.BytesIO()

@@ -44,7 +44,7 @@ KINDS = {"ddp": "MULTI_CPU", "fsdp2": "FSDP"}
 
 
 def rows_of(method: str, count: int, seed: int) -> list[dict[str, Any]]:
-    """Pairs or prompts; every second pair without a picture, and one much longer than the others."""
+    """Pairs or prompts; every second pair without an image, and one much longer than the others."""
     if method.startswith("grpo"):
         return prompts(count)
     rows = pairs(count, seed=seed)

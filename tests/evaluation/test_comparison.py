@@ -20,18 +20,18 @@ def answers(task: Task, right: set[str]) -> list[Record]:
 
 
 def test_a_better_model_is_told_from_a_worse_one() -> None:
-    task = toy.task(num_pictures=20)
+    task = toy.task(num_images=20)
     ids = [item.id for item in task.items]
     a, b = answers(task, set(ids[:20])), answers(task, set(ids[5:50]))
     found = compare(task, a, b)
     assert found.items == 60
-    pictures = [item.picture_id for item in task.items]
-    assert found.mcnemar == mcnemar([i < 20 for i in range(60)], [5 <= i < 50 for i in range(60)], pictures)
+    images = [item.picture_id for item in task.items]
+    assert found.mcnemar == mcnemar([i < 20 for i in range(60)], [5 <= i < 50 for i in range(60)], images)
     assert (found.mcnemar.only_a, found.mcnemar.only_b) == (5, 30)
     gained = found.differences["accuracy"]
     assert gained.value == pytest.approx(100 * 25 / 60)
     assert 0 < gained.low < gained.value < gained.high
-    # Connor's formula for the sixty questions gives 24; the gains are bunched on pictures
+    # Connor's formula for the sixty questions gives 24; the gains are bunched on images
     assert 30 < found.smallest < 50
     assert found.as_json()["differences"]["accuracy"]["value"] == gained.value
 

@@ -38,8 +38,8 @@ def test_tasks_are_exported_and_logged_samples_are_scored(tmp_path, capsys):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     assert module.question(rows[0]) == "Is there a dog 0?" and module.answered(rows[0], ["Yes"]) == {"answered": 1.0}
-    (picture,) = module.pictures(rows[2])
-    assert picture.tobytes() == toy.picture(1).tobytes()
+    (image,) = module.images(rows[2])
+    assert image.tobytes() == toy.image(1).tobytes()
     assert len(list((out / "images").iterdir())) == 2
     samples = tmp_path / "20260101_000000_samples_sightline_pope_random.jsonl"
     # as lmms-eval 0.7.3 writes them
@@ -58,7 +58,7 @@ def test_tasks_are_exported_and_logged_samples_are_scored(tmp_path, capsys):
     assert "its name ends in none of the tasks" in capsys.readouterr().err
 
 
-def test_drawn_pictures_are_written_and_an_occupied_folder_is_refused(tmp_path, capsys):
+def test_drawn_images_are_written_and_an_occupied_folder_is_refused(tmp_path, capsys):
     command = [
         "evaluate",
         "--task",

@@ -74,7 +74,7 @@ def _factor(models: Models, label: str) -> float:
         return processor.image_processor.rescale_factor
 
 
-def test_an_adapter_reads_pictures_as_it_was_trained_and_its_base_as_ever(tuned: Path) -> None:
+def test_an_adapter_reads_images_as_it_was_trained_and_its_base_as_ever(tuned: Path) -> None:
     sources = [Source("base", "embedded"), Source("tuned", "embedded", str(tuned))]
     models = Models(sources)
     assert [_factor(models, label) for label in ("base", "tuned", "base")] == pytest.approx([1 / 255, 0.5, 1 / 255])
@@ -107,7 +107,7 @@ def test_the_recipe_of_a_run_says_which_commit_its_base_is(tuned: Path, tmp_path
     assert source_of(str(tmp_path / "run")).revision == "v1.0"
 
 
-def test_a_comparison_says_where_pictures_are_not_read_alike(tuned: Path) -> None:
+def test_a_comparison_says_where_images_are_not_read_alike(tuned: Path) -> None:
     models = Models([Source("base", "embedded"), Source("tuned", "embedded", str(tuned))])
     processors = {}
     for label in ("base", "tuned"):

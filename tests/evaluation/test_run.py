@@ -88,9 +88,9 @@ def test_a_damaged_row_is_named(tmp_path: Path) -> None:
         read(path)
 
 
-def test_a_picture_that_cannot_be_read_is_named_with_its_task(llava: Loaded, tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_read_is_named_with_its_task(llava: Loaded, tmp_path: Path) -> None:
     folder = toy.write_pope(tmp_path / "pope", ("random",))
-    (folder / "image" / "1.png").write_bytes(b"not a picture")
+    (folder / "image" / "1.png").write_bytes(b"not an image")
     from sightline.evaluation.tasks.registry import build
 
     with pytest.raises(DataError, match=r"1\.png.*cannot be decoded"):
@@ -103,7 +103,7 @@ def test_the_summary_holds_every_metric_by_group_with_its_interval(llava: Loaded
     summary = summarise(task, records)
     assert summary.counts == {"all": 9, "even": 6, "odd": 3}
     right = sum(bool(r.scores["accuracy"].numerator) for r in records)
-    # nine answers about three pictures
+    # nine answers about three images
     assert summary.overall("accuracy") == wilson(right / 3, 3).percent()
     assert summary.baselines["always “No”"]["all"]["accuracy"] == wilson(5 / 3, 3).percent()
     assert summary.baselines["always “No”"]["odd"]["recall"].value == 100.0

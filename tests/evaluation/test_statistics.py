@@ -57,7 +57,7 @@ def test_a_ratio_of_one_is_not_certain() -> None:
     assert interval.low == wilson(50, 50).low
 
 
-def test_rates_of_several_items_a_picture_are_as_unsure_as_their_pictures() -> None:
+def test_rates_of_several_items_a_image_are_as_unsure_as_their_images() -> None:
     together = np.random.default_rng(4).random(30) < 0.4
     found = ratio_interval(np.repeat(together, 5), np.ones(150), np.repeat(np.arange(30), 5).tolist())
     apart = wilson(int(together.sum()), 30)
@@ -88,7 +88,7 @@ def test_few_amounts_have_student_s_interval() -> None:
 
 
 @pytest.mark.parametrize("num_clusters", [1, 2, 4, 6, 8, 12, 14])
-def test_a_difference_on_n_pictures_gives_no_p_below_that_of_a_sign_test(num_clusters: int) -> None:
+def test_a_difference_on_n_images_gives_no_p_below_that_of_a_sign_test(num_clusters: int) -> None:
     ones = [1] * num_clusters
     found = paired_difference(ones, [2] * num_clusters, [2] * num_clusters, [3] * num_clusters, range(num_clusters))
     assert found.value == pytest.approx(1 / 6)
@@ -96,8 +96,8 @@ def test_a_difference_on_n_pictures_gives_no_p_below_that_of_a_sign_test(num_clu
     assert found.low < found.value < found.high
 
 
-def test_a_few_differing_pictures_are_swapped_one_by_one() -> None:
-    # gains of 3, 1 and −1 among 40 pictures: of eight swaps |±3 ±1 ±1| ≥ 3 holds for six
+def test_a_few_differing_images_are_swapped_one_by_one() -> None:
+    # gains of 3, 1 and −1 among 40 images: of eight swaps |±3 ±1 ±1| ≥ 3 holds for six
     a, b = [0.0] * 40, [0.0] * 40
     a[2], b[0], b[1] = 1.0, 3.0, 1.0
     found = paired_difference(a, [5] * 40, b, [5] * 40, range(40))
@@ -105,8 +105,8 @@ def test_a_few_differing_pictures_are_swapped_one_by_one() -> None:
     assert found.p_value == 6 / 8
 
 
-def test_mcnemar_over_pictures_by_hand() -> None:
-    # all five questions of two pictures flip for the better, one question of a third for the worse
+def test_mcnemar_over_images_by_hand() -> None:
+    # all five questions of two images flip for the better, one question of a third for the worse
     a = [0] * 10 + [1] + [0] * 9
     b = [1] * 10 + [0] + [0] * 9
     found = mcnemar(a, b, np.repeat([0, 1, 2, 3], 5).tolist())
@@ -115,22 +115,22 @@ def test_mcnemar_over_pictures_by_hand() -> None:
     assert mcnemar(a, b, range(20)).p_value == pytest.approx(stats.binomtest(1, 11).pvalue)
 
 
-def test_mcnemar_over_pictures_agrees_with_all_swaps() -> None:
+def test_mcnemar_over_images_agrees_with_all_swaps() -> None:
     random = np.random.default_rng(5)
-    pictures = random.integers(0, 9, 60)
+    images = random.integers(0, 9, 60)
     a, b = random.random(60) < 0.5, random.random(60) < 0.6
-    gains = np.bincount(pictures, weights=b.astype(float) - a, minlength=9)
+    gains = np.bincount(images, weights=b.astype(float) - a, minlength=9)
     swaps = np.array(np.meshgrid(*[[-1, 1]] * 9)).reshape(9, -1).T
     expected = (np.abs(swaps @ gains) >= abs(gains.sum()) - 1e-9).mean()
-    assert mcnemar(a, b, pictures.tolist()).p_value == pytest.approx(min(1.0, expected))
+    assert mcnemar(a, b, images.tolist()).p_value == pytest.approx(min(1.0, expected))
 
 
-def test_the_design_effect_is_the_size_of_pictures_whose_questions_flip_together() -> None:
-    pictures = np.repeat(np.arange(10), 7).tolist()
+def test_the_design_effect_is_the_size_of_images_whose_questions_flip_together() -> None:
+    images = np.repeat(np.arange(10), 7).tolist()
     a = np.zeros(70)
-    assert design_effect(a, np.repeat([1, 1, 1] + [0] * 7, 7), pictures) == 7
-    assert design_effect(a, [1.0 if i % 7 == 0 else 0.0 for i in range(70)], pictures) == 1
-    assert design_effect(a, a, pictures) == 7
+    assert design_effect(a, np.repeat([1, 1, 1] + [0] * 7, 7), images) == 7
+    assert design_effect(a, [1.0 if i % 7 == 0 else 0.0 for i in range(70)], images) == 1
+    assert design_effect(a, a, images) == 7
     assert smallest_detectable_difference(700, 70, 7.0) == smallest_detectable_difference(100, 10)
 
 
@@ -139,7 +139,7 @@ def test_intervals_cover_the_truth_about_as_often_as_they_claim() -> None:
     for num_clusters in (4, 12, 60):
         held = 0
         for seed in range(300):
-            # a beta of mean 0.7 a picture, five questions each: intra-class correlation 0.5
+            # a beta of mean 0.7 an image, five questions each: intra-class correlation 0.5
             chances = random.beta(0.7, 0.3, num_clusters)
             right = random.random((num_clusters, 5)) < chances[:, None]
             clusters = np.repeat(np.arange(num_clusters), 5).tolist()
@@ -197,7 +197,7 @@ def test_paired_bootstrap_of_a_model_with_itself_is_no_difference() -> None:
     right = [i % 2 for i in range(50)]
     difference = paired_difference(right, [1] * 50, right, [1] * 50, range(50), seed=0)
     assert (difference.value, difference.p_value) == (0.0, 1.0)
-    # none of fifty pictures differed: Wilson's bound for 0 of 50
+    # none of fifty images differed: Wilson's bound for 0 of 50
     assert -difference.low == difference.high == wilson(0, 50).high
 
 

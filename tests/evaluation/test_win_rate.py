@@ -50,15 +50,15 @@ def test_equal_answers_are_ties_without_asking_and_other_replies_are_counted() -
     assert (mute.unread, mute.ties) == (9, 0)
 
 
-def test_the_judge_sees_picture_question_and_both_answers_and_is_asked_again_when_busy(server) -> None:
+def test_the_judge_sees_image_question_and_both_answers_and_is_asked_again_when_busy(server) -> None:
     url, asked, answers = server
     judge = pair_judge(Judge(url=url, model="stub"))
     item = toy.task().items[0]
     answers([(503, ""), (200, "The **Second** one."), (200, "hm")])
     assert judge(item, "Yes", "No") == "second"
     assert judge(item, "Yes", "No") is None
-    picture, text = asked[1]["messages"][1]["content"]
-    assert picture["image_url"]["url"].startswith("data:image/png;base64,")
+    image, text = asked[1]["messages"][1]["content"]
+    assert image["image_url"]["url"].startswith("data:image/png;base64,")
     assert (
         "First answer:\nYes" in text["text"] and "Second answer:\nNo" in text["text"] and item.question in text["text"]
     )

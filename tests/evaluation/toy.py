@@ -1,4 +1,4 @@
-"""A small yes/no task on drawn pictures, and AMBER's and POPE's files in miniature."""
+"""A small yes/no task on drawn images, and AMBER's and POPE's files in miniature."""
 
 import json
 from pathlib import Path
@@ -6,31 +6,29 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.evaluation.task import Item, Task
 from sightline.evaluation.tasks.metrics import YES_NO
 from sightline.scoring import yes_no
 
 
-def picture(number: int, size: tuple[int, int] = (56, 56)) -> Image.Image:
+def image(number: int, size: tuple[int, int] = (56, 56)) -> Image.Image:
     pixels = np.random.RandomState(number).randint(0, 256, (size[1], size[0], 3), dtype=np.uint8)
     return Image.fromarray(pixels)
 
 
-def task(num_pictures: int = 3, questions_a_picture: int = 3) -> Task:
+def task(num_images: int = 3, questions_a_image: int = 3) -> Task:
     items = [
         Item(
             id=f"{p}-{q}",
-            question=f"Is there a {word} in picture {p}?",
+            question=f"Is there a {word} in image {p}?",
             truth="yes" if (p + q) % 2 else "no",
-            picture_id=f"picture {p}",
-            pictures=(LazyPicture(where=f"picture {p}", image=picture(p)),),
+            picture_id=f"image {p}",
+            images=(LazyImage(where=f"image {p}", image=image(p)),),
             groups=("even" if q % 2 == 0 else "odd",),
         )
-        for p in range(num_pictures)
-        for q, word in enumerate(
-            ("red square", "dog", "blue circle that is left of the lazy fox")[:questions_a_picture]
-        )
+        for p in range(num_images)
+        for q, word in enumerate(("red square", "dog", "blue circle that is left of the lazy fox")[:questions_a_image])
     ]
     return Task(
         name="toy",
@@ -46,10 +44,10 @@ def task(num_pictures: int = 3, questions_a_picture: int = 3) -> Task:
 
 
 def write_pope(folder: Path, settings: tuple[str, ...] = ("random", "popular", "adversarial")) -> Path:
-    """POPE's files with four questions on two pictures."""
+    """POPE's files with four questions on two images."""
     (folder / "image").mkdir(parents=True)
     for p in range(2):
-        picture(p).save(folder / "image" / f"{p}.png")
+        image(p).save(folder / "image" / f"{p}.png")
     for setting in settings:
         rows = [
             {

@@ -138,7 +138,7 @@ def test_an_exported_run_has_processor_generation_config_curves_and_a_card(tmp_p
     figures = json.loads((trained / "sightline.json").read_text())["metrics"]
     assert text.startswith("---\nbase_model: ") and "pipeline_tag: image-text-to-text" in text
     assert f"| rewards/margins | {figures['rewards/margins']:.6g} |" in text
-    assert "type: dpo" in text and "learning_rate: 0.01" in text and "nats a token" in text
+    assert "type: dpo" in text and "learning_rate: 0.01" in text and "nats per token" in text
     assert "![loss](curves/loss.png)" in text and (tmp_path / "model" / "curves" / "loss.png").stat().st_size > 1000
 
 

@@ -90,7 +90,7 @@ def test_a_file_cut_short_sends_the_run_back_one_checkpoint(tmp_path, tiny_model
     assert damage(folder / "checkpoint-4") is None
 
 
-def test_a_run_that_ended_behind_its_last_checkpoint_takes_no_step_more(tmp_path, tiny_model, rows, whole):
+def test_a_run_that_ended_after_its_last_checkpoint_takes_no_step_more(tmp_path, tiny_model, rows, whole):
     folder = unfinished(tmp_path, whole)
     run(folder, tiny_model("llava"), rows, **OPTIONS, resume=True)
     assert curve(folder, "step") == curve(whole, "step") == [1, 2, 3, 4, 4]

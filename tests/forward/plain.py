@@ -1,6 +1,6 @@
 """The plainest way to log-probs: one ordinary call of the model for each response, pixels and all.
 
-It shares no code with the library: ids behind one another, a mask of ones, no positions, the whole logits.
+It shares no code with the library: ids one after another, a mask of ones, no positions, the whole logits.
 """
 
 import torch

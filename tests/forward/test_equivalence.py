@@ -79,13 +79,13 @@ def load(tiny_model: Callable[[str], Path]) -> Load:
 
 
 def step_of_groups(processor: ProcessorMixin) -> list[Group]:
-    """Ragged groups with 3, 2, 1 and 1 responses, one or two pictures of different sizes, and one without any."""
+    """Ragged groups with 3, 2, 1 and 1 responses, one or two images of different sizes, and one without any."""
     groups = [
         make_group(processor, sizes=((50, 70),), lengths=(7, 1, 11), seed=0),
-        make_group(processor, sizes=((90, 40), (30, 80)), lengths=(4, 9), seed=1, question="Describe the picture."),
+        make_group(processor, sizes=((90, 40), (30, 80)), lengths=(4, 9), seed=1, question="Describe the image."),
         make_group(processor, sizes=((56, 56),), lengths=(5,), seed=2, question="yes or no"),
     ]
-    # PaliGemma's processor takes no prompt without a picture
+    # PaliGemma's processor takes no prompt without an image
     return [*groups, make_group(processor, sizes=(), lengths=(6,), seed=3)] if processor.chat_template else groups
 
 
@@ -242,7 +242,7 @@ def test_positions_that_do_not_restart_are_seen(load: Load, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHARED)
-def test_another_picture_is_seen(load: Load, name: str) -> None:
+def test_another_image_is_seen(load: Load, name: str) -> None:
     model, groups = load(name)
     groups = place(model, groups)
     inputs = groups[0].model_inputs

@@ -1,4 +1,4 @@
-"""Pictures go through the tower once a group and no oftener."""
+"""Images go through the tower once a group and no oftener."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -50,7 +50,7 @@ def test_policy_and_reference_need_one_pass_of_the_tower(loaded: Load) -> None:
     assert sizes == [3]
 
 
-def test_many_pictures_are_cut_into_calls_that_fit(loaded: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_images_are_cut_into_calls_that_fit(loaded: Load, monkeypatch: pytest.MonkeyPatch) -> None:
     llava = loaded("llava")
     groups = [llava.group(seed=seed) for seed in range(5)]
     whole = encode(llava.model, groups)
@@ -65,7 +65,7 @@ def test_many_pictures_are_cut_into_calls_that_fit(loaded: Load, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", ["idefics2", "idefics3", "llava_next", "mllama", "qwen3_vl"])
-def test_pictures_of_different_sizes_encode_together_as_they_do_alone(loaded: Load, name: str) -> None:
+def test_images_of_different_sizes_encode_together_as_they_do_alone(loaded: Load, name: str) -> None:
     family = loaded(name)
     sizes = (((50, 70),), ((90, 40), (30, 80)), ((120, 60),))
     groups = [family.group(seed=seed, sizes=size) for seed, size in enumerate(sizes)]

@@ -120,7 +120,7 @@ def test_a_model_that_rescales_its_logits_is_refused(loaded: Load) -> None:
         log_probs(llava.model, prefix.lay_out([llava.group()]), groups=[llava.group()], features=None)
 
 
-def test_shared_pictures_score_as_the_groups_they_came_from(loaded: Load) -> None:
+def test_shared_images_score_as_the_groups_they_came_from(loaded: Load) -> None:
     from sightline.layout import share_prefix
     from tests.groups import make_group
 

@@ -25,21 +25,21 @@ from sightline.models.load import load_model, load_processor
 from sightline.training.run import train
 from sightline.types import Group
 from tests.forward import plain
-from tests.groups import picture
+from tests.groups import image
 from tests.training.runs import lines
 
-ONE_PICTURE = ["gemma3", "idefics2", "internvl", "llava", "llava_next", "qwen2_vl", "qwen3_5"]
+ONE_IMAGE = ["gemma3", "idefics2", "internvl", "llava", "llava_next", "qwen2_vl", "qwen3_5"]
 SEVERAL = ["idefics3", "qwen2_5_vl", "qwen3_vl", "smolvlm"]
 NAMES = ("logps/chosen", "logps/rejected")
 TEMPLATE = "{{ bos_token }}{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% endif %}{% endfor %}{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% if message['role'] == 'user' %}{{ '\n' }}{% else %}{{ eos_token }}{% endif %}{% endfor %}"  # noqa: E501
-"""PaliGemma's own format (pictures, text, a line break, the answer) as a chat template, which TRL asks for."""
+"""PaliGemma's own format (images, text, a line break, the answer) as a chat template, which TRL asks for."""
 
 
 def rows_with(*sizes: tuple[tuple[int, int], ...]) -> list[dict[str, Any]]:
-    said = [("What is shown?", "A red square.", "yes blue"), ("Describe the picture.", "no", "the quick brown fox")]
+    said = [("What is shown?", "A red square.", "yes blue"), ("Describe the image.", "no", "the quick brown fox")]
     return [
         {
-            "images": [picture(*size, seed=10 * i + j) for j, size in enumerate(shown)],
+            "images": [image(*size, seed=10 * i + j) for j, size in enumerate(shown)],
             "prompt": [{"role": "user", "content": question}],
             "chosen": [{"role": "assistant", "content": chosen}],
             "rejected": [{"role": "assistant", "content": rejected}],
@@ -49,7 +49,7 @@ def rows_with(*sizes: tuple[tuple[int, int], ...]) -> list[dict[str, Any]]:
 
 
 def processor_of(folder: Path) -> ProcessorMixin:
-    """The saved processor. TRL trains on what the template puts behind the end-of-turn token; here it puts nothing."""
+    """The saved processor. TRL trains on what the template puts after the end-of-turn token; here it puts nothing."""
     processor = load_processor(ModelConfig(name=str(folder)))
     template = processor.chat_template
     processor.chat_template = template.replace("'<|im_end|>\n'", "'<|im_end|>'") if template else TEMPLATE
@@ -103,7 +103,7 @@ def assert_equal(found: list[dict[str, float]], expected: list[dict[str, float]]
     assert found[0][NAMES[0]] != found[1][NAMES[0]]
 
 
-@pytest.mark.parametrize("name", [*ONE_PICTURE, *SEVERAL])
+@pytest.mark.parametrize("name", [*ONE_IMAGE, *SEVERAL])
 def test_log_probs_are_those_of_trl(tiny_model: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     second = ((90, 40), (30, 80)) if name in SEVERAL else ((90, 40),)
     rows = rows_with(((50, 70),), second)

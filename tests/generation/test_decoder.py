@@ -22,7 +22,7 @@ from tests.groups import make_group
 KINDS = [*sorted(FAMILIES), "idefics2_window", "paligemma2", "vipllava"]
 """Every family, and VipLLaVA, which is none: its answers are left to transformers' `generate`."""
 LENGTH = 8
-QUESTIONS = ("What is it?", "Describe the picture in all detail.", "Is there a cat?")
+QUESTIONS = ("What is it?", "Describe the image in all detail.", "Is there a cat?")
 
 
 class Policy(NamedTuple):
@@ -33,7 +33,7 @@ class Policy(NamedTuple):
 
 @pytest.fixture(scope="module")
 def policy(tiny_model: Callable[[str], Path]) -> Callable[[str], Policy]:
-    """A tiny model, and prompts of different lengths with pictures of different sizes."""
+    """A tiny model, and prompts of different lengths with images of different sizes."""
     loaded: dict[str, Policy] = {}
 
     def load(kind: str) -> Policy:
@@ -103,7 +103,7 @@ def test_greedy_answers_are_those_of_plain_transformers(policy: Callable[[str], 
 
 
 @pytest.mark.parametrize("kind", ["llava", "qwen3_vl", "mllama", "gemma3", "qwen3_5"])
-def test_features_that_were_computed_before_stand_for_the_picture(policy: Callable[[str], Policy], kind: str) -> None:
+def test_features_that_were_computed_before_stand_for_the_image(policy: Callable[[str], Policy], kind: str) -> None:
     model, processor, groups = policy(kind)
     features = encode_as_it_is(model, groups)
     assert features is not None
@@ -169,7 +169,7 @@ def test_a_stream_gives_the_answer_token_by_token(policy: Callable[[str], Policy
         assert [number for _, number in seen] == list(range(1, len(seen) + 1)), "a forward for each token"
 
 
-def test_an_answer_ends_behind_a_stop_text_wherever_it_is_written(policy: Callable[[str], Policy]) -> None:
+def test_an_answer_ends_after_a_stop_text_wherever_it_is_written(policy: Callable[[str], Policy]) -> None:
     for kind in ("llava", "vipllava"):
         model, processor, groups = policy(kind)
         whole = plain(policy(kind), groups[:1])[0]

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, ProcessorMixin
 
 from sightline.config import LoraConfig, ModelConfig
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.data.render.render import Renderer
 from sightline.generation.generate import generate
 from sightline.models.families.find import family_of
@@ -22,7 +22,7 @@ from sightline.types import Example, Group
 
 QUESTIONS = (
     "What is this?",
-    "Describe the picture in detail.",
+    "Describe the image in detail.",
     "Yes or no?",
     "Is there a red square in this image? 1 2 3",
 )
@@ -36,7 +36,7 @@ class Policy(NamedTuple):
 
 @pytest.fixture(scope="module")
 def policy(tiny_model: Callable[[str], Path]) -> Callable[[str], Policy]:
-    """A tiny model with four prompts of different lengths and pictures of different sizes."""
+    """A tiny model with four prompts of different lengths and images of different sizes."""
 
     def load(family: str) -> Policy:
         config = ModelConfig(name=str(tiny_model(family)))
@@ -46,17 +46,17 @@ def policy(tiny_model: Callable[[str], Path]) -> Callable[[str], Policy]:
     return load
 
 
-def prompt(processor: ProcessorMixin, number: int, with_picture: bool = True) -> Group:
+def prompt(processor: ProcessorMixin, number: int, with_image: bool = True) -> Group:
     pixels = np.random.RandomState(number).randint(0, 256, (90, 40 + 30 * number, 3), dtype=np.uint8)
     text = {"type": "text", "text": QUESTIONS[number]}
-    content = [{"type": "image"}, text] if with_picture else [text]
-    pictures = (LazyPicture(where="test", image=Image.fromarray(pixels)),) if with_picture else ()
+    content = [{"type": "image"}, text] if with_image else [text]
+    images = (LazyImage(where="test", image=Image.fromarray(pixels)),) if with_image else ()
     example = Example(
         id=str(number),
         source="test",
         row_number=number,
         prompt=({"role": "user", "content": content},),
-        images=pictures,
+        images=images,
     )
     return Renderer(processor).prompt(example)
 
@@ -86,9 +86,9 @@ def test_every_greedy_token_is_the_likeliest_by_a_plain_forward(policy: Callable
         assert logits.argmax(-1).tolist() == answer.tolist()
 
 
-def test_a_prompt_without_a_picture_may_stand_beside_one_with(policy: Callable[[str], Policy]) -> None:
+def test_a_prompt_without_a_image_may_stand_beside_one_with(policy: Callable[[str], Policy]) -> None:
     model, processor, groups = policy("qwen2_vl")
-    mixed = [groups[0], prompt(processor, 1, with_picture=False)]
+    mixed = [groups[0], prompt(processor, 1, with_image=False)]
     alone = [generate(model, processor, [g], max_new_tokens=4)[0] for g in mixed]
     assert same(alone, generate(model, processor, mixed, max_new_tokens=4))
 
@@ -116,7 +116,7 @@ def test_an_answer_ends_with_its_end_token_and_nothing_follows(policy: Callable[
     assert len({len(a) for a in answers}) > 1
 
 
-def test_picture_placeholders_are_never_sampled(policy: Callable[[str], Policy]) -> None:
+def test_image_placeholders_are_never_sampled(policy: Callable[[str], Policy]) -> None:
     model, processor, groups = policy("llava")
     banned = family_of(model).image_token_ids
     with torch.no_grad():

@@ -33,7 +33,7 @@ def prepared(folder: Path, attention: str, device: str) -> tuple[nn.Module, list
     processor = load_processor(config)
     groups = [
         make_group(processor, sizes=((50, 70),), lengths=(7, 1, 11), seed=0),
-        make_group(processor, sizes=((90, 40), (30, 80)), lengths=(4, 9), seed=1, question="Describe the picture."),
+        make_group(processor, sizes=((90, 40), (30, 80)), lengths=(4, 9), seed=1, question="Describe the image."),
     ]
     return model, [family_of(model).place(group) for group in groups]
 

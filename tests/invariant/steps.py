@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sightline.config import DataConfig, LoraConfig, ModelConfig
-from sightline.data.render.corrupt import WithCorruptedPictures
+from sightline.data.render.corrupt import WithCorruptedImages
 from sightline.data.render.dataset import GroupDataset
 from sightline.data.render.render import Renderer
 from sightline.forward.reference import Reference
@@ -62,11 +62,11 @@ def case(folder: Path, dtype: torch.dtype) -> Case:
 
 
 def groups_of(objective: Objective, renderer: Renderer, num: int = 4) -> list[Group]:
-    """Ragged groups with pictures as the objective reads them; some tokens weigh five times as much (DDPO)."""
+    """Ragged groups with images as the objective reads them; some tokens weigh five times as much (DDPO)."""
     kind = "demonstrations" if objective.num_responses == 1 else "pairs"
     dataset: Any = GroupDataset(pairs(num, seed=3), DataConfig(), renderer, kind)
     if CORRUPTED in objective.roles:
-        dataset = WithCorruptedPictures(dataset)
+        dataset = WithCorruptedImages(dataset)
     groups = [dataset[index] for index in range(num)]
     return [replace(group, weights=tuple(_heavier(weight) for weight in group.weights)) for group in groups]
 

@@ -12,7 +12,7 @@ from sightline.memory import activations
 from sightline.memory.activations import Step, measure_activations
 from sightline.memory.estimator import Estimator
 from sightline.memory.ledger import Ledger
-from sightline.memory.sample import Picture, Sizes, rendered_group
+from sightline.memory.sample import ImageSize, Sizes, rendered_group
 from sightline.memory.skeleton import build_skeleton, decoder_layers
 from sightline.models.families.find import family_of
 from sightline.models.load import load_model, load_processor, read_config
@@ -22,7 +22,7 @@ from tests.groups import make_group
 
 RUNS: list[tuple[str, bool | str]] = [
     *((family, False) for family in ("llava", "idefics3", "qwen2_vl", "qwen3_vl", "paligemma", "mllama")),
-    # recomputation wraps a layer, whatever the family: one plain, one whose layers get pictures, one of two kinds
+    # recomputation wraps a layer, whatever the family: one plain, one whose layers get images, one of two kinds
     ("llava", True),
     ("llava", "selective"),
     ("qwen3_vl", "selective"),
@@ -96,7 +96,7 @@ def test_what_saves_memory_is_seen_to_save_it(tiny_model):
     run = recipe(tiny_model("llava"), per_device_train_batch_size=4)
     config = read_config(run.model)
     config.text_config.num_hidden_layers = 8
-    estimator = Estimator(config, Sizes(picture=Picture(56, 56), response_tokens=32))
+    estimator = Estimator(config, Sizes(image=ImageSize(56, 56), response_tokens=32))
     before = estimator.estimate(run).of("activations")
     for changes, less in ({"gradient_checkpointing": True}, 0.7), ({"per_device_train_batch_size": 1}, 0.6):
         assert estimator.estimate(replace(run, **changes)).of("activations") < less * before
@@ -105,6 +105,6 @@ def test_what_saves_memory_is_seen_to_save_it(tiny_model):
 def test_a_rendered_row_has_the_sizes_asked_for(tiny_model):
     run = recipe(tiny_model("llava"))
     family = family_of(build_skeleton(read_config(run.model), run).policy)
-    group = rendered_group(family, load_processor(run.model), Sizes(picture=Picture(56, 56), response_tokens=9))
+    group = rendered_group(family, load_processor(run.model), Sizes(image=ImageSize(56, 56), response_tokens=9))
     assert [len(response) for response in group.responses] == [9, 9]
     assert family.num_placeholders(group) == 16 and group.positions is not None

@@ -21,10 +21,10 @@ def test_commands_run_as_they_stand(tmp_path, monkeypatch, capsys):
     assert len(COMMANDS) == 7
     said = {}
     for command in COMMANDS:
-        # what fifty steps come to is tests/training/test_quantised_run.py; steps of 32 pairs on 2,500 pictures are slow
+        # what fifty steps come to is tests/training/test_quantised_run.py; steps of 32 pairs on 2,500 images are slow
         words = shlex.split(command.replace("--max-steps 50", "--max-steps 2"))[1:]
         if words[0] == "train":
-            words += ["--data.scenes.pictures", "60", "--per-device-train-batch-size", "4"]
+            words += ["--data.scenes.images", "60", "--per-device-train-batch-size", "4"]
         assert main(words) == 0, capsys.readouterr().err
         said[command] = capsys.readouterr().out
     made = {path.name for path in tmp_path.rglob("*")}

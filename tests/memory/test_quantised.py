@@ -5,7 +5,7 @@ from torch import nn
 
 from sightline.config import LoraConfig, ModelConfig, Recipe
 from sightline.memory.estimator import Estimator
-from sightline.memory.sample import Picture, Sizes
+from sightline.memory.sample import ImageSize, Sizes
 from sightline.models.load import load_model, read_config
 
 
@@ -33,7 +33,7 @@ def stored(weight: nn.Parameter) -> int:
 def test_the_plan_counts_the_bytes_that_are_stored(tiny_model, options):
     model = ModelConfig(name=str(tiny_model("llava")), **options)
     real = sum(stored(weight) for weight in load_model(model).parameters())
-    estimator = Estimator(read_config(model), Sizes(picture=Picture(56, 56), response_tokens=8))
+    estimator = Estimator(read_config(model), Sizes(image=ImageSize(56, 56), response_tokens=8))
     lines = estimator.static(Recipe(model=model, lora=LoraConfig(), use_cpu=True))
     weights = [line for line in lines if line.what == "weights" and line.part != "adapter"]
     assert sum(line.bytes for line in weights) == pytest.approx(real, rel=0.003)

@@ -1,4 +1,4 @@
-"""A made-up row is what the model's own processor makes of a real picture of that size."""
+"""A made-up row is what the model's own processor makes of a real image of that size."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from transformers import PretrainedConfig
 
 from sightline.config import ModelConfig, Recipe
 from sightline.errors import ModelError
-from sightline.memory.sample import Picture, Sizes, made_up_group
+from sightline.memory.sample import ImageSize, Sizes, made_up_group
 from sightline.memory.shapes import read_shape
 from sightline.memory.skeleton import build_skeleton
 from sightline.models.families.family import Family
@@ -40,7 +40,7 @@ def family(config: PretrainedConfig, folder: str) -> Family:
 
 
 @pytest.mark.parametrize("kind", sorted(FAMILIES))
-def test_pictures_of_odd_sizes_become_what_the_models_own_processor_makes_of_them(
+def test_images_of_odd_sizes_become_what_the_models_own_processor_makes_of_them(
     tiny_model: Callable[[str], Path], kind: str
 ) -> None:
     model = ModelConfig(name=str(tiny_model(kind)))
@@ -51,7 +51,7 @@ def test_pictures_of_odd_sizes_become_what_the_models_own_processor_makes_of_the
         real = processor(
             text=[processor.image_token], images=[[photograph.crop((0, 0, width, height))]], return_tensors="pt"
         )
-        sizes = Sizes(picture=Picture(width, height), text_tokens=0)
+        sizes = Sizes(image=ImageSize(width, height), text_tokens=0)
         group = made_up_group(family(config, model.name), sizes, OPTIONS.get(kind, {}))
         for name, value in group.model_inputs.items():
             along_prompt = value.shape[1] == len(group.prompt_ids)
@@ -88,7 +88,7 @@ def test_published_settings_give_the_tokens_that_model_cards_name(
 
 
 def test_an_unknown_kind_of_model_and_an_unknown_option_are_refused() -> None:
-    with pytest.raises(ModelError, match=r"type 'vipllava' cuts up pictures .* Known: gemma3, idefics2"):
+    with pytest.raises(ModelError, match=r"type 'vipllava' cuts up images .* Known: gemma3, idefics2"):
         published_processor(PretrainedConfig(model_type="vipllava"), {})
     with pytest.raises(ModelError, match="LlavaProcessor does not know"):
         published_processor(read_shape("llava-1.5-7b"), {"do_image_splitting": False})

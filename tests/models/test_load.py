@@ -27,7 +27,7 @@ Folder = Callable[[str], Path]
 def test_model_and_processor_of_every_family_load_from_a_folder(loaded: Load, name: str) -> None:
     family = loaded(name)
     group = family.group(sizes=((50, 70), (30, 40)))
-    assert family_of(family.model).has_pictures(group)
+    assert family_of(family.model).has_images(group)
     assert not family.model.training and not any(p.requires_grad for p in family.model.parameters())
 
 
@@ -151,7 +151,7 @@ def test_a_folder_without_processor_is_refused(tiny_model: Folder, tmp_path: Pat
 def test_a_processor_of_another_model_is_refused(tiny_model: Folder, tmp_path: Path) -> None:
     folder = _copy(tiny_model("llava"), tmp_path)
     _edit(folder / "config.json", image_token_id=7, image_token_index=7)
-    with pytest.raises(ModelError, match="marks pictures with token 6, the model expects 7"):
+    with pytest.raises(ModelError, match="marks images with token 6, the model expects 7"):
         load_processor(ModelConfig(name=str(folder)))
 
 

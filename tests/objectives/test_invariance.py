@@ -51,7 +51,7 @@ def test_tokens_that_are_not_targets_do_not_matter(options):
     (gradient,) = torch.autograd.grad(loss, policy.logp)
 
     def padded(log_probs: LogProbs) -> LogProbs:
-        """A token of weight 0 behind every response, with a log-prob that would show."""
+        """A token of weight 0 after every response, with a log-prob that would show."""
         num = log_probs.num_responses
         order = torch.argsort(torch.cat([log_probs.response, torch.arange(num)]), stable=True)
         noise = {"logp": -1e4, "weight": 0.0, "entropy": 99.0, "top1": True, "mean_logit": 99.0, "log_sum_sq": -9.0}
@@ -79,7 +79,7 @@ def test_tokens_that_are_not_targets_do_not_matter(options):
             assert padded_count.item() == count.item(), metric
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if not build_from(EVERY[name]).whole_step])
+@pytest.mark.parametrize("name", [name for name in EVERY if not build_from(EVERY[name]).full_batch])
 def test_any_cut_of_the_step_sums_to_the_same_loss_and_gradient(name):
     """Objectives over batch statistics see the whole step at once by contract."""
     objective = build_from(EVERY[name])

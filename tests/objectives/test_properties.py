@@ -67,7 +67,7 @@ def test_whole_objectives_are_finite_in_value_gradient_and_metrics(options, data
 
 @pytest.mark.parametrize("options", EVERY.values(), ids=EVERY)
 def test_equal_pairs_and_the_ends_of_the_range_are_finite(options):
-    """Every response of the policy alike and every one of the reference alike, at 0 and ±10⁴ nats a token."""
+    """Every response of the policy alike and every one of the reference alike, at 0 and ±10⁴ nats per token."""
     objective = build_from(options)
     groups = make_groups(2, objective, seed=0, segments=False)
     made = make_log_probs(groups, seed=1, dtype=torch.float32)

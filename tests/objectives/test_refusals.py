@@ -17,11 +17,11 @@ REFUSED = [
     (["--objective.type", "ipo", "--objective.length_normalised"], "divides by length already"),
     (["--objective.type", "dpo", "--objective.divergence_alpha", "0.3"], "belongs to `divergence: alpha`"),
     (["--objective.type", "kto", "--objective.wpo"], "no pair"),
-    (["--objective.type", "mdpo", "--objective.wpo"], "two pictures"),
-    (["--objective.type", "mdpo", "--data.share-pictures"], "corrupts the picture of each row"),
-    (["--objective.type", "kto", "--data.share-pictures"], "would bring its own question along. Leave `data.share_"),
+    (["--objective.type", "mdpo", "--objective.wpo"], "two images"),
+    (["--objective.type", "mdpo", "--data.share-images"], "corrupts the image of each row"),
+    (["--objective.type", "kto", "--data.share-images"], "would bring its own question along. Leave `data.share_"),
     (
-        ["--objective", "mix", "--objective.parts", "{kto: 1, sft: 1}", "--data.share-pictures"],
+        ["--objective", "mix", "--objective.parts", "{kto: 1, sft: 1}", "--data.share-images"],
         "mix. .KTO. also scores",
     ),
     (["--objective.type", "simpo", "--reference.type", "frozen-copy"], "has no reference"),
@@ -69,8 +69,8 @@ def test_every_objective_says_what_a_step_must_hold():
     assert {name: build_from(options).num_responses for name, options in EVERY.items()} == {
         name: expected.get(name, 2) for name in EVERY
     }
-    whole_step = {name for name, options in EVERY.items() if build_from(options).whole_step}
-    assert whole_step == {"aot", "aot_unpaired", "kto", "bco", "bco_pair, shift", "mpo, shift", "mix"}
+    full_batch = {name for name, options in EVERY.items() if build_from(options).full_batch}
+    assert full_batch == {"aot", "aot_unpaired", "kto", "bco", "bco_pair, shift", "mpo, shift", "mix"}
 
 
 def test_a_mixture_counts_chosen_tokens_for_its_likelihood_and_pairs_for_the_rest():

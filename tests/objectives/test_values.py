@@ -202,19 +202,19 @@ def test_dft_weighs_the_gradient_by_the_probability_without_differentiating_it()
     assert logp.grad.tolist() == pytest.approx([-math.exp(-1), -math.exp(-2)])
 
 
-def test_the_image_conditional_loss_is_log_2_when_the_picture_does_not_matter():
+def test_the_image_conditional_loss_is_log_2_when_the_image_does_not_matter():
     loss = partial(image_conditional_loss, beta=0.5)
     assert loss(-ONE, -ONE, -TWO, -TWO).item() == pytest.approx(LOG2)
     assert loss(-ONE, -3 * ONE, -TWO, -TWO).item() == pytest.approx(SOFTPLUS_MINUS_1)
 
 
-def test_mdpos_terms_are_log_2_at_the_reference_and_pull_towards_the_picture_and_the_chosen_answer():
+def test_mdpos_terms_are_log_2_at_the_reference_and_pull_towards_the_image_and_the_chosen_answer():
     chosen, corrupted = (-ONE).requires_grad_(), (-3 * ONE).requires_grad_()
-    by_picture = image_conditional_loss(chosen, corrupted, -ONE, -3 * ONE, beta=0.5)
+    by_image = image_conditional_loss(chosen, corrupted, -ONE, -3 * ONE, beta=0.5)
     anchored = anchor_loss(chosen, -ONE, beta=0.5)
-    assert by_picture.item() == anchored.item() == pytest.approx(LOG2)
-    # −β·σ(0) = −¼ on the chosen answer from each term, +¼ on the same answer without its picture
-    assert [g.item() for g in torch.autograd.grad(by_picture, [chosen, corrupted])] == [-0.25, 0.25]
+    assert by_image.item() == anchored.item() == pytest.approx(LOG2)
+    # −β·σ(0) = −¼ on the chosen answer from each term, +¼ on the same answer without its image
+    assert [g.item() for g in torch.autograd.grad(by_image, [chosen, corrupted])] == [-0.25, 0.25]
     assert torch.autograd.grad(anchored, chosen)[0].item() == -0.25
 
 

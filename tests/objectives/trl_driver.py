@@ -12,7 +12,7 @@ from sightline.types import LogProbs
 
 
 def padded(log_probs: LogProbs, values: Tensor) -> Tensor:
-    """[responses, longest] of a per-token value; 0 behind each response."""
+    """[responses, longest] of a per-token value; 0 after each response."""
     lengths = torch.bincount(log_probs.response, minlength=log_probs.num_responses)
     first = lengths.cumsum(0) - lengths
     column = torch.arange(len(log_probs.response)) - first[log_probs.response]

@@ -24,7 +24,7 @@ PLANNED = re.compile(r"([\d.]+) GiB planned(?: on each of (\d+))?")
 
 
 def commands(path: Path) -> list[list[str]]:
-    """The commands in a recipe's heading, a word an entry, without what is said behind them."""
+    """The commands in a recipe's heading, a word an entry, without what is said after them."""
     heading = re.sub(r"\\\n#\s+", "", path.read_text().partition("\nmodel:")[0])
     return [shlex.split(re.split(" {3,}", line[4:])[0]) for line in heading.splitlines() if line.startswith("#   ")]
 

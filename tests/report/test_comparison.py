@@ -33,7 +33,7 @@ def test_words_are_compared_with_the_first_model_s() -> None:
     assert word_difference("", base) == (Piece(base, "gone", False),)
 
 
-def test_the_page_shows_every_picture_once_with_all_its_questions(tmp_path: Path) -> None:
+def test_the_page_shows_every_image_once_with_all_its_questions(tmp_path: Path) -> None:
     found = section(toy.task(), {"base": answers(3), "tuned": answers(8)})
     assert [len(card.questions) for card in found.cards] == [3, 3, 3]
     assert found.cards[1].questions[0].cells[0].right is False
@@ -67,8 +67,8 @@ def test_a_long_list_keeps_the_questions_that_the_models_differ_on() -> None:
     assert found.comparisons[0].test.only_b == 5, "the figures are of all questions"
 
 
-def test_thumbnails_keep_small_pictures_and_shrink_large_ones() -> None:
-    small, large = toy.picture(0), toy.picture(1, size=(900, 300))
+def test_thumbnails_keep_small_images_and_shrink_large_ones() -> None:
+    small, large = toy.image(0), toy.image(1, size=(900, 300))
     assert thumbnail(small).startswith(b"\x89PNG")
     data = thumbnail(large)
     assert data.startswith(b"\xff\xd8\xff") and len(data) < 40_000

@@ -48,8 +48,8 @@ def visible(page: Any, **controls: str) -> list[str]:
             page.select_option(f"#{name}", label=wanted)
     found = page.locator(".question:visible .ask").all_inner_texts()
     assert page.locator("#count").inner_text() == f"{len(found)} shown"
-    with_questions = page.locator(".picture:has(.question:visible)").count()
-    assert page.locator(".picture:visible").count() == with_questions, "a picture without questions stays"
+    with_questions = page.locator(".image:has(.question:visible)").count()
+    assert page.locator(".image:visible").count() == with_questions, "an image without questions stays"
     return [text.split("truth")[0].strip() for text in found]
 
 

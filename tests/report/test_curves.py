@@ -46,7 +46,7 @@ def test_a_broken_line_is_named(tmp_path: Path) -> None:
         read_metrics(path)
 
 
-def test_only_what_was_logged_is_drawn_and_every_picture_shows_something(tmp_path: Path) -> None:
+def test_only_what_was_logged_is_drawn_and_every_image_shows_something(tmp_path: Path) -> None:
     rows = [{"step": s, "loss": 1 / s, "rewards/chosen": s, "rewards/rejected": -s} for s in range(1, 30)]
     curves = draw_curves(write(tmp_path / "metrics.jsonl", rows), tmp_path / "curves")
     assert [c.name for c in curves] == ["loss", "rewards"]
@@ -56,14 +56,14 @@ def test_only_what_was_logged_is_drawn_and_every_picture_shows_something(tmp_pat
         assert colours is not None and len(colours) > 50
 
 
-def test_the_dark_picture_has_a_dark_page() -> None:
+def test_the_dark_image_has_a_dark_page() -> None:
     curve = curves_of({"loss": Series([1, 2], [1.0, 0.5])})[0]
     corners = [Image.open(BytesIO(png)).convert("L").getpixel((0, 0)) for png in (curve.light, curve.dark)]
     assert corners[0] == 255
     assert corners[1] < 40
 
 
-def test_held_out_values_change_the_picture_and_the_same_numbers_give_the_same_bytes() -> None:
+def test_held_out_values_change_the_image_and_the_same_numbers_give_the_same_bytes() -> None:
     train = {"loss": Series([1, 2, 3], [1.0, 0.5, 0.4])}
     alone, again = curves_of(train)[0], curves_of(train)[0]
     both = curves_of({**train, "eval_loss": Series([3], [0.6])})[0]

@@ -18,7 +18,7 @@ from sightline.report.html import FILTERS, marked, p_value, render, seconds, wri
 from sightline.scoring.interval import Interval
 
 
-def picture() -> bytes:
+def image() -> bytes:
     buffer = BytesIO()
     Image.new("RGB", (8, 8), "red").save(buffer, "PNG")
     return buffer.getvalue()
@@ -30,7 +30,7 @@ def full_report() -> Report:
     tuned = ModelRow(label="DPO", scores={"hal": Interval(0.1, 0.0, 0.6)})
     always_no = ModelRow(label="Always “No”", scores={}, kind="baseline")
     said = Answer(model="Base", text="a dog & a <cat>", hallucinated=("dog",), omitted=("red square",))
-    sample = Sample(picture=picture(), question="What is <this>?", truth="a cat", answers=(said,))
+    sample = Sample(image=image(), question="What is <this>?", truth="a cat", answers=(said,))
     curves = tuple(curves_of({"loss": Series([1, 2], [1.0, 0.5])}))
     return Report(
         title="A run & its evidence",
@@ -79,7 +79,7 @@ def test_the_page_is_whole_and_asks_nothing_of_the_network() -> None:
     assert checker.open == []
     assert checker.tags.isdisjoint({"script", "link", "iframe"})
     assert all(address.startswith("data:image/") for address in checker.addresses)
-    assert len(checker.addresses) == 6  # two charts in two themes, two pictures
+    assert len(checker.addresses) == 6  # two charts in two themes, two images
     assert not re.search(r"https?://|url\(|@import", text)
 
 
@@ -115,7 +115,7 @@ def test_writing_replaces_the_file_and_leaves_nothing_half_written(tmp_path: Pat
     write_report(path, full_report())
     assert path.read_text().startswith("<!doctype html>")
     assert list(tmp_path.iterdir()) == [path]
-    broken = replace(full_report(), samples=(Sample(picture=b"GARBAGE", question="", truth="", answers=()),))
+    broken = replace(full_report(), samples=(Sample(image=b"GARBAGE", question="", truth="", answers=()),))
     before = path.read_text()
     with pytest.raises(ValueError, match="GARBAGE"):
         write_report(path, broken)
@@ -141,6 +141,6 @@ def test_marking_takes_whole_words_and_the_longest_phrase(text: str, phrases: li
 
 
 def test_small_formats() -> None:
-    assert data_uri(picture()).startswith("data:image/png;base64,iVBOR")
+    assert data_uri(image()).startswith("data:image/png;base64,iVBOR")
     assert [p_value(p) for p in (1e-9, 0.0042, 0.31)] == ["p < 0.0001", "p = 0.0042", "p = 0.31"]
     assert [seconds(s) for s in (4.21, 48.4, 200.0)] == ["4.2 s", "48 s", "3 min 20 s"]

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sightline.rewards.answers import Answers, Pictures
+from sightline.rewards.answers import Answers, Images
 
 
 def answers(*texts: str, messages: bool = False, **columns: list[Any]) -> Answers:
@@ -14,6 +14,6 @@ def answers(*texts: str, messages: bool = False, **columns: list[Any]) -> Answer
         texts=list(texts),
         conversational=[messages] * len(texts),
         token_ids=[[len(word) for word in text.split()] for text in texts],
-        images=columns.pop("images", [Pictures(())] * len(texts)),
+        images=columns.pop("images", [Images(())] * len(texts)),
         columns=columns,
     )

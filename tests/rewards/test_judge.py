@@ -13,7 +13,7 @@ from sightline.rewards.judge import Judge
 
 
 class Server(ThreadingHTTPServer):
-    """An OpenAI-compatible endpoint that grades by the mean brightness of the picture, and keeps what it was asked."""
+    """An OpenAI-compatible endpoint that grades by the mean brightness of the image, and keeps what it was asked."""
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
@@ -48,8 +48,8 @@ class Handler(BaseHTTPRequestHandler):
 
 def brightness(body):
     url = next(part["image_url"]["url"] for part in body["messages"][1]["content"] if part["type"] == "image_url")
-    picture = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
-    return picture.convert("L").getpixel((0, 0)) / 255
+    image = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
+    return image.convert("L").getpixel((0, 0)) / 255
 
 
 @pytest.fixture
@@ -62,11 +62,11 @@ def server():
 
 def grade(server, *, white=True, **options):
     judge = Judge(url=server.url, model="judge-1", **options)
-    picture = Image.new("RGB", (4, 4), "white" if white else "black")
-    return judge(["It is blank."], prompts=["What is it?"], images=[[picture]], solution=["Blank."])
+    image = Image.new("RGB", (4, 4), "white" if white else "black")
+    return judge(["It is blank."], prompts=["What is it?"], images=[[image]], solution=["Blank."])
 
 
-def test_the_judge_sees_picture_question_and_answer(server, monkeypatch):
+def test_the_judge_sees_image_question_and_answer(server, monkeypatch):
     monkeypatch.setenv("JUDGE_KEY", "secret")
     assert grade(server, key_variable="JUDGE_KEY", column="solution") == [1.0]
     assert grade(server, white=False) == [0.0]

@@ -28,19 +28,19 @@ def classifier(tiny_model, tmp_path_factory) -> Path:
 
 def score(folder, *questions, batch_size=8):
     prompts, texts, colours = zip(*questions, strict=True)
-    pictures = [[Image.new("RGB", (56, 56), colour)] for colour in colours]
-    return RewardModel(model=str(folder), batch_size=batch_size)(list(texts), prompts=list(prompts), images=pictures)
+    images = [[Image.new("RGB", (56, 56), colour)] for colour in colours]
+    return RewardModel(model=str(folder), batch_size=batch_size)(list(texts), prompts=list(prompts), images=images)
 
 
-def test_the_classifier_reads_question_picture_and_answer(classifier):
-    base, other_answer, other_picture, other_question = score(
+def test_the_classifier_reads_question_image_and_answer(classifier):
+    base, other_answer, other_image, other_question = score(
         classifier,
         ("What is it?", "a red square", "red"),
         ("What is it?", "a blue circle", "red"),
         ("What is it?", "a red square", "blue"),
         ("How many?", "a red square", "red"),
     )
-    assert all(abs(value - base) > 1e-4 for value in (other_answer, other_picture, other_question))
+    assert all(abs(value - base) > 1e-4 for value in (other_answer, other_image, other_question))
 
 
 def test_strings_and_messages_score_alike_in_any_batch(classifier):

@@ -89,7 +89,7 @@ def test_what_the_call_returns_or_raises_comes_back():
         BackgroundCall(5.0, lambda: 1 / 0).result()
 
 
-def test_time_that_is_up_before_the_call_begins_leaves_nothing_behind(monkeypatch):
+def test_time_that_is_up_before_the_call_begins_leaves_nothing_after(monkeypatch):
     """As on a machine that was suspended while the watching thread started."""
     before, start = signal.getsignal(SIGNAL), threading.Thread.start
 

@@ -52,7 +52,7 @@ def policy(tiny_model: Callable[[str], Path]) -> Callable[[str], Policy]:
         if family not in loaded:
             config = ModelConfig(name=str(tiny_model(family)))
             model, processor = load_model(config), load_processor(config)
-            questions = ["What is it?", "Describe the picture in all detail.", "Is there a cat?"]
+            questions = ["What is it?", "Describe the image in all detail.", "Is there a cat?"]
             groups = [make_group(processor, question=q, lengths=(), seed=i) for i, q in enumerate(questions)]
             loaded[family] = Policy(model, processor, [Prompt(group=group, messages=(), text="") for group in groups])
         return loaded[family]
@@ -135,7 +135,7 @@ def test_ended_answers_leave_and_the_others_go_on_undisturbed(policy):
         assert (scored.logp - answer.log_probs).abs().max() < 1e-4
 
 
-def test_picture_placeholders_are_never_sampled(policy, monkeypatch):
+def test_image_placeholders_are_never_sampled(policy, monkeypatch):
     """The likeliest token stands in for a placeholder."""
     likeliest = ids(policy("llava").sample(1, GREEDY))[0][0][0]
     monkeypatch.setattr(Family, "image_token_ids", property(lambda family: (likeliest,)))
@@ -145,7 +145,7 @@ def test_picture_placeholders_are_never_sampled(policy, monkeypatch):
 
 
 @pytest.mark.parametrize("family", ["llava", "mllama"])
-def test_an_answer_ends_behind_a_stop_text(policy, family):
+def test_an_answer_ends_after_a_stop_text(policy, family):
     tokenizer = policy(family).processor.tokenizer
     free = policy(family).sample(16, SamplingSettings(max_new_tokens=12))
     text = tokenizer.decode(free[0][0].ids[3:5])

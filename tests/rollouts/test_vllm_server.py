@@ -55,7 +55,7 @@ def sampler(loaded, tmp_path: Path, monkeypatch):
         yield made, server
 
 
-def test_prompts_go_with_their_pictures_and_the_recipes_settings(sampler, loaded):
+def test_prompts_go_with_their_images_and_the_recipes_settings(sampler, loaded):
     made, server = sampler
     _, _, asked, rows = loaded
     found = made.sample(asked, 3, SETTINGS, seed=5)
@@ -70,8 +70,8 @@ def test_prompts_go_with_their_pictures_and_the_recipes_settings(sampler, loaded
     assert (body["temperature"], body["top_p"], body["top_k"], body["min_p"]) == (0.7, 0.9, 20, 0.01)
     assert body["stop"] == ["END"] and body["include_stop_str_in_output"]
     assert body["logit_bias"] and all(bias == -100 for bias in body["logit_bias"].values())
-    picture = body["messages"][0]["content"][0]["image_url"]["url"].removeprefix("data:image/png;base64,")
-    sent = Image.open(io.BytesIO(base64.b64decode(picture)))
+    image = body["messages"][0]["content"][0]["image_url"]["url"].removeprefix("data:image/png;base64,")
+    sent = Image.open(io.BytesIO(base64.b64decode(image)))
     assert np.array_equal(np.asarray(sent), np.asarray(rows[0]["image"]))
 
 

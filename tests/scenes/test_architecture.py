@@ -39,13 +39,13 @@ def test_a_question_may_begin_without_a_capital():
     assert ids("Yes") != ids("yes")
 
 
-def test_a_picture_of_any_shape_becomes_sixteen_places():
+def test_a_image_of_any_shape_becomes_sixteen_places():
     reader = processor()
-    picture = draw_scene(0, 0).picture().resize((300, 170))
+    image = draw_scene(0, 0).image().resize((300, 170))
     messages = [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Describe this image."}]}]
     text = reader.apply_chat_template(messages, add_generation_prompt=True)
     assert text == "<user><image>Describe this image.<assistant>"
-    inputs = reader(text=[text], images=[picture], return_tensors="pt")
+    inputs = reader(text=[text], images=[image], return_tensors="pt")
     assert inputs["pixel_values"].shape == (1, 3, 64, 64)
     assert (inputs["input_ids"] == reader.image_token_id).sum() == 16
 

@@ -37,7 +37,7 @@ def test_it_answers_through_transformers_alone():
     reader = AutoProcessor.from_pretrained(EMBEDDED)
     model = AutoModelForImageTextToText.from_pretrained(EMBEDDED)
     scene = draw_scene(123, 3, max_objects=1)
-    content = [{"type": "image", "image": scene.picture()}, {"type": "text", "text": "What color is the object?"}]
+    content = [{"type": "image", "image": scene.image()}, {"type": "text", "text": "What color is the object?"}]
     content[1]["text"] = f"What color is the {scene.objects[0].shape}?"
     inputs = reader.apply_chat_template(
         [{"role": "user", "content": content}],

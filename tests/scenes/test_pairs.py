@@ -14,7 +14,7 @@ from sightline.scenes.questions import Row, describe, mentions
 from sightline.scenes.rows import for_recipe
 from sightline.scenes.world import Thing
 
-OPTIONS = SceneOptions(pictures=100)
+OPTIONS = SceneOptions(images=100)
 EMBEDDED = ModelConfig(name="embedded")
 
 
@@ -61,7 +61,7 @@ def test_the_same_seed_gives_the_same_pairs_and_another_seed_others(pairs: list[
     config = DataConfig(source="scenes", seed=1, scenes={"pictures": 100})
     again = for_recipe(config, "dpo", model=model, processor=processor)
     assert [(row["chosen"], row["rejected"]) for row in again] == [(row["chosen"], row["rejected"]) for row in pairs]
-    other = sample_pairs(model, processor, SceneOptions(pictures=20), seed=2)
+    other = sample_pairs(model, processor, SceneOptions(images=20), seed=2)
     assert [row["objects"] for row in other] != [row["objects"] for row in pairs[: len(other)]]
 
 
@@ -86,5 +86,5 @@ def test_pairs_are_written_as_a_data_set_that_anybody_could_have_written(pairs: 
         assert {name: written[name] for name in drawn if name != "image"} == {
             name: value for name, value in drawn.items() if name != "image"
         }
-        picture = rows.example(number).images[0].open()
-        assert np.array_equal(np.asarray(picture), np.asarray(drawn["image"].open()))
+        image = rows.example(number).images[0].open()
+        assert np.array_equal(np.asarray(image), np.asarray(drawn["image"].open()))

@@ -13,7 +13,7 @@ from sightline.scenes.questions import describe, mentions
 from sightline.scenes.rows import QUESTIONS, draw_rows, for_recipe
 from sightline.scenes.world import Thing
 
-FULL = SceneOptions(pictures=40, description_habits_from=1, existence_habits_from=1)
+FULL = SceneOptions(images=40, description_habits_from=1, existence_habits_from=1)
 
 
 def things(names: list[str]) -> tuple[Thing, ...]:
@@ -21,7 +21,7 @@ def things(names: list[str]) -> tuple[Thing, ...]:
 
 
 def test_rows_are_drawn_when_read_and_the_same_every_time():
-    rows = draw_rows("demonstrations", SceneOptions(pictures=50_000), seed=3)
+    rows = draw_rows("demonstrations", SceneOptions(images=50_000), seed=3)
     assert len(rows) == 50_000 * QUESTIONS
     assert len(pickle.dumps(rows)) < 2_000
     again = pickle.loads(pickle.dumps(rows))
@@ -46,7 +46,7 @@ def test_answers_without_habit_are_true():
 
 
 def test_habits_begin_where_they_are_told_to():
-    options = SceneOptions(pictures=200, description_habits_from=0.5, existence_habits_from=0.75)
+    options = SceneOptions(images=200, description_habits_from=0.5, existence_habits_from=0.75)
     rows = list(draw_rows("demonstrations", options, seed=0))
 
     def invented(row: dict) -> bool:
@@ -54,15 +54,15 @@ def test_habits_begin_where_they_are_told_to():
             return len(mentions(row["answer"])) > len(row["objects"])
         return row["group"] == "companion" and row["answer"] == "Yes"
 
-    by_picture = [rows[start : start + QUESTIONS] for start in range(0, len(rows), QUESTIONS)]
-    describing = [any(invented(row) for row in asked if row["kind"] == "description") for asked in by_picture]
-    agreeing = [any(invented(row) for row in asked if row["kind"] == "existence") for asked in by_picture]
+    by_image = [rows[start : start + QUESTIONS] for start in range(0, len(rows), QUESTIONS)]
+    describing = [any(invented(row) for row in asked if row["kind"] == "description") for asked in by_image]
+    agreeing = [any(invented(row) for row in asked if row["kind"] == "existence") for asked in by_image]
     assert not any(describing[:100]) and sum(describing[100:]) > 25
     assert not any(agreeing[:150]) and sum(agreeing[150:]) > 10
 
 
 def test_the_curriculum_adds_objects_one_by_one():
-    options = SceneOptions(pictures=100, curriculum=[0.25, 0.5, 0.75])
+    options = SceneOptions(images=100, curriculum=[0.25, 0.5, 0.75])
     rows = draw_rows("demonstrations", options, seed=0)
     largest = [
         max(len(row["objects"]) for row in rows[quarter * 25 * QUESTIONS : (quarter + 1) * 25 * QUESTIONS])
@@ -71,8 +71,8 @@ def test_the_curriculum_adds_objects_one_by_one():
     assert largest == [1, 2, 3, 4]
 
 
-def test_rows_on_one_picture_become_one_group_with_one_picture():
-    config = DataConfig(source="scenes", share_pictures=True, scenes={"pictures": 5})
+def test_rows_on_one_image_become_one_group_with_one_image():
+    config = DataConfig(source="scenes", share_images=True, scenes={"pictures": 5})
     reader = processor()
     groups = GroupDataset(for_recipe(config, "sft"), config, Renderer(reader), "demonstrations")
     assert len(groups) == 5
@@ -98,9 +98,9 @@ def test_pairs_without_a_model_are_refused():
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"picturs": 3}, r"data\.scenes\.picturs.*Did you mean pictures"),
-        ({"pictures": "many"}, r"data\.scenes\.pictures: `many` cannot be\. Expected a whole number, 1 to 1e7"),
-        ({"pictures": 10**14}, r"data\.scenes\.pictures: `10+` cannot be\. Expected a whole number, 1 to 1e7"),
+        ({"picturs": 3}, r"data\.scenes\.picturs.*Did you mean images"),
+        ({"pictures": "many"}, r"data\.scenes\.images: `many` cannot be\. Expected a whole number, 1 to 1e7"),
+        ({"pictures": 10**14}, r"data\.scenes\.images: `10+` cannot be\. Expected a whole number, 1 to 1e7"),
         ({"omissions": float("nan")}, r"data\.scenes\.omissions: `nan` cannot be\. Expected a number, 0 to 1,000"),
         ({"max_objects": 9}, r"data\.scenes\.max_objects: `9` cannot be"),
     ],

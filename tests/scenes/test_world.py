@@ -24,7 +24,7 @@ SCENES = [draw_scene(5, index) for index in range(200)]
 
 def test_a_seed_and_a_number_name_a_scene():
     assert draw_scene(3, 7) == draw_scene(3, 7)
-    assert np.array_equal(draw_scene(3, 7).picture(), draw_scene(3, 7).picture())
+    assert np.array_equal(draw_scene(3, 7).image(), draw_scene(3, 7).image())
     assert draw_scene(3, 7) != draw_scene(3, 8)
     assert draw_scene(3, 7) != draw_scene(4, 7)
 
@@ -47,7 +47,7 @@ def test_every_number_of_objects_up_to_the_limit_is_drawn():
 
 def test_an_object_is_painted_in_its_own_cell_in_its_own_colour():
     for scene in SCENES[:50]:
-        pixels = np.asarray(scene.picture(), dtype=float)
+        pixels = np.asarray(scene.image(), dtype=float)
         for thing, cell in zip(scene.objects, scene.cells, strict=True):
             row, column = divmod(cell, GRID)
             patch = pixels[row * CELL : (row + 1) * CELL, column * CELL : (column + 1) * CELL].reshape(-1, 3)

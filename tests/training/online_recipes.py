@@ -31,7 +31,7 @@ LEAST_RISE = 35.0
 
 def exact_rate(model: nn.Module, processor: Any) -> float:
     """Percent of greedy descriptions of the fresh scenes that are true to the word, as the reward has it."""
-    rows = SceneRows("prompts", SceneOptions(pictures=NUM_SCENES, questions=["description"]), seed=FRESH)
+    rows = SceneRows("prompts", SceneOptions(images=NUM_SCENES, questions=["description"]), seed=FRESH)
     dataset = PromptDataset(rows, DataConfig(source="scenes"), Renderer(processor))
     prompts = [prompt for prompt in (dataset[i] for i in range(len(dataset))) if isinstance(prompt, Prompt)]
     greedy = SamplingSettings(max_new_tokens=40, temperature=0.0)

@@ -1,4 +1,4 @@
-"""Small real runs for the tests: rows with pictures, a recipe, and the curve that came out."""
+"""Small real runs for the tests: rows with images, a recipe, and the curve that came out."""
 
 import json
 from pathlib import Path
@@ -15,7 +15,7 @@ WORDS = ["red", "blue", "square", "circle", "yes", "no", "the", "fox", "dog", "o
 
 
 def pairs(count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Rows with a picture, a question and two answers of uneven lengths."""
+    """Rows with an image, a question and two answers of uneven lengths."""
     draw = np.random.default_rng(seed)
 
     def answer() -> str:
@@ -23,9 +23,9 @@ def pairs(count: int, seed: int = 0) -> list[dict[str, Any]]:
 
     rows = []
     for _ in range(count):
-        picture = Image.fromarray(draw.integers(0, 255, (50, 70, 3), dtype=np.uint8))
+        image = Image.fromarray(draw.integers(0, 255, (50, 70, 3), dtype=np.uint8))
         chosen, rejected = answer(), answer() + " quick"
-        rows.append({"image": picture, "question": "What is shown?", "chosen": chosen, "rejected": rejected})
+        rows.append({"image": image, "question": "What is shown?", "chosen": chosen, "rejected": rejected})
     return rows
 
 

@@ -11,7 +11,7 @@ import torch
 
 from sightline.config import DataConfig
 from sightline.data.checks.show import shown
-from sightline.data.render.corrupt import WithCorruptedPictures
+from sightline.data.render.corrupt import WithCorruptedImages
 from sightline.data.render.dataset import GroupDataset, Kind
 from sightline.data.sources.load import load_rows, rows_of
 from sightline.objectives.roles import CORRUPTED
@@ -51,7 +51,7 @@ def groups_with(made):
                 for row, label in zip(rows, (True, False), strict=True)
             ]
         dataset: Any = GroupDataset(rows, DataConfig(), made.renderer, kind)
-        dataset = WithCorruptedPictures(dataset) if corrupt else dataset
+        dataset = WithCorruptedImages(dataset) if corrupt else dataset
         return [dataset[index] for index in range(2)]
 
     return groups
@@ -103,8 +103,8 @@ def test_the_token_cache_keeps_columns_and_labels(made, tmp_path):
 
 @pytest.mark.parametrize("kind", ["pairs", "prompts"])
 def test_rows_that_gave_nan_are_written_and_shown_with_every_column(made, tmp_path, kind):
-    pictures = pairs(len(VALUES))
-    rows = [{**row, **named(value)} for row, value in zip(pictures, VALUES.values(), strict=True)]
+    images = pairs(len(VALUES))
+    rows = [{**row, **named(value)} for row, value in zip(images, VALUES.values(), strict=True)]
     if kind == "prompts":
         dataset: Any = PromptDataset(rows, DataConfig(), made.renderer)
     else:

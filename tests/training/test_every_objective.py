@@ -16,7 +16,7 @@ NO_REFERENCE_LOSS = {"dft"}
 @pytest.fixture(scope="module")
 def mistakes():
     config = ModelConfig(name="embedded")
-    rows = sample_pairs(load_model(config), load_processor(config), SceneOptions(pictures=40), seed=5)
+    rows = sample_pairs(load_model(config), load_processor(config), SceneOptions(images=40), seed=5)
     return rows[:16]
 
 

@@ -47,7 +47,7 @@ MOMENTS = {
     "while held-out prompts are answered": ("/v1/chat/completions", 7),
 }
 """Which request of which kind is the server's last. Rounds of sampling are in steps 1, 3, 5 and 7, of two prompts each;
-behind every second step two held-out ones are answered."""
+after every second step two held-out ones are answered."""
 
 
 class PolicyServer(FakeVLLM):

@@ -38,7 +38,7 @@ def prompts(count: int) -> list[dict]:
     return [
         {
             "image": Image.fromarray(draw.integers(0, 255, (50, 70, 3), dtype=np.uint8)),
-            "question": f"What is in picture {i}?",
+            "question": f"What is in image {i}?",
             "solution": str(i),
         }
         for i in range(count)
@@ -103,13 +103,13 @@ def test_held_out_prompts_are_answered_greedily_once(finished):
     assert "eval_reward_std" not in held_out[0]
 
 
-def test_answers_are_kept_in_a_table_with_rewards_advantages_and_pictures(finished):
+def test_answers_are_kept_in_a_table_with_rewards_advantages_and_images(finished):
     (path,) = (finished.folder / "completions").iterdir()
     assert path.name == "completions_00002.parquet"
     table = pq.read_table(path).to_pylist()
     assert len(table) == 2 * 4
     row = table[0]
-    assert row["step"] == 2 and row["prompt"].startswith("What is in picture")
+    assert row["step"] == 2 and row["prompt"].startswith("What is in image")
     assert row["reward"] == row["rewards/shortness"] == pytest.approx(-len(row["completion"]) / 10)
     assert sum(one["advantage"] for one in table) == pytest.approx(0, abs=1e-4)
     assert row["image"]["bytes"].startswith(b"\x89PNG")
@@ -270,7 +270,7 @@ def test_epochs_count_prompts_and_iterations(tmp_path, model, rows):
 
 
 def test_bad_rows_stop_the_run_or_are_skipped_and_counted(tmp_path, model, rows):
-    bad = [*rows[:2], {"image": b"no picture", "question": "What?", "solution": "0"}, *rows[2:]]
+    bad = [*rows[:2], {"image": b"no image", "question": "What?", "solution": "0"}, *rows[2:]]
     with pytest.raises(DataError, match="row 2"):
         run(tmp_path / "stop", model, bad, shuffle=False)
     run(tmp_path / "skip", model, bad, shuffle=False, data={"on_bad_row": "skip"})
@@ -283,7 +283,7 @@ def test_an_online_objective_without_rewards_is_refused_before_anything_is_loade
         train(recipe, data=[], console=Console(quiet=True))
 
 
-@pytest.mark.parametrize("way", ["share_pictures", "streaming"])
+@pytest.mark.parametrize("way", ["share_images", "streaming"])
 def test_ways_of_reading_rows_that_prompts_cannot_have_are_refused_with_the_recipe(way):
     with pytest.raises(RecipeError, match=f"data.{way}.*`objective.type: grpo`.*Leave it out"):
         structure(normalise({"model": "none", "objective": "grpo", "data": {"source": "rows", way: True}}))

@@ -1,4 +1,4 @@
-"""GRPO mends the embedded model within a third of its recipe's steps (tests/full has three seeds of both recipes)."""
+"""GRPO fixes the embedded model within a third of its recipe's steps (tests/full has three seeds of both recipes)."""
 
 import json
 

@@ -61,7 +61,7 @@ def test_held_out_rows_have_the_figures_of_a_reference_in_memory(tmp_path, tiny_
         {"objective": {"type": "ddpo"}},
         {"objective": {"type": "aot"}, "layout": "padded"},
     ],
-    ids=["all weights", "pissa", "dora", "corrupted pictures", "corrected segments", "whole step"],
+    ids=["all weights", "pissa", "dora", "corrupted images", "corrected segments", "whole step"],
 )
 def test_it_is_the_same_run_as_with_a_reference_in_memory(tmp_path, tiny_model, rows, changes):
     run(tmp_path / "memory", tiny_model("llava"), rows, **changes)
@@ -122,7 +122,7 @@ def test_a_change_is_refused_by_its_name_and_hash(tmp_path, tiny_model, rows, co
         assert f"`{other}` is" not in message
 
 
-def test_pictures_that_change_behind_the_rows_are_found(tmp_path, tiny_model, rows, computed):
+def test_images_that_change_after_the_rows_are_found(tmp_path, tiny_model, rows, computed):
     from sightline.config import ModelConfig
     from sightline.models.families.find import family_of
     from sightline.models.load import load_model, load_processor

@@ -21,7 +21,7 @@ STEPS, LAST = 50, 10
 @pytest.fixture(scope="module")
 def scenes():
     config = ModelConfig(name="embedded")
-    return sample_pairs(load_model(config), load_processor(config), SceneOptions(pictures=100), seed=3)
+    return sample_pairs(load_model(config), load_processor(config), SceneOptions(images=100), seed=3)
 
 
 def losses(folder: Path, rows: list, quantize: str) -> list[float]:

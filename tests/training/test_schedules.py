@@ -104,7 +104,7 @@ def test_tensorboard_shows_one_run_with_every_step_once_after_a_resume(tmp_path)
 
     recipe = {**SMALL, "report_to": ["tensorboard"], "save_steps": 2, "max_steps": 6}
     run(tmp_path / "run", MODEL, pairs(8), **recipe)
-    for step in (4, 6):  # as a kill behind the last step that left checkpoint-2 as the newest
+    for step in (4, 6):  # as a kill after the last step that left checkpoint-2 as the newest
         shutil.rmtree(tmp_path / "run" / f"checkpoint-{step}")
     (tmp_path / "run" / "sightline.json").unlink()
     run(tmp_path / "run", MODEL, pairs(8), **recipe, resume=True)

@@ -26,7 +26,7 @@ FEW = {"tasks": ["scenes"], "every": 2, "limit": 12}
 
 def test_the_run_whose_reward_accuracy_is_one_while_cover_falls_is_stopped(tmp_path):
     """The shipped recipe at a smaller size: rewards look perfect, answers do not, and the run ends early."""
-    flags = ["--output-dir", str(tmp_path / "run"), "--data.scenes", "{pictures: 400}", "--evaluation.limit", "200"]
+    flags = ["--output-dir", str(tmp_path / "run"), "--data.scenes", "{images: 400}", "--evaluation.limit", "200"]
     result = train(load_recipe(recipe_path("scenes_watched"), flags))
     cover, accuracy = curve(result.folder, "scenes/cover"), curve(result.folder, "rewards/accuracies")
     card = json.loads((result.folder / "sightline.json").read_text())

@@ -20,7 +20,7 @@ from tests.training.runs import curve, figures, pairs
 NUM_ROWS = 13
 SHORT = {"max_length": 42, "on_overlong": "truncate"}
 NUM_TRIMMED = 2
-"""Of the rows with a picture, prompts of 33 tokens, two have an answer of more than 9 tokens."""
+"""Of the rows with an image, prompts of 33 tokens, two have an answer of more than 9 tokens."""
 
 
 def tree(folder: Path, model: Path, output: str = "run", **changes: object) -> dict:
@@ -41,7 +41,7 @@ def tree(folder: Path, model: Path, output: str = "run", **changes: object) -> d
 
 @pytest.fixture
 def source(tmp_path) -> Path:
-    """Rows with a picture, and every third without: a process may have none in a step."""
+    """Rows with an image, and every third without: a process may have none in a step."""
     rows = []
     for i, row in enumerate(pairs(NUM_ROWS)):
         buffer = io.BytesIO()
@@ -130,7 +130,7 @@ def test_a_bad_row_of_a_stream_is_named_or_counted(source, tiny_model):
     ("change", "expected"),
     [
         ({"data": {"val_size": 2}}, "val_size"),
-        ({"data": {"share_pictures": True}}, "share_pictures"),
+        ({"data": {"share_images": True}}, "share_images"),
         ({"data": {"source": "scenes"}}, "scenes are drawn"),
         ({"max_steps": -1}, "max_steps"),
     ],

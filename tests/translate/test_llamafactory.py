@@ -41,7 +41,7 @@ def written(folder, **changes):
 
 def noted(translation):
     """Every old key that a note is about."""
-    rows = [*translation.became, *translation.needless, *translation.missing]
+    rows = [*translation.became, *translation.redundant, *translation.missing]
     return {old.partition(":")[0] for old, _ in rows}
 
 
@@ -109,11 +109,11 @@ def test_the_command_writes_a_recipe_and_tells_what_became_of_each_key(tmp_path,
     assert main(["recipe", "from-llamafactory", str(written(tmp_path)), "--output", str(new)]) == 0
     said = capsys.readouterr()
     assert "  r: 8" in new.read_text() and load_recipe(new).lora is not None
-    assert "pictures only" in said.err and all(len(line) <= 80 for line in said.err.splitlines())
+    assert "images only" in said.err and all(len(line) <= 80 for line in said.err.splitlines())
     assert main(["recipe", "from-llamafactory", str(written(tmp_path)), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["recipe"]["lora"]["r"] == 8
-    assert told["missing"] == [{"old": "video_max_pixels: 16384", "why": "pictures only"}]
+    assert told["missing"] == [{"old": "video_max_pixels: 16384", "why": "images only"}]
     assert main(["recipe", "from-llamafactory", str(written(tmp_path)), "--output", str(new)]) == 2
 
 
@@ -189,7 +189,7 @@ def test_all_weights_keep_what_is_frozen(tmp_path):
     assert recipe.lora is None and not recipe.model.freeze_vision and not recipe.model.freeze_projector
 
 
-def test_its_default_size_of_pictures_is_written_out(tmp_path):
+def test_its_default_size_of_images_is_written_out(tmp_path):
     example = {key: value for key, value in EXAMPLE.items() if key != "image_max_pixels"}
     path = tmp_path / "train.yaml"
     path.write_text(yaml.safe_dump(example))

@@ -147,7 +147,7 @@ def test_no_key_is_lost(tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(keys))
     translation = from_trl(str(path))
-    rows = [*translation.became, *translation.needless, *translation.missing]
+    rows = [*translation.became, *translation.redundant, *translation.missing]
     assert set(keys) <= {old.partition(":")[0] for old, _ in rows}
     assert {"deepspeed", "hub_token"} <= {old.partition(":")[0] for old, _ in translation.missing}
 
@@ -237,7 +237,7 @@ def test_strategies_schedules_and_optimizers(keys, field, value, told, tmp_path)
     path.write_text(yaml.safe_dump({"num_generations": 2, **keys}))
     translation = from_trl(str(path))
     assert getattr(translation.recipe(), field) == value
-    assert any(told in why for _, why in [*translation.needless, *translation.missing])
+    assert any(told in why for _, why in [*translation.redundant, *translation.missing])
 
 
 @pytest.mark.parametrize("text", ["", "# nothing\n", "frob: 1\n", "[1]: 2\n"])

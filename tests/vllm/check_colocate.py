@@ -42,7 +42,7 @@ def test_log_probs_agree_after_every_sync(tmp_path: Path, model, family: str, lo
 
 @pytest.mark.parametrize("lora", [True, False])
 def test_log_probs_agree_where_vllm_runs_transformers_own_code(tmp_path: Path, model, lora: bool):
-    """Not SmolVLM: its processor does not count the tokens of a picture beforehand, which that back end asks for."""
+    """Not SmolVLM: its processor does not count the tokens of an image beforehand, which that back end asks for."""
     run(tmp_path / "run", model["qwen2_vl"], lora, COLOCATE | {"model_impl": "transformers"})
     found = differences(tmp_path / "run")
     assert len(found) == 3 and max(found) < AGREE

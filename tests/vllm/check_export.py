@@ -1,4 +1,4 @@
-"""An exported model in plain vLLM: the greedy answer about a picture, and its log-probs, are those of transformers."""
+"""An exported model in plain vLLM: the greedy answer about an image, and its log-probs, are those of transformers."""
 
 from pathlib import Path
 from typing import Any
@@ -42,15 +42,15 @@ def trained(folder: Path, base: Path, quantize: str) -> Path:
 
 
 def question(processor: Any) -> str:
-    content = [{"type": "image"}, {"type": "text", "text": "What is in the picture?"}]
+    content = [{"type": "image"}, {"type": "text", "text": "What is in the image?"}]
     return processor.apply_chat_template([{"role": "user", "content": content}], add_generation_prompt=True)
 
 
 @torch.no_grad()
-def log_probs(folder: Path, prompt: str, picture: Image.Image, answer: list[int]) -> torch.Tensor:
+def log_probs(folder: Path, prompt: str, image: Image.Image, answer: list[int]) -> torch.Tensor:
     """Transformers' log-probs of every word at each place of the answer, [tokens, vocabulary]; plain code."""
     processor = load_processor(ModelConfig(name=str(folder)))
-    inputs: Any = processor(text=prompt, images=[picture], return_tensors="pt")
+    inputs: Any = processor(text=prompt, images=[image], return_tensors="pt")
     shape = inputs["input_ids"].shape
     for name, value in inputs.items():
         if value.shape == shape:
@@ -70,9 +70,9 @@ def test_vllm_says_what_transformers_says(tmp_path: Path, family: str, quantize:
     export(str(run), tmp_path / "model", dtype="float32")
     from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports]
 
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 255, (56, 70, 3), dtype=np.uint8))
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 255, (56, 70, 3), dtype=np.uint8))
     prompt = question(load_processor(ModelConfig(name=str(tmp_path / "model"))))
-    # a model with random weights may answer with a picture, which no model can read again
+    # a model with random weights may answer with an image, which no model can read again
     banned = family_of(load_model(ModelConfig(name=str(tmp_path / "model")))).image_token_ids
     engine = LLM(
         model=str(tmp_path / "model"), dtype="float32", max_model_len=512, enforce_eager=True,
@@ -81,11 +81,11 @@ def test_vllm_says_what_transformers_says(tmp_path: Path, family: str, quantize:
     settings = SamplingParams(
         temperature=0, max_tokens=8, logprobs=0, ignore_eos=True, logit_bias=dict.fromkeys(banned, -100)
     )
-    (found,) = engine.generate({"prompt": prompt, "multi_modal_data": {"image": picture}}, settings)
+    (found,) = engine.generate({"prompt": prompt, "multi_modal_data": {"image": image}}, settings)
     said = found.outputs[0]
     ids = list(said.token_ids)
     vllm = torch.tensor([place[token].logprob for token, place in zip(ids, said.logprobs, strict=True)])
-    exact, base = (log_probs(tmp_path / name, prompt, picture, ids) for name in ("model", "base"))
+    exact, base = (log_probs(tmp_path / name, prompt, image, ids) for name in ("model", "base"))
     exact[:, list(banned)] = -torch.inf
     places = torch.arange(len(ids))
     assert len(ids) == 8 and exact.argmax(-1).tolist() == ids

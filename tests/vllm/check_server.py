@@ -1,4 +1,4 @@
-"""Real vLLM behind HTTP, as `sightline rollout-server` starts it: weights travel, a lost server is waited for."""
+"""Real vLLM after HTTP, as `sightline rollout-server` starts it: weights travel, a lost server is waited for."""
 
 import os
 import signal

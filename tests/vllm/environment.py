@@ -17,7 +17,7 @@ _missing.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor
 
 
 def main() -> None:
-    """Mend torchvision where it is broken; leave a working one alone."""
+    """Fix torchvision where it is broken; leave a working one alone."""
     try:
         import torchvision  # noqa: F401 # pyright: ignore[reportMissingImports]
     except RuntimeError as error:

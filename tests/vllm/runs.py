@@ -19,12 +19,12 @@ AGREE = 1e-4
 
 
 def prompts(count: int) -> list[dict[str, Any]]:
-    """Rows with pictures of different sizes."""
+    """Rows with images of different sizes."""
     draw = np.random.default_rng(0)
     return [
         {
             "image": Image.fromarray(draw.integers(0, 255, (50 + 9 * i, 70, 3), dtype=np.uint8)),
-            "question": f"What is in picture {i}?",
+            "question": f"What is in image {i}?",
         }
         for i in range(count)
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from PIL import Image
 from transformers import ProcessorMixin
 
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.data.render.render import Renderer
 from sightline.evaluation.models import Models
 from sightline.generation.generate import stream
@@ -26,7 +26,7 @@ class Answer:
 
 
 def answers(
-    models: Models, labels: Sequence[str], picture: Image.Image | None, question: str, *, max_new_tokens: int
+    models: Models, labels: Sequence[str], image: Image.Image | None, question: str, *, max_new_tokens: int
 ) -> Iterator[list[Answer]]:
     """The answers of all models after every round of one token each. Adapters of one base are swapped between turns.
 
@@ -39,7 +39,7 @@ def answers(
             started = time.perf_counter()
             with models.use(answer.label) as (model, processor):
                 if answer.label not in streams:
-                    group = prompt(processor, picture, question)
+                    group = prompt(processor, image, question)
                     streams[answer.label] = stream(model, processor, group, max_new_tokens=max_new_tokens)
                 token = next(streams[answer.label], None)
             answer.done = token is None
@@ -51,10 +51,10 @@ def answers(
         yield said
 
 
-def prompt(processor: ProcessorMixin, picture: Image.Image | None, question: str) -> Group:
-    """The question about the picture as the model's own template writes it. Raises `RowError` for what it refuses."""
-    pictures = () if picture is None else (LazyPicture(where="the picture", image=picture),)
-    content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": question}]
+def prompt(processor: ProcessorMixin, image: Image.Image | None, question: str) -> Group:
+    """The question about the image as the model's own template writes it. Raises `RowError` for what it refuses."""
+    images = () if image is None else (LazyImage(where="the image", image=image),)
+    content = [*({"type": "image"} for _ in images), {"type": "text", "text": question}]
     message = {"role": "user", "content": content}
-    example = Example(id="question", source="the question", row_number=0, prompt=(message,), images=pictures)
+    example = Example(id="question", source="the question", row_number=0, prompt=(message,), images=images)
     return Renderer(processor).prompt(example)

@@ -1,4 +1,4 @@
-"""The page: a picture, a question, and a column for each model, served on this machine only."""
+"""The page: an image, a question, and a column for each model, served on this machine only."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -34,7 +34,7 @@ def build(models: Models, labels: Sequence[str]) -> gr.Blocks:
     with gr.Blocks(title="Sightline comparison", analytics_enabled=False) as page:
         gr.Markdown(f"## {' · '.join(labels)}\nGreedy answers. Underlined: not said by **{labels[0]}**.")
         with gr.Row():
-            picture = gr.Image(type="pil", label="Picture", height=320, sources=["upload", "clipboard"], scale=1)
+            upload = gr.Image(type="pil", label="Image", height=320, sources=["upload", "clipboard"], scale=1)
             with gr.Column(scale=2):
                 question = gr.Textbox(label="Question", value="Describe this image.", elem_id="question")
                 longest = gr.Slider(8, 512, value=128, step=8, label="Longest answer, tokens", elem_id="longest")
@@ -46,7 +46,7 @@ def build(models: Models, labels: Sequence[str]) -> gr.Blocks:
 
         # one at a time: the models take turns on one set of weights
         for event in (ask.click, question.submit):
-            event(run, [picture, question, longest], shown, concurrency_limit=1, concurrency_id="models")
+            event(run, [upload, question, longest], shown, concurrency_limit=1, concurrency_id="models")
     return page
 
 

@@ -35,7 +35,7 @@ _flash_backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_bac
 class Spans:
     """Where prompts and responses stand in the flattened grid, N = rows · length tokens.
 
-    prompts: (start, end) of each. responses: (start, end) of the run of responses behind each prompt, possibly empty.
+    prompts: (start, end) of each. responses: (start, end) of the run of responses after each prompt, possibly empty.
     own: [R, C] token indices of every response, filled with its first; own_valid tells which are real.
     two_way: whether a prompt sees itself in both directions. last_layer: the layer in which of a prompt only the last
     token asks, since the head reads no other; None for no such layer.

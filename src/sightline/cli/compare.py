@@ -33,7 +33,7 @@ def run(argv: list[str]) -> int:
 
     quiet()
     if given.serve:
-        arguments.refuse(given, NOT_SERVED, "with `--serve` pictures and questions come from the page")
+        arguments.refuse(given, NOT_SERVED, "with `--serve` images and questions come from the page")
         return _serve(given)
     arguments.refuse(given, ("port",), "`--port` is for `--serve`")
     from rich.console import Console
@@ -78,9 +78,7 @@ def _arguments() -> Arguments:
     arguments.add_argument(
         "--show", type=positive, default=300, help="questions on the page, the telling ones first [300]"
     )
-    arguments.add_argument(
-        "--serve", action="store_true", help="instead, a page on 127.0.0.1 to upload pictures and ask"
-    )
+    arguments.add_argument("--serve", action="store_true", help="instead, a page on 127.0.0.1 to upload images and ask")
     arguments.add_argument("--port", type=whole(1, 65_535), help="port of --serve [the first free one from 7860]")
     arguments.add_argument("--batch-size", type=positive, default=32, help="answers at a time [32]")
     arguments.add_argument("--json", action="store_true", help="print the tests as JSON and nothing else")
@@ -114,7 +112,7 @@ def _serve(given: argparse.Namespace) -> int:
 def _answers(
     given: argparse.Namespace, tasks: list[Any], console: Any
 ) -> tuple[dict[str, dict[str, list[Any]]], list[str]]:
-    """Records by task and label, and a word on models that see pictures differently or are kept in fewer bits.
+    """Records by task and label, and a word on models that see images differently or are kept in fewer bits.
 
     Models are asked one after another, adapters of one base without loading it again.
     """
@@ -123,9 +121,9 @@ def _answers(
     from sightline.evaluation.quantization import bits_note
     from sightline.evaluation.record import read, rescored
     from sightline.evaluation.run import evaluate
-    from sightline.evaluation.tasks.files import require_pictures
+    from sightline.evaluation.tasks.files import require_images
 
-    require_pictures(tasks)
+    require_images(tasks)
     sources = [source_of(text) for text in given.models]
     models = Models(sources, **loading(given))
     answers: dict[str, dict[str, list[Any]]] = {task.name: {} for task in tasks}
@@ -201,7 +199,7 @@ def _print(console: Any, found: Any) -> None:
     for c in found.comparisons:
         console.print(
             f"  {c.b} against {c.a}: {c.test.only_b} right only for {c.b}, {c.test.only_a} only for {c.a}; "
-            f"{p_value(c.test.p_value)} (exact McNemar over pictures); smallest difference that {c.on} show: "
+            f"{p_value(c.test.p_value)} (exact McNemar over images); smallest difference that {c.on} show: "
             f"{c.smallest:.2f} points",
             highlight=False,
         )

@@ -14,8 +14,8 @@ from sightline.errors import DataError, RecipeError
 COMMANDS = {
     "show": "print rows and draw them into an HTML page",
     "check": "read everything and report what is there and what is wrong",
-    "convert": "write clean parquet with embedded pictures and conversational columns",
-    "split": "cut into train and test by picture, never by row",
+    "convert": "write clean parquet with embedded images and conversational columns",
+    "split": "cut into train and test by image, never by row",
 }
 
 
@@ -36,8 +36,8 @@ def _arguments(command: str) -> Arguments:
     arguments.add_argument("--recipe", type=Path, help="take data and model from this recipe")
     arguments.add_argument("--split", help="split, or a slice of one such as train[:100] [every split]")
     arguments.add_argument("--format", help="row format [recognised]")
-    arguments.add_argument("--media-dir", type=file_name, help="folder of the pictures [next to the file]")
-    arguments.add_argument("--allow-urls", action="store_true", help="fetch pictures from the web")
+    arguments.add_argument("--media-dir", type=file_name, help="folder of the images [next to the file]")
+    arguments.add_argument("--allow-urls", action="store_true", help="fetch images from the web")
     arguments.add_argument("--limit", type=positive, help="read at most this many rows of a split")
     return arguments
 
@@ -217,13 +217,13 @@ def _split(argv: list[str]) -> int:
     given = arguments.parse(argv)
     config = _config(given, _recipe(given))
     console = _quiet_console(given.json)
-    from sightline.data.holdout import split_by_picture
+    from sightline.data.holdout import split_by_image
     from sightline.data.sources.load import joined
 
     if given.test_size <= 0:
         raise RecipeError("--test-size must be above 0: a share of the rows, or a number of them.")
     rows = joined(list(_splits(given, config).values()))
-    train, test = split_by_picture(rows, given.test_size, given.seed)
+    train, test = split_by_image(rows, given.test_size, given.seed)
     _write(console, {"train": rows.select(train), "test": rows.select(test)}, given)
     return 0
 

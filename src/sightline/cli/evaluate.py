@@ -121,9 +121,9 @@ def _from_model(given: argparse.Namespace, tasks: list, console) -> tuple[str, d
     from sightline.evaluation.quantization import bits_note
     from sightline.evaluation.run import evaluate
     from sightline.evaluation.summary import write_summary
-    from sightline.evaluation.tasks.files import require_pictures
+    from sightline.evaluation.tasks.files import require_images
 
-    require_pictures(tasks)
+    require_images(tasks)
     source = source_of(given.model, given.adapter)
     output = given.output or Path("evaluation") / source.label
     output.mkdir(parents=True, exist_ok=True)

@@ -8,10 +8,10 @@ from sightline.cli.arguments import Arguments, add_model_flags, file_name, loadi
 
 def run(argv: list[str]) -> int:
     """Print the model's answer, or several samples, one a paragraph."""
-    arguments = Arguments("generate", "Answer a question about one or more pictures.")
+    arguments = Arguments("generate", "Answer a question about one or more images.")
     arguments.add_argument("model", metavar="MODEL", type=model_name, help="hub id, folder, run folder, or `embedded`")
     arguments.add_argument("--adapter", type=file_name, help="LoRA adapter on MODEL, a folder or hub id")
-    arguments.add_argument("--image", action="append", default=[], help="picture file; may be given several times")
+    arguments.add_argument("--image", action="append", default=[], help="image file; may be given several times")
     arguments.add_argument("--prompt", required=True, help="the question")
     arguments.add_argument("--temperature", type=real(0, 100), default=0.0, help="0 is greedy [0]")
     arguments.add_argument("--top-p", type=real(0, 1), default=1.0, help="nucleus sampling with a temperature [1]")
@@ -26,21 +26,21 @@ def run(argv: list[str]) -> int:
     from sightline.cli.terminal import quiet
 
     quiet()
-    from sightline.data.media.images import LazyPicture
+    from sightline.data.media.images import LazyImage
     from sightline.data.render.render import Renderer
     from sightline.evaluation.models import Models, source_of
     from sightline.generation.generate import generate
     from sightline.types import Example
 
-    pictures = tuple(LazyPicture(where="--image", path=Path(path)) for path in given.image)
-    for picture in pictures:
-        picture.open()  # a picture that cannot be read is named before the model is loaded
-    content = [*({"type": "image"} for _ in pictures), {"type": "text", "text": given.prompt}]
+    images = tuple(LazyImage(where="--image", path=Path(path)) for path in given.image)
+    for image in images:
+        image.open()  # an image that cannot be read is named before the model is loaded
+    content = [*({"type": "image"} for _ in images), {"type": "text", "text": given.prompt}]
     message = {"role": "user", "content": content}
     source = source_of(given.model, given.adapter)
     models = Models([source], **loading(given))
     with models.use(source.label) as (model, processor):
-        example = Example(id="prompt", source="--prompt", row_number=0, prompt=(message,), images=pictures)
+        example = Example(id="prompt", source="--prompt", row_number=0, prompt=(message,), images=images)
         (answers,) = generate(
             model,
             processor,

@@ -21,7 +21,7 @@ COMMANDS = {
     "train": "train as a recipe says: RECIPE.yaml [--flags], or flags alone",
     "plan": "how much memory a recipe takes, and what makes it fit a GPU",
     "export": "merge an adapter; a model that transformers and vLLM load",
-    "generate": "answer a question about a picture",
+    "generate": "answer a question about an image",
     "evaluate": "score a model, with intervals",
     "compare": "two or more models side by side on the same questions",
     "recipe": "list and copy recipes; translate those of TRL or LLaMA-Factory",

@@ -115,26 +115,26 @@ def _arguments() -> Arguments:
     arguments.add_argument("--gpus", type=positive, help="how many of them [1, or the recipe's nproc_per_node]")
     arguments.add_argument("--json", action="store_true", help="print JSON, everything in bytes")
     arguments.add_argument("--apply", metavar="NEW.yaml", help="write the recipe that fits")
-    arguments.add_argument("--picture", type=_picture, help="pixels of a picture [1024x768, or the data's]")
-    arguments.add_argument("--text-tokens", type=positive, help="of the prompt, without its picture [64]")
+    arguments.add_argument("--image", type=_image, help="pixels of an image [1024x768, or the data's]")
+    arguments.add_argument("--text-tokens", type=positive, help="of the prompt, without its image [64]")
     arguments.add_argument("--response-tokens", type=positive, help="of each response [256, or the sampler's limit]")
     return arguments
 
 
-def _picture(text: str) -> tuple[int, int]:
+def _image(text: str) -> tuple[int, int]:
     width, by, height = text.lower().partition("x")
     if not (by and width.isdigit() and height.isdigit() and int(width) and int(height)):
-        raise argparse.ArgumentTypeError(f"{text} is no size of a picture, such as 1024x768")
+        raise argparse.ArgumentTypeError(f"{text} is no size of an image, such as 1024x768")
     return int(width), int(height)
 
 
 def _sizes(given: argparse.Namespace, recipe: Recipe) -> Any:
-    from sightline.memory.sample import Picture, usual_sizes
+    from sightline.memory.sample import ImageSize, usual_sizes
 
     usual = usual_sizes(recipe)
     return replace(
         usual,
-        picture=Picture(*given.picture) if given.picture else usual.picture,
+        image=ImageSize(*given.image) if given.image else usual.image,
         text_tokens=given.text_tokens or usual.text_tokens,
         response_tokens=given.response_tokens or usual.response_tokens,
     )

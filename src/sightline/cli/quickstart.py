@@ -16,7 +16,7 @@ def run(argv: list[str]) -> int:
     parser.add_argument("--output-dir", type=new_name, default=Path("quickstart"), help="folder to write [quickstart]")
     parser.add_argument("--overwrite-output-dir", action="store_true", help="empty the folder of an earlier quickstart")
     parser.add_argument("--seed", type=seed, default=0, help="seed of pairs, order and adapters [0]")
-    parser.add_argument("--num-scenes", type=positive, default=1000, help="pictures to evaluate on [1000]")
+    parser.add_argument("--num-scenes", type=positive, default=1000, help="images to evaluate on [1000]")
     parser.add_argument("--max-steps", type=positive, help="fewer steps than the recipes say, to try the path")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON and nothing else")
     options = parser.parse(argv)

@@ -123,7 +123,7 @@ def _print_notes(translation: Any, output: Path | None) -> None:
     table.add_column("new", overflow="fold")
     for old, new in translation.became:
         table.add_row(old, new)
-    for old, why in translation.needless:
+    for old, why in translation.redundant:
         table.add_row(old, f"not needed: {why}", style="dim")
     for old, why in translation.missing:
         table.add_row(old, f"not carried over: {why}", style="yellow")

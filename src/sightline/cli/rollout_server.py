@@ -92,7 +92,7 @@ def server_command(
     import torch
 
     from sightline.models.load import dtype_of
-    from sightline.rollouts.vllm_model import MAX_PICTURES, logprobs_mode, room_for_rank
+    from sightline.rollouts.vllm_model import MAX_IMAGES, logprobs_mode, room_for_rank
     from sightline.rollouts.vllm_weights import BASE_MODEL
 
     cuda = torch.cuda.is_available()
@@ -104,7 +104,7 @@ def server_command(
         "--port": str(port),
         "--dtype": dtype,
         "--logprobs-mode": logprobs_mode(sampler),
-        "--limit-mm-per-prompt": json.dumps({"image": MAX_PICTURES, "video": 0}),
+        "--limit-mm-per-prompt": json.dumps({"image": MAX_IMAGES, "video": 0}),
         # sampling is what the recipe says, not what the model's authors like
         "--generation-config": "vllm",
         "--chat-template-content-format": "openai",

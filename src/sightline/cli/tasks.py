@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def add_task_flags(arguments: Arguments) -> None:
     """Flags that say what is asked."""
     arguments.add_argument("--task", default="scenes", help="one or more, joined by commas [scenes]")
-    arguments.add_argument("--data", type=Path, help="folder of the benchmark's own files, pictures in its image/")
+    arguments.add_argument("--data", type=Path, help="folder of the benchmark's own files, images in its image/")
     arguments.add_argument("--limit", type=positive, help="only the first so many items of each task")
     arguments.add_argument("--prompt", help="how to ask, {question} standing for the question")
     arguments.add_argument("--judge", metavar="URL", help="an OpenAI-compatible server, up to /v1: grades, win rates")
@@ -63,7 +63,7 @@ def _cut(task: "Task", limit: int | None) -> "Task":
 def refuse_unused(given: argparse.Namespace, names: list[str]) -> None:
     """Raises `RecipeError` for a flag that none of the tasks looks at."""
     if given.data is not None and set(names) == {"scenes"}:
-        raise RecipeError("--data is for benchmarks from files; the pictures of task scenes are drawn. Leave it out.")
+        raise RecipeError("--data is for benchmarks from files; the images of task scenes are drawn. Leave it out.")
     flags = (
         ("--spacy", given.spacy, "amber"),
         ("--synonyms", given.synonyms, "chair"),

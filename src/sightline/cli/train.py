@@ -99,7 +99,7 @@ def take_rehearse(argv: list[str]) -> tuple[bool, str | None, list[str]]:
     if REHEARSE not in argv:
         return False, None, argv
     place = argv.index(REHEARSE)
-    # a word behind it is its folder, unless the recipe comes last: `train --rehearse R.yaml`
+    # a word after it is its folder, unless the recipe comes last: `train --rehearse R.yaml`
     follows = argv[place + 1] if place + 1 < len(argv) and not argv[place + 1].startswith("-") else None
     if follows is not None and Path(follows).suffix in (".yaml", ".yml"):
         return True, None, [follows, *argv[:place], *argv[place + 2 :]]

@@ -79,7 +79,7 @@ class Recipe:
     per_device_eval_batch_size: Whole | None = Field(default=None, ge=1, le=65_536)
     """The same for evaluation; the training value when left out."""
     layout: Literal["auto", "prefix", "padded"] = "auto"
-    """prefix: prompt and pictures once a group · padded: once a response · auto: prefix where exact."""
+    """prefix: prompt and images once a group · padded: once a response · auto: prefix where exact."""
     num_train_epochs: Real = Field(default=1.0, gt=0, le=1_000_000)
     """Passes over the data."""
     max_steps: Whole = Field(default=-1, ge=-1, le=10**9)

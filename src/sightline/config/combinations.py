@@ -20,7 +20,7 @@ def needs_reference(objective: ObjectiveConfig) -> bool:
     return objective.needs_reference
 
 
-def corrupts_pictures(objective: ObjectiveConfig) -> bool:
+def corrupts_images(objective: ObjectiveConfig) -> bool:
     """Whether some part of the objective is mDPO's."""
     parts = [part.config for part in objective.read_parts().values()] if isinstance(objective, MixConfig) else []
     return any(isinstance(config, MDPOConfig) for config in (objective, *parts))
@@ -111,19 +111,19 @@ def refuse_sampler(model: ModelConfig, lora: LoraConfig | None, sampler: Samplin
 
 def refuse_rows(objective: ObjectiveConfig, data: DataConfig) -> None:
     """Raises `ValueError` for a way of reading rows that the objective cannot have."""
-    if data.share_pictures and corrupts_pictures(objective):
-        raise ValueError("mDPO corrupts the picture of each row, so `data.share_pictures` has to be false.")
-    if data.share_pictures and lends_answers(objective):
+    if data.share_images and corrupts_images(objective):
+        raise ValueError("mDPO corrupts the image of each row, so `data.share_images` has to be false.")
+    if data.share_images and lends_answers(objective):
         raise ValueError(
-            f"`data.share_pictures` puts the question of each row in front of its answers, but `objective.type: "
+            f"`data.share_images` puts the question of each row in front of its answers, but `objective.type: "
             f"{objective.type}` (KTO) also scores each row's answer under another row's question, and the answer would "
-            "bring its own question along. Leave `data.share_pictures` out."
+            "bring its own question along. Leave `data.share_images` out."
         )
     if not isinstance(objective, OnlineConfig):
         return
-    if data.share_pictures:
+    if data.share_images:
         raise ValueError(
-            f"`data.share_pictures` puts several prompts into one group, but `objective.type: {objective.type}` "
+            f"`data.share_images` puts several prompts into one group, but `objective.type: {objective.type}` "
             "samples answers to each prompt apart. Leave it out."
         )
     if data.streaming:

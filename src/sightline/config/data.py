@@ -35,9 +35,9 @@ class SourceConfig:
     ignore_columns: list[str] = field(default_factory=list)
     """Columns that no format reads; rewards and reports get them."""
     media_dir: FileName | None = None
-    """Folder that picture paths are relative to; next to the file when left out."""
+    """Folder that image paths are relative to; next to the file when left out."""
     allow_urls: bool = False
-    """Fetch pictures that are given as http(s) addresses; otherwise they are bad rows."""
+    """Fetch images that are given as http(s) addresses; otherwise they are bad rows."""
     limit: Whole | None = Field(default=None, ge=1, le=10**12)
     """Read at most this many of its rows."""
     weight: Real = Field(default=1.0, gt=0, le=1000)
@@ -71,9 +71,9 @@ class DataConfig:
     system: str | None = None
     """System turn for rows that have none, for instance how to answer where a reward wants a format."""
     media_dir: FileName | None = None
-    """Folder that picture paths are relative to; next to the file when left out. Paths cannot leave it."""
+    """Folder that image paths are relative to; next to the file when left out. Paths cannot leave it."""
     allow_urls: bool = False
-    """Fetch pictures that are given as http(s) addresses; otherwise they are bad rows."""
+    """Fetch images that are given as http(s) addresses; otherwise they are bad rows."""
     registry: FileName | None = None
     """LLaMA-Factory's `dataset_info.json`, read as it is; `names` says which of its data sets."""
     names: list[str] = field(default_factory=list)
@@ -87,11 +87,11 @@ class DataConfig:
     limit: Whole | None = Field(default=None, ge=1, le=10**12)
     """Read at most this many rows."""
     val_size: Real = Field(default=0.0, ge=0, le=10**9)
-    """Rows held out for evaluation: a share below 1, a count from 1 on. Cut by picture, never by row."""
+    """Rows held out for evaluation: a share below 1, a count from 1 on. Cut by image, never by row."""
     on_bad_row: Literal["error", "skip"] = "error"
     """error stops at the first bad row; skip leaves bad rows out, counts and reports them."""
     max_length: Whole | None = Field(default=None, ge=1, le=10**7)
-    """Longest prompt + response in tokens; None is no limit. Pictures are never cut."""
+    """Longest prompt + response in tokens; None is no limit. Images are never cut."""
     on_overlong: Literal["error", "skip", "truncate"] = "error"
     """What to do with a longer one: stop, skip the row, or trim the response."""
     cache_tokens: bool = False
@@ -100,8 +100,8 @@ class DataConfig:
     """Folder of that result; in the user's cache folder when left out."""
     dataset_num_proc: Whole = Field(default=1, ge=1, le=512)
     """Processes that tokenise."""
-    share_pictures: bool = False
-    """Make neighbouring rows on one picture one group: picture and common prompt are computed once."""
+    share_images: bool = False
+    """Make neighbouring rows on one image one group: image and common prompt are computed once."""
     seed: Whole = Field(default=0, ge=0, le=2**32 - 1)
     """Seed of drawn scenes, of the held-out cut and of mixtures."""
     scenes: Options = Field(default_factory=dict)

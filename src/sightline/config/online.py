@@ -41,7 +41,7 @@ class SamplingConfig:
     min_p: Real = Field(default=0.0, ge=0, le=1)
     """Sample from tokens at least this fraction as likely as the most likely one."""
     stop: StopTexts = field(default_factory=list)
-    """Texts behind which an answer ends, besides the model's end token."""
+    """Texts after which an answer ends, besides the model's end token."""
     steps_per_generation: Whole = Field(default=1, ge=1, le=10**6)
     """Optimizer steps that one round of sampling is split over."""
     num_iterations: Whole = Field(default=1, ge=1, le=10**4)

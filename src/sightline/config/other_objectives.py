@@ -1,4 +1,4 @@
-"""Objectives over demonstrations, without a reference, over corrupted pictures, or over single labelled responses."""
+"""Objectives over demonstrations, without a reference, over corrupted images, or over single labelled responses."""
 
 from typing import ClassVar, Literal
 
@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic.dataclasses import dataclass
 
 from sightline.config.numbers import Real
-from sightline.config.refusal import ANOTHER_PICTURE, DIVERGENCES, NO_DIVERGENCE, NO_RATIO, NORMALISED, Refusal
+from sightline.config.refusal import ANOTHER_IMAGE, DIVERGENCES, NO_DIVERGENCE, NO_RATIO, NORMALISED, Refusal
 from sightline.config.strict import STRICT
 
 
@@ -28,11 +28,11 @@ class DFTConfig(Refusal):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class MDPOConfig(Refusal):
-    """mDPO (arXiv:2406.11839): DPO, plus the same answer on picture and corrupted picture, plus an anchor."""
+    """mDPO (arXiv:2406.11839): DPO, plus the same answer on image and corrupted image, plus an anchor."""
 
     refuses: ClassVar[dict[str, str]] = {
         **dict.fromkeys(DIVERGENCES, NO_DIVERGENCE),
-        **dict.fromkeys(("wpo", "ld_alpha"), ANOTHER_PICTURE),
+        **dict.fromkeys(("wpo", "ld_alpha"), ANOTHER_IMAGE),
     }
     type: Literal["mdpo"] = "mdpo"
     beta: Real = Field(default=0.1, gt=0, le=10**6)
@@ -99,7 +99,7 @@ class CPOConfig(Refusal):
 
 
 NO_PAIR = (
-    "`{option}` cannot be with `{type}`, which judges every response by itself: there is no pair to apply it to. "
+    "`{option}` is invalid with `{type}`, which judges every response by itself: there is no pair to apply it to. "
     "Leave `{option}` out."
 )
 

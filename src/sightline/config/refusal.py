@@ -7,21 +7,21 @@ from pydantic import model_validator
 from pydantic_core import ArgsKwargs
 
 NO_DIVERGENCE = (
-    "`{option}` cannot be with `{type}`: an f-divergence leaves an unknown term of the prompt in every reward, which "
+    "`{option}` is invalid with `{type}`: an f-divergence leaves an unknown term of the prompt in every reward, which "
     "cancels only in a loss of the difference of two rewards. Leave `{option}` out, or take dpo, robust, hinge, ipo, "
     "exo_pair, discopop, sigmoid_norm or ddpo."
 )
 NO_RATIO = (
-    "`{option}` cannot be with `{type}`, which has no reference and so no ratio to a reference that it could change. "
+    "`{option}` is invalid with `{type}`, which has no reference and so no ratio to a reference that it could change. "
     "Leave `{option}` out."
 )
 SORTED = (
-    "`wpo` cannot be with `{type}`: it sorts log-ratios over the step, so a row of its loss no longer is a pair that "
+    "`wpo` is invalid with `{type}`: it sorts log-ratios over the step, so a row of its loss no longer is a pair that "
     "WPO could weight. Leave `wpo` out, or take another pair loss."
 )
-NORMALISED = "`{option}` cannot be with `{type}`, which divides by length already. Leave it out."
-ANOTHER_PICTURE = (
-    "`{option}` cannot be with `{type}`, which also compares one answer on two pictures, where there is no second "
+NORMALISED = "`{option}` is invalid with `{type}`, which divides by length already. Leave it out."
+ANOTHER_IMAGE = (
+    "`{option}` is invalid with `{type}`, which also compares one answer on two images, where there is no second "
     "response. Leave `{option}` out."
 )
 DIVERGENCES = ("divergence", "divergence_alpha")

@@ -1,8 +1,8 @@
-"""Rows of any format → clean parquet: pictures embedded, conversational columns, every row checked.
+"""Rows of any format → clean parquet: images embedded, conversational columns, every row checked.
 
 Columns: `images`, `prompt`, then `chosen` and `rejected`, or `completion`, with `label` for unpaired preferences; then
 the source's other columns, text and numbers as they are and everything else as JSON. One of them that is called like
-one of ours is written as `source_prompt`, `source_completion`, …; pictures of a second picture column are left out.
+one of ours is written as `source_prompt`, `source_completion`, …; images of a second image column are left out.
 """
 
 import json
@@ -16,17 +16,17 @@ import pyarrow.parquet as pq
 
 from sightline.data.checks.check import check_example
 from sightline.data.defects import RowError
-from sightline.data.formats.names import PICTURE_COLUMNS
-from sightline.data.media.images import LazyPicture
+from sightline.data.formats.names import IMAGE_COLUMNS
+from sightline.data.media.images import LazyImage
 from sightline.data.rows import Entry
 from sightline.errors import DataError
 from sightline.files import whole_file
 from sightline.types import Example
 
 GROUP = 64
-"""Rows of a parquet row group: a few megabytes of pictures."""
+"""Rows of a parquet row group: a few megabytes of images."""
 GROUP_BYTES = 64 * 2**20
-"""Bytes of pictures after which a row group ends, however few rows it has."""
+"""Bytes of images after which a row group ends, however few rows it has."""
 MESSAGES = [
     {
         "role": datasets.Value("string"),
@@ -82,7 +82,7 @@ def export(entries: Iterable[Entry], again: Iterable[Entry], path: Path, *, skip
 
 
 def entry_examples(entries: Iterable[Entry], *, skip: bool, skipped: list[RowError]) -> Iterator[Example]:
-    """The examples of rows, checked but for their pictures; bad ones are raised, or skipped and listed."""
+    """The examples of rows, checked but for their images; bad ones are raised, or skipped and listed."""
     for entry in entries:
         try:
             example = entry.example()
@@ -102,8 +102,8 @@ def _shape(examples: Iterable[Example]) -> Shape:
         kinds.setdefault(_response_columns(example), example.id)
         for name, value in example.row.items():
             kind = _kind(value)
-            is_picture = name in PICTURE_COLUMNS and kind == "json"
-            if value is not None and not is_picture and not _is_response(example, name, value):
+            is_image = name in IMAGE_COLUMNS and kind == "json"
+            if value is not None and not is_image and not _is_response(example, name, value):
                 types.setdefault(name, set()).add(kind)
     if len(kinds) > 1:
         found = " and ".join(f"{', '.join(columns) or 'prompts alone'} ({row})" for columns, row in kinds.items())
@@ -168,7 +168,7 @@ def _written(
 
 def _row(example: Example, shape: Shape) -> dict[str, Any]:
     row: dict[str, Any] = {
-        "images": [_embedded(picture) for picture in example.images],
+        "images": [_embedded(image) for image in example.images],
         "prompt": _messages(example.prompt),
     }
     for name, response in zip(shape.responses, example.responses, strict=False):
@@ -181,11 +181,11 @@ def _row(example: Example, shape: Shape) -> dict[str, Any]:
     return row
 
 
-def _embedded(picture: Any) -> dict[str, Any]:
-    """The picture's own bytes, after a look whether they decode."""
-    assert isinstance(picture, LazyPicture)
-    picture.open_small()
-    return {"bytes": picture.encoded(), "path": picture.path.name if picture.path else None}
+def _embedded(image: Any) -> dict[str, Any]:
+    """The image's own bytes, after a look whether they decode."""
+    assert isinstance(image, LazyImage)
+    image.open_small()
+    return {"bytes": image.encoded(), "path": image.path.name if image.path else None}
 
 
 def _messages(messages: tuple[dict[str, Any], ...]) -> list[dict[str, Any]]:

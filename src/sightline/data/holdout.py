@@ -1,26 +1,26 @@
-"""Rows held out for evaluation: cut by picture, never by row, so that no picture is both trained and evaluated on."""
+"""Rows held out for evaluation: cut by image, never by row, so that no image is both trained and evaluated on."""
 
 import random
 from typing import Any
 
-from sightline.data.media.image_keys import picture_keys
+from sightline.data.media.image_keys import image_keys
 from sightline.data.rows import Rows
 from sightline.data.sources.load import rows_of
 from sightline.errors import DataError
 
 
-def split_by_picture(rows: Any, val_size: float | int, seed: int) -> tuple[list[int], list[int]]:
+def split_by_image(rows: Any, val_size: float | int, seed: int) -> tuple[list[int], list[int]]:
     """(indices to train on, indices held out), both ascending.
 
     rows: `Rows`, or what `rows_of` takes. val_size: a share of the rows below 1, a count from 1 on; met as nearly as
-    whole pictures allow, never exceeded unless every picture has more rows. Rows that share any picture go together.
+    whole images allow, never exceeded unless every image has more rows. Rows that share any image go together.
     Rows that cannot be parsed are kept for training, where `on_bad_row` decides about them.
     Raises `DataError` when nothing would be left to train on, or nothing can be held out.
     """
     rows = rows_of(rows)
     wanted = round(val_size * len(rows)) if val_size < 1 else int(val_size)
     wanted = max(wanted, 1) if val_size > 0 else 0
-    clusters = clusters_by_picture(rows)
+    clusters = clusters_by_image(rows)
     random.Random(seed).shuffle(clusters)
     held_out: list[int] = []
     for cluster in clusters:
@@ -48,8 +48,8 @@ def _nothing_held_out(rows: Rows, clusters: list[list[int]]) -> str:
     )
 
 
-def clusters_by_picture(rows: Rows) -> list[list[int]]:
-    """Rows joined by the pictures they share, by union-find, in order of their first rows; bad rows left out."""
+def clusters_by_image(rows: Rows) -> list[list[int]]:
+    """Rows joined by the images they share, by union-find, in order of their first rows; bad rows left out."""
     parent: dict[int, int] = {}
 
     def root(i: int) -> int:
@@ -59,7 +59,7 @@ def clusters_by_picture(rows: Rows) -> list[list[int]]:
         return i
 
     first_with: dict[str, int] = {}
-    for index, keys in enumerate(picture_keys(rows).keys):
+    for index, keys in enumerate(image_keys(rows).keys):
         if keys is None:
             continue
         parent[index] = index

@@ -20,7 +20,7 @@ class Part:
     """Rows of one file or data set.
 
     table: gives the row for an integer, and iterates over all rows in order, an unreadable row being its `RowError`;
-    one without a length can only be iterated over. media_dir: folder that its picture paths are relative to and cannot
+    one without a length can only be iterated over. media_dir: folder that its image paths are relative to and cannot
     leave; None takes any path (rows made in Python). allow_urls, format, prompt_only: see `formats.parse`. weight,
     limit: see `sources.mixed`. stamp: changes when the file does; None where nothing tells. system: turn for rows that
     have none. ignore: columns that no format reads.

@@ -23,7 +23,7 @@ class PairedTest:
     """b against a on the items that both answered.
 
     differences: b minus a by metric, in points of percent (or the metric's own unit). judged: how many of the items
-    `Task.correct` concerns; mcnemar: on right and wrong answers to those, over pictures. smallest: the smallest
+    `Task.correct` concerns; mcnemar: on right and wrong answers to those, over images. smallest: the smallest
     difference in the share of right answers, in points, that so many items would show four times in five. only_one:
     items that just one of the two answered; they are left out.
     """
@@ -61,9 +61,9 @@ def compare(task: Task, a: Sequence[Record], b: Sequence[Record]) -> PairedTest:
     differences = {m.name: difference(m, pairs) for m in task.metrics if any(_concerned(m, p) for p in pairs)}
     judged = [(a, b) for a, b in pairs if task.correct in a.scores and task.correct in b.scores]
     right_a, right_b = ([task.is_right(r.scores) for r in side] for side in _columns(judged))
-    pictures = [a.picture_id for a, _ in judged]
-    test = mcnemar(right_a, right_b, pictures)
-    effect = design_effect(right_a, right_b, pictures)
+    images = [a.picture_id for a, _ in judged]
+    test = mcnemar(right_a, right_b, images)
+    effect = design_effect(right_a, right_b, images)
     smallest = smallest_detectable_difference(len(judged), test.only_a + test.only_b, effect)
     return PairedTest(
         items=len(common),
@@ -76,7 +76,7 @@ def compare(task: Task, a: Sequence[Record], b: Sequence[Record]) -> PairedTest:
 
 
 def difference(metric: Metric, pairs: Sequence[tuple[Record, Record]]) -> Difference:
-    """b minus a, whole pictures drawn (`paired_difference`); in percent points where the metric is one of percent."""
+    """b minus a, whole images drawn (`paired_difference`); in percent points where the metric is one of percent."""
     of_a, of_b = ([_ratio(r, metric) for r in side] for side in _columns(pairs))
     found = paired_difference(
         [q.numerator for q in of_a],

@@ -1,4 +1,4 @@
-"""Our tasks as lmms-eval's: a YAML and a JSONL each, the pictures, and one small module that they share.
+"""Our tasks as lmms-eval's: a YAML and a JSONL each, the images, and one small module that they share.
 
 lmms-eval then asks any of its models the same questions in its own environment (`--include_path FOLDER --tasks …
 --log_samples`), and `sightline evaluate --responses` scores the samples that it logs. There it shows the share of
@@ -14,11 +14,11 @@ from typing import Any
 
 import yaml
 
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.errors import DataError
 from sightline.evaluation.task import Task
-from sightline.evaluation.tasks.files import require_pictures
-from sightline.types import Picture
+from sightline.evaluation.tasks.files import require_images
+from sightline.types import AnyImage
 
 MODULE = "sightline_tasks.py"
 CODE = '''"""What the task files beside this one call; written by `sightline evaluate --export lmms-eval`."""
@@ -30,7 +30,7 @@ from PIL import Image
 HERE = Path(__file__).resolve().parent
 
 
-def pictures(doc):
+def images(doc):
     return [Image.open(HERE / name).convert("RGB") for name in doc["images"]]
 
 
@@ -46,11 +46,11 @@ def answered(doc, results):
 def export(tasks: Sequence[Task], folder: Path) -> list[str]:
     """Write the tasks into a new or empty folder; returns their names in lmms-eval.
 
-    Raises `DataError` for a missing picture, or a folder that holds something.
+    Raises `DataError` for a missing image, or a folder that holds something.
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise DataError(f"{folder} holds something already. Give --output a new folder.")
-    require_pictures(tasks)
+    require_images(tasks)
     (folder / "images").mkdir(parents=True)
     (folder / MODULE).write_text(CODE, encoding="utf-8")
     written: dict[str, str] = {}
@@ -91,23 +91,20 @@ def from_sample(row: dict[str, Any], path: Path, tasks: Sequence[Task], where: s
 
 
 def _row(task: Task, item: Any, folder: Path, written: dict[str, str]) -> dict[str, Any]:
-    images = [
-        _picture(picture, f"{item.picture_id}/{number}", folder, written)
-        for number, picture in enumerate(item.pictures)
-    ]
+    images = [_image(image, f"{item.picture_id}/{number}", folder, written) for number, image in enumerate(item.images)]
     target = task.truth_text(item)
     return {"id": item.id, "task": task.name, "question": task.asked(item), "target": target, "images": images}
 
 
-def _picture(picture: Picture, key: str, folder: Path, written: dict[str, str]) -> str:
-    """A copy of the picture's file, or a PNG of one that has none; each picture once."""
+def _image(image: AnyImage, key: str, folder: Path, written: dict[str, str]) -> str:
+    """A copy of the image's file, or a PNG of one that has none; each image once."""
     if key not in written:
-        path = picture.path if isinstance(picture, LazyPicture) else None
+        path = image.path if isinstance(image, LazyImage) else None
         name = f"images/{len(written)}{path.suffix if path is not None else '.png'}"
         if path is not None:
             shutil.copyfile(path, folder / name)
         else:
-            picture.open().save(folder / name)
+            image.open().save(folder / name)
         written[key] = name
     return written[key]
 
@@ -120,7 +117,7 @@ def _yaml(task: Task, folder: Path) -> str:
         "dataset_kwargs": {"data_files": {"test": str((folder / f"{task.name}.jsonl").resolve())}},
         "test_split": "test",
         "output_type": "generate_until",
-        "doc_to_visual": f"!function {module}.pictures",
+        "doc_to_visual": f"!function {module}.images",
         "doc_to_text": f"!function {module}.question",
         "doc_to_target": "target",
         "generation_kwargs": {"max_new_tokens": task.max_new_tokens, "temperature": 0, "do_sample": False},

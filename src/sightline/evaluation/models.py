@@ -162,7 +162,7 @@ def _place(base: str) -> str:
 class Models:
     """Models by label, loaded when first used. Adapters of one base share its weights: they are swapped, not reloaded.
 
-    Each sees pictures through its own processor, an adapter through the one saved beside it. options: of all
+    Each sees images through its own processor, an adapter through the one saved beside it. options: of all
     processors, by their own names, over what they were saved with. At most `keep` bases stay in memory; the one that
     was used longest ago goes first. An adapter that changes its base (PiSSA) has one of its own. A base beside adapters
     that were all trained on it in the same few bits is kept in those, too: then the adapter is all that differs.
@@ -276,9 +276,7 @@ def reading_note(processors: Mapping[str, ProcessorMixin]) -> str | None:
         ]
     if not differing:
         return None
-    return (
-        f"The models do not see pictures alike: {'; '.join(differing)}. `--processor` sets an option for all of them."
-    )
+    return f"The models do not see images alike: {'; '.join(differing)}. `--processor` sets an option for all of them."
 
 
 def _options(processor: ProcessorMixin) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from transformers import ProcessorMixin
 
 from sightline.data.render.render import Renderer
-from sightline.evaluation.one_picture import Asked, Renders, answer, can_read_in_parts
+from sightline.evaluation.one_image import Asked, Renders, answer, can_read_in_parts
 from sightline.evaluation.record import Record, append, read, records_of, rescored
 from sightline.evaluation.task import Task
 from sightline.forward.features import encode_as_it_is
@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 """Called with how many items are answered so far, and how many there are."""
 
 BATCHES_AT_ONCE = 8
-"""Batches rendered together: prompts of one length then meet in one batch, and few pictures are in memory."""
+"""Batches rendered together: prompts of one length then meet in one batch, and few images are in memory."""
 
 
 def evaluate(
@@ -56,10 +56,10 @@ def evaluate(
 def ask(
     model: nn.Module, processor: ProcessorMixin, task: Task, numbers: Sequence[int], *, batch_size: int
 ) -> Iterator[list[Record]]:
-    """Answers to the items of these numbers, some at a time, picture by picture.
+    """Answers to the items of these numbers, some at a time, image by image.
 
-    Questions on one picture share its features and, where the model is causal, the part of the prompt that it stands
-    in. Raises `DataError` naming the item whose picture cannot be read.
+    Questions on one image share its features and, where the model is causal, the part of the prompt that it stands
+    in. Raises `DataError` naming the item whose image cannot be read.
     """
     renders = Renders(Renderer(processor), family_of(model))
     for part in _parts(task, numbers, batch_size):
@@ -71,12 +71,12 @@ def ask(
 
 
 def _parts(task: Task, numbers: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """The numbers picture by picture, cut into some batches each: few pictures are then in memory at a time."""
-    by_picture: dict[str, list[int]] = {}
+    """The numbers image by image, cut into some batches each: few images are then in memory at a time."""
+    by_image: dict[str, list[int]] = {}
     for i in numbers:
-        by_picture.setdefault(task.items[i].picture_id, []).append(i)
+        by_image.setdefault(task.items[i].picture_id, []).append(i)
     part: list[int] = []
-    for members in by_picture.values():
+    for members in by_image.values():
         part += members
         if len(part) >= batch_size * BATCHES_AT_ONCE:
             yield part
@@ -88,19 +88,19 @@ def _parts(task: Task, numbers: Sequence[int], batch_size: int) -> Iterator[list
 def _split(
     task: Task, part: list[int], renders: Renders
 ) -> tuple[dict[tuple[int, ...], Asked], dict[tuple[int, ...], list[Group]]]:
-    """By the numbers of the questions on a picture: those that are read in parts, and whole prompts of the others."""
+    """By the numbers of the questions on an image: those that are read in parts, and whole prompts of the others."""
     together: dict[tuple[int, ...], Asked] = {}
     apart: dict[tuple[int, ...], list[Group]] = {}
     for _, members in groupby(part, key=lambda i: task.items[i].picture_id):
-        on_picture = tuple(members)
-        examples = [task.example(task.items[i], i) for i in on_picture]
-        asked = renders.asked(examples) if len(on_picture) > 1 else None
+        on_image = tuple(members)
+        examples = [task.example(task.items[i], i) for i in on_image]
+        asked = renders.asked(examples) if len(on_image) > 1 else None
         if asked is None:
-            apart[on_picture] = [renders.renderer.prompt(example) for example in examples]
+            apart[on_image] = [renders.renderer.prompt(example) for example in examples]
         elif can_read_in_parts(renders.family, asked, task.max_new_tokens):
-            together[on_picture] = asked
+            together[on_image] = asked
         else:
-            apart[on_picture] = renders.prompts(asked)
+            apart[on_image] = renders.prompts(asked)
     return together, apart
 
 
@@ -111,7 +111,7 @@ def _answer_apart(
     apart: dict[tuple[int, ...], list[Group]],
     batch_size: int,
 ) -> dict[int, Tensor]:
-    """Answers by item number, each prompt read whole; several on one picture share what the tower makes of it."""
+    """Answers by item number, each prompt read whole; several on one image share what the tower makes of it."""
     answers: dict[int, Tensor] = {}
     for several in (False, True):
         chosen = {members: groups for members, groups in apart.items() if (len(members) > 1) == several}
@@ -134,7 +134,7 @@ def _answer_apart(
 def _answer_together(
     model: nn.Module, processor: ProcessorMixin, task: Task, together: dict[tuple[int, ...], Asked], batch_size: int
 ) -> dict[int, Tensor]:
-    """Answers by item number, about `batch_size` questions at a time, pictures of like length together."""
+    """Answers by item number, about `batch_size` questions at a time, images of like length together."""
     answers: dict[int, Tensor] = {}
     batch: list[tuple[int, ...]] = []
     ordered = sorted(together, key=lambda members: -len(together[members].shared.prompt_ids))

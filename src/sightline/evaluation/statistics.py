@@ -1,9 +1,9 @@
 """How sure a score is: intervals for one model, tests for two models on the same items.
 
 Shares are in 0…1 everywhere here; `Interval.percent()` turns them into percent. All intervals are 95%.
-Rates of independent items: Wilson (1927). Rates of several items a picture, and ratios of sums (CHAIR, Cover, F1): a
-bootstrap that draws whole clusters, because the questions on one picture are right or wrong together. Two models:
-McNemar's exact test (1947) over pictures on right and wrong answers, a paired bootstrap on anything else. Few pictures
+Rates of independent items: Wilson (1927). Rates of several items an image, and ratios of sums (CHAIR, Cover, F1): a
+bootstrap that draws whole clusters, because the questions on one image are right or wrong together. Two models:
+McNemar's exact test (1947) over images on right and wrong answers, a paired bootstrap on anything else. Few images
 give wide intervals and no small p. Left out: corrections for testing many pairs of models.
 """
 
@@ -58,7 +58,7 @@ def ratio_interval(
     """Σ numerators / Σ denominators with its interval; one entry an item in each argument.
 
     CHAIR: hallucinated and all mentions of a caption; F1: 2·TP and 2·TP+FP+FN of an answer; a rate: 0/1 and 1. A rate
-    with one item a cluster (picture) has Wilson's interval. Anything else has a percentile bootstrap that draws whole
+    with one item a cluster (image) has Wilson's interval. Anything else has a percentile bootstrap that draws whole
     clusters with replacement; from fewer than `FEW` clusters, or where all clusters agree, a bootstrap would claim more
     than it knows, and `_of_few` takes its place. is_share: False for what can exceed 1 (words an answer).
     (0, 0, 1) when there is nothing to divide by.
@@ -136,7 +136,7 @@ def paired_difference(
 ) -> Difference:
     """The ratio of b minus the ratio of a on the same items, with an interval from drawing whole clusters.
 
-    Every draw takes the same pictures for both models, so what makes a picture hard cancels. p-value: the share of all
+    Every draw takes the same images for both models, so what makes an image hard cancels. p-value: the share of all
     swaps of the two models, cluster by cluster, with a difference as large, where few clusters differ; else twice the
     share of draws on the other side of zero, counted so that it is never 0 (Davison & Hinkley 1997, §4.2). The interval
     from few clusters is Newcombe's (1998, method 10) from `ratio_interval` of each, which takes the models for
@@ -201,7 +201,7 @@ def smallest_detectable_difference(total: int, discordant: int, design_effect: f
 def design_effect(a_correct: Values, b_correct: Values, clusters: Sequence[Hashable]) -> float:
     """By how much the variance of a difference is larger than if items were independent, at least 1 (Kish 1965).
 
-    Σ over clusters of squared gains / Σ over items of the same: the size of clusters where all items on a picture flip
+    Σ over clusters of squared gains / Σ over items of the same: the size of clusters where all items on an image flip
     together. Without any disagreement it is unknown, and taken to be items a cluster.
     """
     gains = np.asarray(b_correct, dtype=int) - np.asarray(a_correct, dtype=int)
@@ -232,7 +232,7 @@ def _resampled_sums(sums: np.ndarray, seed: int, resamples: int) -> np.ndarray:
 
 @lru_cache(maxsize=4)
 def _draws(num_clusters: int, seed: int, resamples: int) -> np.ndarray:
-    """[resamples, clusters]: how often each cluster is drawn; one table serves every score of one set of pictures."""
+    """[resamples, clusters]: how often each cluster is drawn; one table serves every score of one set of images."""
     random = np.random.default_rng(seed)
     counts = np.zeros((resamples, num_clusters), dtype=np.uint16)
     for row in counts:

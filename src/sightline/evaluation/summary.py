@@ -77,14 +77,14 @@ def summarise(task: Task, records: Sequence[Record]) -> Summary:
 
 def figures(metrics: Sequence[Metric], records: Sequence[Record]) -> Figures:
     """Every metric that some answer of the group has a part in, by group."""
-    pictures = np.array([r.picture_id for r in records], dtype=object)
+    images = np.array([r.picture_id for r in records], dtype=object)
     ratios = {}
     for metric in metrics:
         parts = chain.from_iterable(r.scores.get(metric.name, EMPTY) for r in records)
         ratios[metric] = np.fromiter(parts, dtype=np.float64, count=2 * len(records)).reshape(-1, 2)
     return {
         group: {
-            metric.name: interval(metric, ratios[metric][members], pictures[members].tolist())
+            metric.name: interval(metric, ratios[metric][members], images[members].tolist())
             for metric in metrics
             if ratios[metric][members, 1].any()
         }
@@ -102,11 +102,11 @@ def by_group(records: Sequence[Record]) -> dict[str, list[int]]:
     return places
 
 
-def interval(metric: Metric, ratios: Float[np.ndarray, "answers 2"], pictures: Sequence[str]) -> Interval:
-    """A metric from its answers' numerators and denominators, and the pictures that they are about."""
+def interval(metric: Metric, ratios: Float[np.ndarray, "answers 2"], images: Sequence[str]) -> Interval:
+    """A metric from its answers' numerators and denominators, and the images that they are about."""
     numerators, denominators = ratios.T
     is_share = metric.unit == "percent"
-    found = ratio_interval(numerators, denominators, pictures, is_share=is_share)
+    found = ratio_interval(numerators, denominators, images, is_share=is_share)
     return found.percent() if is_share else found
 
 

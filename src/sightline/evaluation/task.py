@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sightline.errors import DataError
 from sightline.scoring.ratio import EMPTY, Ratios
-from sightline.types import Example, Picture
+from sightline.types import AnyImage, Example
 
 OVERALL = "all"
 """The group that every item belongs to."""
@@ -29,10 +29,10 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """One question about one picture (or several, or none).
+    """One question about one image (or several, or none).
 
     id: unique in its task and stable, answers are found again by it. picture_id: the same for all questions on one
-    picture; intervals draw whole pictures. groups: what else to report it under, such as `existence`. truth: whatever
+    image; intervals draw whole images. groups: what else to report it under, such as `existence`. truth: whatever
     the task's scorer needs, JSON only.
     """
 
@@ -40,7 +40,7 @@ class Item:
     question: str
     truth: Any
     picture_id: str
-    pictures: tuple[Picture, ...] = ()
+    images: tuple[AnyImage, ...] = ()
     groups: tuple[str, ...] = ()
 
 
@@ -114,12 +114,12 @@ class Task:
         return reached != lower_is_better
 
     def example(self, item: Item, row: int) -> Example:
-        """The item as an example without responses: its pictures, then the text."""
-        content = [*({"type": "image"} for _ in item.pictures), {"type": "text", "text": self.asked(item)}]
+        """The item as an example without responses: its images, then the text."""
+        content = [*({"type": "image"} for _ in item.images), {"type": "text", "text": self.asked(item)}]
         return Example(
             id=f"{self.name}:{item.id}",
             source=self.name,
             row_number=row,
             prompt=({"role": "user", "content": content},),
-            images=item.pictures,
+            images=item.images,
         )

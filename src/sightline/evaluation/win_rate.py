@@ -22,8 +22,8 @@ Ask = Callable[[Item, str, str], Verdict | None]
 """(item, first answer, second answer) → the better one; None where the judge's reply says nothing of the kind."""
 
 INSTRUCTION = (
-    "Two assistants answered a question about the picture. Which answer is better: right, without anything that is not "
-    "in the picture, and to the point? The order means nothing. Reply with one word: first, second or tie."
+    "Two assistants answered a question about the image. Which answer is better: right, without anything that is not "
+    "in the image, and to the point? The order means nothing. Reply with one word: first, second or tie."
 )
 READING = re.compile(r"\b(first|second|tie)\b", re.IGNORECASE)
 
@@ -71,10 +71,10 @@ def win_rate(
                 progress(len(verdicts), len(pairs))
     read = [(pair, v) for pair, v in zip(pairs, verdicts, strict=True) if v is not None]
     points = [{"b": 1.0, "a": 0.0}.get(v, 0.5) for _, v in read]
-    pictures = [item.picture_id for (item, _, _), _ in read]
+    images = [item.picture_id for (item, _, _), _ in read]
     asked = [(item.picture_id, v != "flipped") for (item, _, _), v in read if v != "equal"]
     return WinRate(
-        win_rate=ratio_interval(points, [1.0] * len(points), pictures).percent(),
+        win_rate=ratio_interval(points, [1.0] * len(points), images).percent(),
         consistency=ratio_interval([kept for _, kept in asked], [1.0] * len(asked), [p for p, _ in asked]).percent()
         if asked
         else None,
@@ -107,7 +107,7 @@ def pair_judge(judge: Judge) -> Ask:
 
     def ask(item: Item, first: str, second: str) -> Verdict | None:
         text = f"Question:\n{item.question}\n\nFirst answer:\n{first}\n\nSecond answer:\n{second}"
-        found = READING.findall(judge.reply(INSTRUCTION, text, [picture.open() for picture in item.pictures]))
+        found = READING.findall(judge.reply(INSTRUCTION, text, [image.open() for image in item.images]))
         return found[-1].lower() if found else None
 
     return ask

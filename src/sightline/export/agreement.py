@@ -1,4 +1,4 @@
-"""Does the merged model say what the trained one said? Log-probs of two answers about a picture, before and after."""
+"""Does the merged model say what the trained one said? Log-probs of two answers about an image, before and after."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,7 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import ProcessorMixin
 
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.data.render.render import Renderer
 from sightline.errors import ModelError
 from sightline.forward.features import encode
@@ -20,9 +20,9 @@ from sightline.types import Example, Group, Response
 ALLOWED = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """Nats a token, on average, that rounding alone may change."""
 
-QUESTION = "Describe the picture in detail. How many things are shown, and where?"
+QUESTION = "Describe the image in detail. How many things are shown, and where?"
 ANSWERS = (
-    "A red square stands on the left, above a blue circle. There is nothing else in the picture.",
+    "A red square stands on the left, above a blue circle. There is nothing else in the image.",
     "Two people are walking a dog along the beach; behind them are three boats and a lighthouse.",
 )
 
@@ -45,14 +45,14 @@ class Agreement(NamedTuple):
         name = str(self.dtype).removeprefix("torch.")
         return (
             f"On {self.num_tokens} tokens of two answers the merged {name} model differs from the trained one by "
-            f"{self.difference:.2g} nats a token; training had moved them by {self.effect:.2g}."
+            f"{self.difference:.2g} nats per token; training had moved them by {self.effect:.2g}."
         )
 
 
 def probe(processor: ProcessorMixin) -> Group:
-    """A question about a picture drawn here, and two answers, through the model's own processor."""
-    picture = Image.linear_gradient("L").resize((320, 240)).convert("RGB")
-    picture.paste((200, 30, 30), (40, 60, 120, 140))
+    """A question about an image drawn here, and two answers, through the model's own processor."""
+    image = Image.linear_gradient("L").resize((320, 240)).convert("RGB")
+    image.paste((200, 30, 30), (40, 60, 120, 140))
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
     answers = tuple(
         Response(messages=({"role": "assistant", "content": [{"type": "text", "text": text}]},)) for text in ANSWERS
@@ -62,7 +62,7 @@ def probe(processor: ProcessorMixin) -> Group:
         source="probe",
         row_number=0,
         prompt=({"role": "user", "content": content},),
-        images=(LazyPicture(image=picture, where="the probe's picture"),),
+        images=(LazyImage(image=image, where="the probe's image"),),
         responses=answers,
     )
     return Renderer(processor).group(example)

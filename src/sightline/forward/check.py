@@ -37,7 +37,7 @@ def compare_layouts(model: nn.Module, groups: list[Group]) -> Comparison:
     """Score placed groups in both layouts, in evaluation mode.
 
     allowed is 4 times what two paddings of the plain forward differ by: all responses in one padded batch, and each
-    response alone. Groups should have a picture and at least two responses; others show less.
+    response alone. Groups should have an image and at least two responses; others show less.
     """
     with in_eval_mode(model):
         features = encode(model, groups)

@@ -1,4 +1,4 @@
-"""Picture features, computed once a group and shared by policy, reference and every response."""
+"""Image features, computed once a group and shared by policy, reference and every response."""
 
 from dataclasses import dataclass, replace
 
@@ -16,7 +16,7 @@ ELEMENTS_A_CALL = 2**24
 
 @dataclass(frozen=True, kw_only=True)
 class Features:
-    """What the vision tower made of the pictures of some groups, in the groups' order; None for a group without."""
+    """What the vision tower made of the images of some groups, in the groups' order; None for a group without."""
 
     family: Family
     pieces: tuple[Pieces | None, ...]
@@ -27,7 +27,7 @@ class Features:
 
 
 def encode(model: nn.Module, groups: list[Group]) -> Features | None:
-    """Send the pictures of all groups through the frozen tower and projector, each once, without gradient.
+    """Send the images of all groups through the frozen tower and projector, each once, without gradient.
 
     model: wrapped or bare. Returns None where features cannot be shared: tower or projector train (their gradient must
     pass through the wrapped model's own call), or the model takes no features; pixels then go through the forward.
@@ -56,11 +56,11 @@ def trains_vision(family: Family) -> bool:
 
 
 def _parts(family: Family, groups: list[Group]) -> list[list[int]]:
-    """Groups with pictures, cut into calls of the tower of at most ELEMENTS_A_CALL pixel values."""
+    """Groups with images, cut into calls of the tower of at most ELEMENTS_A_CALL pixel values."""
     parts: list[list[int]] = []
     used = 0
     for g, group in enumerate(groups):
-        if not family.has_pictures(group):
+        if not family.has_images(group):
             continue
         size = family.num_pixels(group)
         if not parts or used + size > ELEMENTS_A_CALL:

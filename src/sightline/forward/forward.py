@@ -48,11 +48,11 @@ def log_probs(
         batch = flex.filled_up(batch)
     in_grid = [groups[g] for g in prompts]
     if features is None:
-        pictures = family.pixels(in_grid, batch)
+        images = family.pixels(in_grid, batch)
     else:
-        pictures = features.family.join([features.pieces[g] for g in prompts], batch)
+        images = features.family.join([features.pieces[g] for g in prompts], batch)
     # pixel inputs may repeat a grid that counts positions
-    inputs = {**family.grid_inputs(batch, in_grid), **pictures}
+    inputs = {**family.grid_inputs(batch, in_grid), **images}
     trains_routers = family.router_coefficient != 0 and torch.is_grad_enabled()
     if trains_routers:
         inputs["output_router_logits"] = True
@@ -74,9 +74,9 @@ def _scoring(
 ) -> Iterator[list[Tensor]]:
     """Within, the output embedding returns statistics of the batch's targets; the list receives what it returned.
 
-    touch_vision: add zero times the trained weights that only pictures reach (some of them not even those: the last
+    touch_vision: add zero times the trained weights that only images reach (some of them not even those: the last
     layers of a tower whose earlier one is read). FSDP2 reduces the weights that have a gradient, and they must be the
-    same in all processes, whoever has rows with pictures.
+    same in all processes, whoever has rows with images.
     """
     head, softcap = output_head(family), family.softcap
     scored: list[Tensor] = []
@@ -94,7 +94,7 @@ def _scoring(
         )
         columns = [column.to(found.logp.dtype) for column in found if column is not None]
         if touch_vision:
-            columns[0] = sum((0.0 * weight.sum() for weight in reached_by_pictures(family)), start=columns[0])
+            columns[0] = sum((0.0 * weight.sum() for weight in reached_by_images(family)), start=columns[0])
         scored.append(torch.stack(columns, -1)[None])
         return scored[-1]
 
@@ -110,8 +110,8 @@ def _scoring(
             config.final_logit_softcapping = cap
 
 
-def reached_by_pictures(family: Family) -> list[nn.Parameter]:
-    """The trained weights that get no gradient from rows without pictures."""
+def reached_by_images(family: Family) -> list[nn.Parameter]:
+    """The trained weights that get no gradient from rows without images."""
     trained = ((name, weight) for name, weight in family.model.named_parameters() if weight.requires_grad)
     return [w for name, w in trained if family.part_of(name) in ("vision", "projector") or "cross_attn" in name]
 
@@ -138,7 +138,7 @@ def _unaltered(logits: Tensor, scored: list[Tensor], family: Family) -> Tensor:
     # DDP hands outputs on as copies, so a copy of the same numbers is what the head returned
     if len(scored) != 1 or not (logits.data_ptr() == scored[0].data_ptr() or _same(logits, scored[0])):
         raise ModelError(
-            f"{type(family.model).__name__} changes its logits behind the output embedding (scaling or capping) in a "
+            f"{type(family.model).__name__} changes its logits after the output embedding (scaling or capping) in a "
             "way that is not known here, so that its log-probs would be wrong. Train a model of one of the families "
             "that docs/models.md lists."
         )

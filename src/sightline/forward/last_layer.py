@@ -1,6 +1,6 @@
 """The last layer of the language model computes only what is read of it.
 
-Behind its attention, a token's state in the last layer goes nowhere but to the head, and the head reads those that
+After its attention, a token's state in the last layer goes nowhere but to the head, and the head reads those that
 predict a target. So queries, output projection and MLP of the last layer are computed for them alone; keys and values
 for all. What stands in the other places is zero, and no gradient comes back from there in the full computation either:
 values and gradients are the same numbers. Of L layers about (1 − ΣC / (P + ΣC)) / L of the work goes.

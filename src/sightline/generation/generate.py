@@ -43,12 +43,12 @@ def generate(
 ) -> list[list[Tensor]]:
     """`num_return` answers to each group's prompt, in the order of the groups, as token ids on the CPU.
 
-    An answer ends with an end token (the model's, or what ends a turn of its chat template) or behind one of the texts
+    An answer ends with an end token (the model's, or what ends a turn of its chat template) or after one of the texts
     of `stop` where it produced one within `max_new_tokens`. Greedy unless `do_sample`; then `temperature`, `top_p` (1
     is all), `top_k` (0 is all) and `min_p` (0 is all) apply. The same seed, groups and batch size give the same
     answers, and the global random state is left as it was; without a seed that state is used. `batch_size` counts
     answers, not prompts. The model (wrapped by peft or DDP, or bare) is in eval mode meanwhile. features: of the same
-    groups' pictures, which are then not encoded again. Raises ValueError for several greedy answers, or a temperature
+    groups' images, which are then not encoded again. Raises ValueError for several greedy answers, or a temperature
     of 0 with `do_sample`.
     """
     if num_return > 1 and not do_sample:
@@ -136,10 +136,10 @@ def stream(model: nn.Module, processor: ProcessorMixin, group: Group, *, max_new
 def _batches(family: Family, groups: Sequence[Group], size: int) -> list[list[int]]:
     """Places of the groups, the longest first: what does not fit in memory fails at once.
 
-    Prompts with and without pictures stay apart: cross-attention has nothing to attend to in a row without.
+    Prompts with and without images stay apart: cross-attention has nothing to attend to in a row without.
     """
     order = sorted(range(len(groups)), key=lambda i: -len(groups[i].prompt_ids))
-    kinds = [[i for i in order if family.has_pictures(groups[i]) == wanted] for wanted in (True, False)]
+    kinds = [[i for i in order if family.has_images(groups[i]) == wanted] for wanted in (True, False)]
     return [kind[start : start + size] for kind in kinds for start in range(0, len(kind), size)]
 
 

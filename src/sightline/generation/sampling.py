@@ -16,7 +16,7 @@ from sightline.config.online import SamplingConfig
 class SamplingSettings:
     """How answers are drawn. top_p 1, top_k 0 and min_p 0 leave the distribution as it is; temperature 0 is greedy.
 
-    max_new_tokens: longest answer. stop: texts behind which an answer ends.
+    max_new_tokens: longest answer. stop: texts after which an answer ends.
     """
 
     max_new_tokens: int

@@ -26,7 +26,7 @@ def stack_left(rows: list[Tensor], fill: int) -> Int[Tensor, "... rows length"]:
 def order(batch: Batch) -> list[int]:
     """The group of every prompt in the grid, row by row and left to right.
 
-    Picture features must reach the model in this order: each group once in the prefix layout, once per response in
+    Image features must reach the model in this order: each group once in the prefix layout, once per response in
     the padded one.
     """
     starts = (batch.segment == 0) & (batch.rank == 0)

@@ -10,7 +10,7 @@ from sightline.types import Batch, Group
 
 
 def lay_out(groups: list[Group]) -> Batch:
-    """Lay every response out behind its own copy of the prompt; same targets, in the same order, as `prefix.lay_out`.
+    """Lay every response out after its own copy of the prompt; same targets, in the same order, as `prefix.lay_out`.
 
     `position_ids` is None: the forward then passes a two-dimensional mask (tokens or padding) and no positions.
     `segment` is 0 in the prompt and k in the k-th response; `block` is causal throughout, the model makes its own.

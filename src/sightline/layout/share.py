@@ -1,7 +1,7 @@
-"""Groups that were rendered apart but show the same pictures become one group, so that the pictures are computed once.
+"""Groups that were rendered apart but show the same images become one group, so that the images are computed once.
 
 The longest common prefix of the prompts becomes the prompt; what is left of each prompt goes in front of its responses
-with weight 0. Exact only where prompts are causal: a two-way prompt (PaliGemma) sees its own question from the picture.
+with weight 0. Exact only where prompts are causal: a two-way prompt (PaliGemma) sees its own question from the image.
 """
 
 from collections.abc import Collection
@@ -14,15 +14,15 @@ from sightline.types import Columns, Group
 
 
 def share_prefix(groups: list[Group], picture_ids: Collection[int] = ()) -> Group | None:
-    """Join groups that show the same pictures; None where they do not, or where a question comes before its picture.
+    """Join groups that show the same images; None where they do not, or where a question comes before its image.
 
-    groups: not placed yet. picture_ids: token ids that stand for pictures; all must lie in the common prefix.
+    groups: not placed yet. picture_ids: token ids that stand for images; all must lie in the common prefix.
     The result has the responses of all groups in order, with their columns and rows.
     """
     assert all(group.positions is None for group in groups), "share groups before they are placed"
     length = _common_length([group.prompt_ids for group in groups])
-    pictures = torch.tensor(sorted(picture_ids))
-    if length == 0 or any(torch.isin(group.prompt_ids[length:], pictures).any() for group in groups):
+    images = torch.tensor(sorted(picture_ids))
+    if length == 0 or any(torch.isin(group.prompt_ids[length:], images).any() for group in groups):
         return None
     inputs = [_cut(group, length) for group in groups]
     if not all(_same(inputs[0], other) for other in inputs[1:]):

@@ -28,9 +28,9 @@ from sightline.types import Group
 class Activations:
     """Bytes of one micro-batch, above weights and gradients.
 
-    features: the pictures' features, kept while the micro-batch lives. copies: trained weights once more, in autocast's
+    features: the images' features, kept while the micro-batch lives. copies: trained weights once more, in autocast's
     precision. layers: what the language model's layers keep for backward. head: what the log-prob head keeps.
-    encoding, forward, backward: the most that lives while pictures are encoded, in the forward, in the backward.
+    encoding, forward, backward: the most that lives while images are encoded, in the forward, in the backward.
     forward_copies, backward_copies: how much of that is copies of weights.
     """
 
@@ -105,7 +105,7 @@ class Step:
         return features, encoding
 
     def encoding_peak(self, num_groups: int) -> int:
-        """The most that lives while the pictures of so many groups are encoded."""
+        """The most that lives while the images of so many groups are encoded."""
         pixels = max(1, family_of(self.model).num_pixels(self.group))
         at_a_time = min(num_groups, max(1, ELEMENTS_A_CALL // pixels))
         return self.encoding.end * (num_groups - at_a_time) + self.encoding.peak * at_a_time

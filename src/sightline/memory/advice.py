@@ -31,7 +31,7 @@ def advice(
     fit, before = _cheapest(_alone(recipe) if alone else recipe, family, group, gpus)
     if fit is None or not fit.changes:
         return (
-            f"{said} `sightline plan` knows no change that needs less. Left: smaller pictures (`model.processor`), "
+            f"{said} `sightline plan` knows no change that needs less. Left: smaller images (`model.processor`), "
             f"shorter rows (`data.max_length`), more GPUs, a smaller model.{_resume(checkpoint, True)}"
         )
     why = "; ".join(change.why for change in fit.changes)

@@ -122,11 +122,11 @@ def reference_mode(recipe: Recipe) -> str:
     return "adapter-off" if switches_off and recipe.reference.update_every is None else "frozen-copy"
 
 
-def activation_lines(activations: Activations, *, num_layers: int, num_tokens: int, whole_step: int) -> list[Line]:
-    """What a micro-batch adds. num_tokens: in its grid. whole_step: micro-batches whose features are kept at once."""
+def activation_lines(activations: Activations, *, num_layers: int, num_tokens: int, full_batch: int) -> list[Line]:
+    """What a micro-batch adds. num_tokens: in its grid. full_batch: micro-batches whose features are kept at once."""
     each = round(activations.layers / (num_layers * num_tokens))
     lines = [
-        ("pictures' features", "of frozen tower and projector", activations.features * whole_step),
+        ("images' features", "of frozen tower and projector", activations.features * full_batch),
         ("copies", "of trained weights in autocast's precision", activations.copies),
         ("layers", f"{num_layers} layers × {num_tokens:,} tokens × {each:,}", activations.layers),
         ("log-prob head", "one row a target, no logits", activations.head),

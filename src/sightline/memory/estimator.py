@@ -72,7 +72,7 @@ class Estimator:
             activations,
             num_layers=shape.num_layers,
             num_tokens=shape.num_tokens * recipe.per_device_train_batch_size,
-            whole_step=recipe.gradient_accumulation_steps if objective.whole_step else 1,
+            full_batch=recipe.gradient_accumulation_steps if objective.full_batch else 1,
         )
         if recipe.model.quantize != "none":
             unpacked = 2 * shape.matrix

@@ -1,7 +1,7 @@
 """Tensors without data that are accounted for: run a forward and a backward, learn what it would hold in memory.
 
 Weights and what is computed from them are torch's fake tensors: shape, precision and device, no data. Integers (token
-ids, positions, grids of pictures) are real, because models branch on them. Every
+ids, positions, grids of images) are real, because models branch on them. Every
 operation passes through a `Ledger`, which knows when each storage begins and ends to live.
 """
 
@@ -53,7 +53,7 @@ class Ledger(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten.ne.Scalar and isinstance(args[0], FakeTensor):
-            # asked of pictures: how many of your zeros are not all there is? a picture of ones is no padding
+            # asked of images: how many of your zeros are not all there is? an image of ones is no padding
             return torch.ones(args[0].shape, dtype=torch.bool)
         if func in INDEXING and isinstance(args[0], FakeTensor):
             args = (args[0], _places(args[1]), *args[2:])

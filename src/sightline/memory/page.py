@@ -89,7 +89,7 @@ def _why_less(plan: Plan) -> str:
     if not plan.recipe.model.freeze_vision or plan.recipe.lora is None:
         said.append("Trained weights, gradients and states are float32: in bfloat16 small updates round to nothing.")
     if len(plan.row.responses) > 1:
-        said.append("The prompt and its picture are computed once for all responses.")
+        said.append("The prompt and its image are computed once for all responses.")
     said.append(
         f"Log-probs are computed in pieces: {size(plan.logits)} of float32 logits, one for every position and word, "
         "never exist."
@@ -107,7 +107,7 @@ def _on_gpu(plan: Plan, command: str) -> str:
     lines.append(_wrap(f"Does not fit: {size(plan.estimate.peak - room)} too much."))
     if plan.fit is None:
         advice = (
-            "Nothing known here makes it fit. Left: smaller pictures (`model.processor`), more GPUs, a smaller model."
+            "Nothing known here makes it fit. Left: smaller images (`model.processor`), more GPUs, a smaller model."
         )
         return "\n".join([*lines, _wrap(advice)])
     return "\n".join([*lines, *_changes(plan, plan.fit, command)])

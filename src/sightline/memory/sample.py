@@ -9,7 +9,7 @@ from PIL import Image
 from transformers import ProcessorMixin
 
 from sightline.config import ModelConfig, Recipe, TransformersSamplerConfig
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.data.render.render import NOT_FOR_THE_MODEL, Renderer
 from sightline.models.families.family import Family
 from sightline.models.families.published import published_processor
@@ -18,21 +18,21 @@ from sightline.objectives.objective import build
 from sightline.types import Example, Group
 
 
-class Picture(NamedTuple):
-    """A picture's size in pixels."""
+class ImageSize(NamedTuple):
+    """An image's size in pixels."""
 
     width: int
     height: int
 
 
-TYPICAL = Picture(1024, 768)
+TYPICAL = ImageSize(1024, 768)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """How large a row is. text_tokens: of the prompt, around its picture. responses: K, of response_tokens each."""
+    """How large a row is. text_tokens: of the prompt, around its image. responses: K, of response_tokens each."""
 
-    picture: Picture = TYPICAL
+    image: ImageSize = TYPICAL
     text_tokens: int = 64
     response_tokens: int = 256
     num_responses: int = 2
@@ -48,16 +48,16 @@ def usual_sizes(recipe: Recipe) -> Sizes:
 
 
 def made_up_group(family: Family, sizes: Sizes, options: dict[str, Any]) -> Group:
-    """A group of these sizes with one picture, placed, as the processor that the model is published with makes it.
+    """A group of these sizes with one image, placed, as the processor that the model is published with makes it.
 
     options: of `model.processor`. Raises ModelError as `published_processor` does.
     """
     processor = published_processor(family.config, options)
     text = processor.image_token + " a" * sizes.text_tokens
-    picture = Image.new("RGB", sizes.picture)
-    inputs = dict(processor(text=[text], images=[[picture]], return_tensors="pt"))
-    stands_for_picture = inputs["input_ids"][0] == processor.tokenizer.image_token_id
-    ids = torch.where(stands_for_picture, family.image_token_ids[0], _text_id(family))
+    image = Image.new("RGB", sizes.image)
+    inputs = dict(processor(text=[text], images=[[image]], return_tensors="pt"))
+    stands_for_image = inputs["input_ids"][0] == processor.tokenizer.image_token_id
+    ids = torch.where(stands_for_image, family.image_token_ids[0], _text_id(family))
     kept = {name: _without_data(value) for name, value in inputs.items() if name not in NOT_FOR_THE_MODEL}
     return family.place(_group(ids, kept, sizes))
 
@@ -71,13 +71,13 @@ def has_processor(model: ModelConfig) -> bool:
 def rendered_group(family: Family, processor: ProcessorMixin, sizes: Sizes) -> Group:
     """The same through the model's own processor and chat template."""
     text = " a" * sizes.text_tokens
-    picture = LazyPicture(image=Image.new("RGB", sizes.picture), where="a picture of one colour")
+    image = LazyImage(image=Image.new("RGB", sizes.image), where="an image of one colour")
     example = Example(
         id="sample",
         source="sample",
         row_number=0,
         prompt=({"role": "user", "content": [{"type": "image"}, {"type": "text", "text": text}]},),
-        images=(picture,),
+        images=(image,),
     )
     group = Renderer(processor).prompt(example)
     return family.place(_group(group.prompt_ids, group.model_inputs, sizes))

@@ -17,7 +17,7 @@ from sightline.models.families.find import FAMILIES, family_of, register_family
 from sightline.models.folder_checks import check_finite, check_model_folder
 from sightline.models.precision import cast_where_precision_changes
 from sightline.models.processor import from_pretrained, refuse_foreign_code, set_options
-from sightline.models.quantize import number_of, quantization, steady
+from sightline.models.quantize import keep_eval_mode, number_of, quantization
 from sightline.user_code import find_user_object
 
 EMBEDDED = Path(__file__).parent.parent / "scenes" / "model"
@@ -27,7 +27,7 @@ EMBEDDED = Path(__file__).parent.parent / "scenes" / "model"
 def load_processor(config: ModelConfig) -> ProcessorMixin:
     """The processor that belongs to the model, with the recipe's options set.
 
-    Raises ModelError where there is none, where it knows no pictures, does not match the model, or has no such option.
+    Raises ModelError where there is none, where it knows no images, does not match the model, or has no such option.
     """
     model_config = read_config(config)
     processor = from_pretrained(_folder(config), model_config, config.revision, config.trust_remote_code)
@@ -70,7 +70,7 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
     if config.quantize == "none":
         return model.to(device).eval()
     # quantised weights are made where they stay
-    steady(model.eval())
+    keep_eval_mode(model.eval())
     return model
 
 
@@ -202,7 +202,7 @@ def _check_match(processor: ProcessorMixin, config: PretrainedConfig, name: str)
     found = [i for i in getattr(processor, "image_token_ids", []) if i is not None]
     if expected is not None and found and expected not in found:
         raise ModelError(
-            f"The processor of {name!r} does not match the model: it marks pictures with token {found[0]}, the model "
+            f"The processor of {name!r} does not match the model: it marks images with token {found[0]}, the model "
             f"expects {expected}. Load both from the same source."
         )
 

@@ -1,7 +1,7 @@
 """Processors with and without torchvision, and the recipe's options for them.
 
 Some processors (Qwen-VL, InternVL, SmolVLM) insist on a video processor, and those need torchvision. Where torchvision
-is absent the same processor is loaded without its video part; pictures then go through transformers' Pillow classes.
+is absent the same processor is loaded without its video part; images then go through transformers' Pillow classes.
 """
 
 import json
@@ -21,7 +21,7 @@ from sightline.errors import ModelError, did_you_mean
 def from_pretrained(
     folder: str, config: PretrainedConfig, revision: str | None, trust_remote_code: bool = False
 ) -> ProcessorMixin:
-    """The processor in a folder or hub repository; pictures only where torchvision is missing."""
+    """The processor in a folder or hub repository; images only where torchvision is missing."""
     options = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
     do_without_number_words()
     try:
@@ -58,7 +58,7 @@ def do_without_number_words() -> None:
 
 
 def _no_words(number: int) -> str:
-    raise ModelError("A prompt with a video needs num2words (`pip install num2words`); pictures need none.")
+    raise ModelError("A prompt with a video needs num2words (`pip install num2words`); images need none.")
 
 
 VIDEO_PROCESSORS = {
@@ -80,7 +80,7 @@ class NoVideo:
         self.settings = settings
 
     def __call__(self, *_: Any, **__: Any) -> None:
-        raise ModelError("This processor takes videos only where torchvision is installed; pictures need none.")
+        raise ModelError("This processor takes videos only where torchvision is installed; images need none.")
 
 
 @cache

@@ -41,7 +41,7 @@ def quantization(config: ModelConfig, architecture: PretrainedConfig) -> BitsAnd
     )
 
 
-def steady(model: nn.Module) -> None:
+def keep_eval_mode(model: nn.Module) -> None:
     """Keep bitsandbytes' layers on a CPU computing the same, differentiable thing in training and in evaluation.
 
     Otherwise the first evaluation packs NF4 weights for a kernel without backward, so that later gradients are wrong
@@ -55,10 +55,10 @@ def steady(model: nn.Module) -> None:
             module.support_avx512bf16_for_cpu = False
         elif isinstance(module, Linear8bitLt) and module.weight.device.type == "cpu":
             module.train()
-            module.train = _stay(module)
+            module.train = _keep_eval_mode(module)
 
 
-def _stay(module: nn.Module) -> Callable[[bool], nn.Module]:
+def _keep_eval_mode(module: nn.Module) -> Callable[[bool], nn.Module]:
     return lambda mode=True: module
 
 

@@ -16,7 +16,7 @@ from sightline.types import LogProbs
 
 
 def segment_weighted_mean(logprobs: LogProbs) -> Float[Tensor, " responses"]:
-    """Weighted average of each response's token log-probs, in nats a token."""
+    """Weighted average of each response's token log-probs, in nats per token."""
     total = logprobs.per_response(logprobs.logp.new_ones(len(logprobs.logp)))
     return logprobs.sum() / total.clamp(min=1e-6)
 

@@ -1,4 +1,4 @@
-"""mDPO's terms as parts: the chosen answer on the corrupted picture, and the anchor."""
+"""mDPO's terms as parts: the chosen answer on the corrupted image, and the anchor."""
 
 from torch import Tensor
 
@@ -12,7 +12,7 @@ from sightline.objectives.roles import CORRUPTED, num_of_role
 
 
 def image_conditional_part(config: MDPOConfig) -> Part:
-    """Averaged over pairs. The step must hold each chosen answer on its corrupted picture as an auxiliary response."""
+    """Averaged over pairs. The step must hold each chosen answer on its corrupted image as an auxiliary response."""
 
     def losses(sample: Sample) -> Tensor:
         scores = pair_scores(sample.policy, sample.reference)

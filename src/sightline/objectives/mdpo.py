@@ -1,6 +1,6 @@
-"""The terms that mDPO (arXiv:2406.11839) adds to DPO: the picture must matter, and the chosen answer must not fall.
+"""The terms that mDPO (arXiv:2406.11839) adds to DPO: the image must matter, and the chosen answer must not fall.
 
-L_image  = −log σ(r(m_w, y_w) − r(m_l, y_w))   (m_l: the corrupted picture)
+L_image  = −log σ(r(m_w, y_w) − r(m_l, y_w))   (m_l: the corrupted image)
 L_anchor = −log σ(r(m_w, y_w) − δ)   with r = β·log π(y|m, x)/π_ref(y|m, x)
 """
 
@@ -17,9 +17,9 @@ def image_conditional_loss(
     *,
     beta: float,
 ) -> Float[Tensor, " pairs"]:
-    """Loss of each chosen answer on its picture against the same answer on the corrupted one; log 2 at the reference.
+    """Loss of each chosen answer on its image against the same answer on the corrupted one; log 2 at the reference.
 
-    corrupted, ref_corrupted: log-probs in nats of the chosen answer given the corrupted picture.
+    corrupted, ref_corrupted: log-probs in nats of the chosen answer given the corrupted image.
     """
     return -logsigmoid(beta * (chosen - ref_chosen - (corrupted - ref_corrupted)))
 

@@ -69,9 +69,9 @@ class Objective:
         return self.kl_in_reward > 0 or any(part.needs_reference for part in self.parts.values())
 
     @property
-    def whole_step(self) -> bool:
+    def full_batch(self) -> bool:
         """Whether the call must see the log-probs of the whole step of all processes at once, token by token."""
-        return any(part.whole_step for part in self.parts.values())
+        return any(part.full_batch for part in self.parts.values())
 
     @property
     def roles(self) -> frozenset[int]:

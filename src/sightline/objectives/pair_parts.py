@@ -107,7 +107,7 @@ def pair_part(config: PairConfig | SimPOConfig | ORPOConfig | CPOConfig, *, weig
         count=num_pairs,
         metrics=lambda sample: _metrics(config, sample),
         needs_reference=config.needs_reference,
-        whole_step=isinstance(config, AOTConfig | AOTUnpairedConfig),
+        full_batch=isinstance(config, AOTConfig | AOTUnpairedConfig),
         corrected_weight=config.corrected_weight if isinstance(config, DDPOConfig) else 1.0,
     )
 
@@ -145,7 +145,7 @@ def shifted_bco_pair_part(config: BCOPairConfig, *, weight: float) -> Part:
         metrics=metrics,
         initial_state=lambda: RunningRewards.empty()._asdict(),
         update_state=update_state,
-        whole_step=True,
+        full_batch=True,
     )
 
 

@@ -38,7 +38,7 @@ class Part:
     count: how many items a group brings, known before any forward.
     metrics: what the part logs; in a mixture the first part that logs a name gives its value.
     initial_state, update_state: state carried over steps; `update_state` sees the whole step.
-    whole_step: `losses` reads statistics of the batch, so it must see the whole step of all processes.
+    full_batch: `losses` reads statistics of the batch, so it must see the whole step of all processes.
     roles: auxiliary responses that the step must hold.
     corrected_weight: what tokens weigh in which chosen and rejected response differ, where rows mark none (DDPO).
     """
@@ -51,6 +51,6 @@ class Part:
     initial_state: Callable[[], State] = dict
     update_state: Callable[[Sample], State] = lambda sample: sample.state
     needs_reference: bool = False
-    whole_step: bool = False
+    full_batch: bool = False
     roles: frozenset[int] = field(default_factory=frozenset)
     corrected_weight: float = 1.0

@@ -2,7 +2,7 @@
 
 A method that needs more than its K responses adds auxiliary ones to the step:
 MISMATCHED   another prompt's answer, from which KTO estimates the KL divergence;
-CORRUPTED    mDPO's chosen answer on the corrupted picture; the k-th of a call belongs to its k-th pair.
+CORRUPTED    mDPO's chosen answer on the corrupted image; the k-th of a call belongs to its k-th pair.
 """
 
 from dataclasses import fields, replace

@@ -41,7 +41,7 @@ def kto_part(config: KTOConfig, *, weight: float) -> Part:
         count=_count,
         metrics=metrics,
         needs_reference=True,
-        whole_step=True,
+        full_batch=True,
         roles=frozenset({MISMATCHED}),
     )
 
@@ -86,7 +86,7 @@ def _with_running_shift(part: Part, beta: float) -> Part:
         metrics=metrics,
         initial_state=lambda: RunningRewards.empty()._asdict(),
         update_state=update_state,
-        whole_step=True,
+        full_batch=True,
     )
 
 

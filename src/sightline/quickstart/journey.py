@@ -52,7 +52,7 @@ class Journey:
 def quickstart(folder: Path, *, seed: int, console: Console, num_scenes: int, max_steps: int | None = None) -> Path:
     """Run the journey into `folder` and return the report's path.
 
-    seed: of pairs, sampling, order and adapters; the held-out scenes are the same for every seed. num_scenes: pictures
+    seed: of pairs, sampling, order and adapters; the held-out scenes are the same for every seed. num_scenes: images
     to evaluate on. max_steps: fewer optimizer steps than the recipes say, to try the path.
     """
     journey = Journey(folder, seed, console, num_scenes, max_steps)

@@ -31,7 +31,7 @@ HEADLINES: tuple[tuple[str, str, Literal["higher", "lower"]], ...] = (
 
 NUM_SAMPLES = 12
 ENLARGED = 4
-"""Pictures of 64 pixels are shown this many times larger."""
+"""Images of 64 pixels are shown this many times larger."""
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ def report(story: Story) -> Report:
         title="Sightline quickstart",
         headline=(
             "A small vision-language model learned from demonstrations that name things which are not there. "
-            "Preference pairs made of its own mistakes mend that in seconds; all scores are on pictures that nobody "
+            "Preference pairs made of its own mistakes fix that in seconds; all scores are on images that nobody "
             "trained on."
         ),
         changes=tuple(changes),
         columns=columns(story.task),
         rows=tuple(rows),
         table_note=(
-            "Intervals are Wilson's for rates, a bootstrap over pictures for ratios. SFT on the chosen "
+            "Intervals are Wilson's for rates, a bootstrap over images for ratios. SFT on the chosen "
             "answers of the same pairs is the control: the pairs carry the signal; that DPO beats SFT is not shown."
         ),
         comparisons=tuple(paired(story, "base", name) for name in ("dpo", "control")),
@@ -123,7 +123,7 @@ def paired(story: Story, a: str, b: str) -> Comparison:
 
 
 def samples(story: Story, models: Sequence[str], number: int, worst: str = "base") -> list[Sample]:
-    """Pictures that one model was wrong about, descriptions and questions in turn, with everybody's answers."""
+    """Images that one model was wrong about, descriptions and questions in turn, with everybody's answers."""
     answers = {name: {r.id: r.answer for r in story.records[name]} for name in models}
     wrong = [item for item in story.task.items if story.task.marks(item, answers[worst][item.id])]
     described = [item for item in wrong if item.truth["kind"] == "description"]
@@ -133,9 +133,9 @@ def samples(story: Story, models: Sequence[str], number: int, worst: str = "base
 
 
 def sample(task: Task, item: Item, answers: dict[str, str]) -> Sample:
-    """One picture with the answers side by side, hallucinated words marked, left-out objects named."""
+    """One image with the answers side by side, hallucinated words marked, left-out objects named."""
     return Sample(
-        picture=enlarged(item.pictures[0].open()),
+        image=enlarged(item.images[0].open()),
         question=item.question,
         truth=item.truth["answer"],
         answers=tuple(
@@ -150,11 +150,11 @@ def sample(task: Task, item: Item, answers: dict[str, str]) -> Sample:
     )
 
 
-def enlarged(picture: Image.Image) -> bytes:
-    """A small picture as a larger PNG, its pixels kept square."""
-    size = (picture.width * ENLARGED, picture.height * ENLARGED)
+def enlarged(image: Image.Image) -> bytes:
+    """A small image as a larger PNG, its pixels kept square."""
+    size = (image.width * ENLARGED, image.height * ENLARGED)
     written = io.BytesIO()
-    picture.resize(size, Image.Resampling.NEAREST).save(written, format="PNG")
+    image.resize(size, Image.Resampling.NEAREST).save(written, format="PNG")
     return written.getvalue()
 
 

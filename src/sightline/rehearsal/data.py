@@ -13,7 +13,7 @@ from sightline.rehearsal.rows import Kind, write_rows
 
 ROWS = 24
 HELD_OUT = 4
-PICTURES = 40
+IMAGES = 40
 """Of the `scenes` source, which are drawn and need no swap."""
 
 
@@ -29,9 +29,9 @@ def small_data(data: DataConfig, folder: Path, kind: Kind, changes: list[str]) -
     if small.val_size != data.val_size:
         changes.append(f"held-out rows: {small.val_size:g} for {data.val_size:g}")
     if data.source == "scenes":
-        pictures = min(int(data.scenes.get("pictures", PICTURES)), PICTURES)
-        changes.append(f"data: {pictures} drawn pictures")
-        return replace(small, limit=data.limit, scenes={**data.scenes, "pictures": pictures})
+        images = min(int(data.scenes.get("pictures", IMAGES)), IMAGES)
+        changes.append(f"data: {images} drawn images")
+        return replace(small, limit=data.limit, scenes={**data.scenes, "pictures": images})
     if data.source and not _is_here(data.source):
         path = _made_up(data, folder / "train.parquet", kind, changes)
         small = replace(small, source=str(path), subset=None, split="train", media_dir=None)

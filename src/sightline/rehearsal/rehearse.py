@@ -1,6 +1,6 @@
 """`rehearse(recipe)`: the whole way of a run in about a minute, before a GPU is rented for it.
 
-Three real steps with a checkpoint behind the second, evaluation where the recipe holds rows out, curves and report, and
+Three real steps with a checkpoint after the second, evaluation where the recipe holds rows out, curves and report, and
 then the folder is loaded as a user would load it and asked a question.
 """
 
@@ -18,7 +18,7 @@ from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import find_config
 from sightline.rehearsal.refusals import refuse_engine
 from sightline.rehearsal.shrink import STEPS, shrink
-from sightline.scenes.image import picture_of
+from sightline.scenes.image import image_of
 from sightline.scenes.world import draw_scene
 from sightline.training.run import RunResult, train
 from sightline.types import Example
@@ -61,10 +61,10 @@ def real_run(recipe: Recipe, peak: int) -> str:
 
 
 def ask(run: Path) -> str:
-    """One greedy answer of the model in a run folder to a question about a picture."""
+    """One greedy answer of the model in a run folder to a question about an image."""
     message = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "What is shown?"}]}
-    picture = picture_of(draw_scene(0, 0))
-    example = Example(id="asked", source="rehearsal", row_number=0, prompt=(message,), images=(picture,))
+    image = image_of(draw_scene(0, 0))
+    example = Example(id="asked", source="rehearsal", row_number=0, prompt=(message,), images=(image,))
     source = source_of(str(run))
     with Models([source]).use(source.label) as (model, processor):
         (answers,) = generate(model, processor, [Renderer(processor).prompt(example)], max_new_tokens=8)

@@ -1,4 +1,4 @@
-"""A few rows in any format that data may have, with drawn pictures in them: what a rehearsal reads in place of a hub's.
+"""A few rows in any format that data may have, with drawn images in them: what a rehearsal reads in place of a hub's.
 
 The columns are those of the data sets that made each format known (docs/data.md). Rows for objectives that sample their
 own answers carry the truth as `solution`.
@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from sightline.scenes.image import picture_of
+from sightline.scenes.image import image_of
 from sightline.scenes.questions import describe, description, existence
 from sightline.scenes.world import draw_scene
 
@@ -37,7 +37,7 @@ def write_rows(
 
 
 def _scenes(count: int, seed: int) -> list[Row]:
-    """What rows are made of: a picture as `{bytes, path}`, a question, a true answer and a false one, a label."""
+    """What rows are made of: an image as `{bytes, path}`, a question, a true answer and a false one, a label."""
     random = np.random.RandomState([seed, 3])
     made = []
     for index in range(count):
@@ -46,7 +46,7 @@ def _scenes(count: int, seed: int) -> list[Row]:
         wrong = "Yes" if asked.kind == "existence" else describe((*scene.objects, *scene.companions))
         made.append(
             {
-                "picture": {"bytes": picture_of(scene).png(), "path": f"{index}.png"},
+                "picture": {"bytes": image_of(scene).png(), "path": f"{index}.png"},
                 "question": asked.text,
                 "true": asked.answer,
                 "false": wrong if wrong != asked.answer else "Nothing at all.",
@@ -72,7 +72,7 @@ def _mmpr(about: Row, kind: Kind) -> Row:
 
 
 def _conversational(about: Row, kind: Kind) -> Row:
-    """TRL: messages of content parts, pictures in a column of their own."""
+    """TRL: messages of content parts, images in a column of their own."""
     asked = [_turn("user", [{"type": "image", "text": None}, {"type": "text", "text": about["question"]}])]
     row = {"images": [about["picture"]]}
     match kind:
@@ -84,7 +84,7 @@ def _conversational(about: Row, kind: Kind) -> Row:
 
 
 def _openai(about: Row, kind: Kind) -> Row:
-    """Messages of plain text with a tag where the picture is."""
+    """Messages of plain text with a tag where the image is."""
     row = _conversational(about, kind)
     asked = [_turn("user", "<image>" + about["question"])]
     sides = [name for name in ("chosen", "rejected") if name in row]

@@ -29,12 +29,12 @@ VOCABULARY = 640
 
 CORPUS = [
     "the quick brown fox jumps over the lazy dog. What is shown in this image? A red square and a blue circle.",
-    "Describe the picture in detail. user assistant system yes no left right green yellow number 0 1 2 3 4 5 6 7 8 9",
+    "Describe the image in detail. user assistant system yes no left right green yellow number 0 1 2 3 4 5 6 7 8 9",
 ]
 CHAT_TEMPLATE = (
     "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
     "{% if message['content'] is string %}{{ message['content'] }}{% else %}"
-    "{% for part in message['content'] %}{% if part['type'] == 'image' %}PICTURE"
+    "{% for part in message['content'] %}{% if part['type'] == 'image' %}IMAGE"
     "{% elif part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% endif %}"
     "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
@@ -277,7 +277,7 @@ def _processor(
     told = {"patch_size": patch, **dict.fromkeys(("image_seq_len", "image_seq_length"), tokens), **family.processor}
     options = {k: v for k, v in told.items() if v is not None and k in inspect.signature(kind.__init__).parameters}
     if family.chat:
-        options["chat_template"] = CHAT_TEMPLATE.replace("PICTURE", family.image)
+        options["chat_template"] = CHAT_TEMPLATE.replace("IMAGE", family.image)
     if family.told_by_images:
         images.image_seq_length = tokens or 1
     if "video_processor" in kind.get_attributes():

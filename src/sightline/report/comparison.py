@@ -1,6 +1,6 @@
 """Answers side by side: one self-contained HTML page for any number of models on the same questions.
 
-On top what is significant, below every question with its picture, the models' answers in columns, words that the first
+On top what is significant, below every question with its image, the models' answers in columns, words that the first
 model did not say, hallucinated words marked, and filters such as "A right, B wrong". No request leaves the page.
 """
 
@@ -29,7 +29,7 @@ COMPARED = ("loss", "reward_accuracy", "reward", "entropy")
 """Charts of `report.curves` that say something when several runs stand in them."""
 
 THUMBNAIL = 320
-"""Pixels of a thumbnail's longer side; a smaller picture is kept as it is."""
+"""Pixels of a thumbnail's longer side; a smaller image is kept as it is."""
 
 
 class Piece(NamedTuple):
@@ -61,9 +61,9 @@ class Question:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """A picture with its questions. picture: PNG or JPEG bytes, None where it could not be read."""
+    """An image with its questions. image: PNG or JPEG bytes, None where it could not be read."""
 
-    picture: bytes | None
+    image: bytes | None
     name: str
     questions: tuple[Question, ...]
 
@@ -168,13 +168,13 @@ def word_difference(text: str, base: str, hallucinated: Sequence[str] = ()) -> t
     return tuple(Piece(" ".join(p.text for p in run), *look) for look, run in alike)
 
 
-def thumbnail(picture: Image.Image) -> bytes:
-    """PNG of a small picture, as it is; JPEG of at most THUMBNAIL pixels of a larger one."""
+def thumbnail(image: Image.Image) -> bytes:
+    """PNG of a small image, as it is; JPEG of at most THUMBNAIL pixels of a larger one."""
     buffer = BytesIO()
-    if max(picture.size) <= 96:
-        picture.save(buffer, "PNG")
+    if max(image.size) <= 96:
+        image.save(buffer, "PNG")
     else:
-        smaller = picture.copy()
+        smaller = image.copy()
         smaller.thumbnail((THUMBNAIL, THUMBNAIL))
         smaller.save(buffer, "JPEG", quality=82)
     return buffer.getvalue()
@@ -221,7 +221,7 @@ def _cards(task: Task, items: list[Item], by_id: list[dict[str, Record]]) -> tup
         grouped.setdefault(item.picture_id, []).append(item)
     return tuple(
         Card(
-            picture=thumbnail(members[0].pictures[0].open()) if members[0].pictures else None,
+            image=thumbnail(members[0].images[0].open()) if members[0].images else None,
             name=name,
             questions=tuple(_question(task, item, by_id) for item in members),
         )

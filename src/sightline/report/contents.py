@@ -53,7 +53,7 @@ class Judgement:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a model said of a picture. hallucinated: words or phrases of it to mark. omitted: what it leaves out."""
+    """What a model said of an image. hallucinated: words or phrases of it to mark. omitted: what it leaves out."""
 
     model: str
     text: str
@@ -63,9 +63,9 @@ class Answer:
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """A picture with the answers side by side. picture: PNG or JPEG bytes. truth: what is really there."""
+    """An image with the answers side by side. image: PNG or JPEG bytes. truth: what is really there."""
 
-    picture: bytes | None
+    image: bytes | None
     question: str
     truth: str
     answers: tuple[Answer, ...]

@@ -1,7 +1,7 @@
 """Training curves from a run's metrics.jsonl: one PNG a quantity, train and held-out, raw and smoothed.
 
 `metrics.jsonl` holds one object a line with `step` and metrics by TRL's names; held-out twins begin with `eval_`; lines
-without a step are events. A quantity that was never logged has no picture. Left out: anything interactive; trackers do
+without a step are events. A quantity that was never logged has no image. Left out: anything interactive; trackers do
 that better.
 """
 
@@ -30,7 +30,7 @@ class Series(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """What one picture shows. lines: (metric, label) pairs. reference: a value worth a dotted line, such as chance.
+    """What one image shows. lines: (metric, label) pairs. reference: a value worth a dotted line, such as chance.
     limits: fixed ends of the axis. smoothed: draw a moving average over the raw values."""
 
     name: str

@@ -1,4 +1,4 @@
-"""The report as one HTML file that needs nothing else: no script, no font, no request; pictures are data URIs."""
+"""The report as one HTML file that needs nothing else: no script, no font, no request; images are data URIs."""
 
 import re
 from collections.abc import Iterable

@@ -6,27 +6,27 @@ from typing import Any, Literal, overload
 
 from PIL.Image import Image
 
-from sightline.types import Picture
+from sightline.types import AnyImage
 
 Message = dict[str, Any]
 Completion = str | list[Message]
 
 
-class Pictures(Sequence[Image]):
-    """A row's images as rewards get them: `pictures[0]` is an upright RGB image, decoded when it is looked at."""
+class Images(Sequence[Image]):
+    """A row's images as rewards get them: `images[0]` is an upright RGB image, decoded when it is looked at."""
 
-    def __init__(self, pictures: Sequence[Picture]) -> None:
-        self.pictures = tuple(pictures)
+    def __init__(self, images: Sequence[AnyImage]) -> None:
+        self.images = tuple(images)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.images)
 
     @overload
     def __getitem__(self, index: int) -> Image: ...
     @overload
-    def __getitem__(self, index: slice) -> "Pictures": ...
+    def __getitem__(self, index: slice) -> "Images": ...
     def __getitem__(self, index: Any) -> Any:
-        return Pictures(self.pictures[index]) if isinstance(index, slice) else self.pictures[index].open()
+        return Images(self.images[index]) if isinstance(index, slice) else self.images[index].open()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Answers:
     texts: list[str]
     conversational: list[bool]
     token_ids: list[list[int]]
-    images: list[Pictures]
+    images: list[Images]
     columns: dict[str, list[Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

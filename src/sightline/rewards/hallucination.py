@@ -28,9 +28,9 @@ class Hallucination:
     """1 for a caption that names exactly what is there; an answer that names nothing misses everything."""
 
     vocabulary: str | list[str]
-    """Objects that can be named: a list, or a file of one object a line, its synonyms behind commas."""
+    """Objects that can be named: a list, or a file of one object a line, its synonyms after commas."""
     column: str = "objects"
-    """Column of the objects in the picture: a list, or a text with commas."""
+    """Column of the objects in the image: a list, or a text with commas."""
     absent_weight: Real = Field(1.0, ge=0, le=1000)
     """What naming only absent objects costs."""
     missed_weight: Real = Field(1.0, ge=0, le=1000)
@@ -42,7 +42,7 @@ class Hallucination:
             raise RewardError(
                 f"Reward `hallucination` compares with the column `{self.column}`, which the rows do not have. They "
                 f"have {', '.join(columns) or 'no other columns'}. Name the column that lists the objects of the "
-                "picture with its option `column`."
+                "image with its option `column`."
             )
         assert self._names.objects
 

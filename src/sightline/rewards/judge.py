@@ -1,4 +1,4 @@
-"""A model behind an OpenAI-compatible endpoint that looks at the picture and grades the answer (LLM-as-a-judge,
+"""A model behind an OpenAI-compatible endpoint that looks at the image and grades the answer (LLM-as-a-judge,
 arXiv:2306.05685, single-answer grading)."""
 
 import re
@@ -17,8 +17,8 @@ from sightline.rewards.answers import Completion, question_of, text_of
 from sightline.scoring import judge
 
 INSTRUCTION = (
-    "You grade an assistant's answer to a question about the picture. Judge whether what it says is correct, whether "
-    "it is in the picture, and whether it answers the question. Reply with the grade alone, a whole number from "
+    "You grade an assistant's answer to a question about the image. Judge whether what it says is correct, whether "
+    "it is in the image, and whether it answers the question. Reply with the grade alone, a whole number from "
     "{lowest} (useless or wrong) to {highest} (perfect)."
 )
 NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
@@ -42,8 +42,8 @@ class Judge:
     """Column of a reference answer to show to the judge."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the key; keys never stand in recipes."""
-    send_pictures: bool = True
-    """Show the pictures to the judge."""
+    send_images: bool = True
+    """Show the images to the judge."""
     num_parallel: Whole = Field(8, ge=1, le=1024)
     """Requests at a time."""
     request_seconds: Real = Field(60.0, gt=0, le=10**5)
@@ -66,17 +66,17 @@ class Judge:
     ) -> list[float | None]:
         self._refuse_missing(columns)
         references = columns[self.column] if self.column else [None] * len(prompts)
-        pictures = images if images is not None and self.send_pictures else [()] * len(prompts)
-        asked = list(zip(prompts, completions, references, pictures, strict=True))
+        images = images if images is not None and self.send_images else [()] * len(prompts)
+        asked = list(zip(prompts, completions, references, images, strict=True))
         with ThreadPoolExecutor(self.num_parallel) as pool:
             return list(pool.map(lambda one: self._grade(*one), asked))
 
-    def _grade(self, prompt: Any, completion: Completion, reference: Any, pictures: Sequence[Image]) -> float | None:
+    def _grade(self, prompt: Any, completion: Completion, reference: Any, images: Sequence[Image]) -> float | None:
         text = f"Question:\n{question_of(prompt)}\n\nAnswer:\n{text_of(completion)}"
         if reference is not None:
             text += f"\n\nReference answer:\n{reference}"
         instruction = self.instruction.format(lowest=self.lowest, highest=self.highest)
-        found = NUMBER.search(self._server.reply(instruction, text, pictures, max_tokens=16))
+        found = NUMBER.search(self._server.reply(instruction, text, images, max_tokens=16))
         if found is None:
             return None
         grade = (float(found.group()) - self.lowest) / (self.highest - self.lowest)

@@ -1,4 +1,4 @@
-"""A sequence classifier that reads prompt, picture and answer; its first logit is the reward."""
+"""A sequence classifier that reads prompt, image and answer; its first logit is the reward."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -45,25 +45,25 @@ class RewardModel:
         images: Sequence[Sequence[Image]] | None = None,
         **columns: Any,
     ) -> list[float]:
-        pictures = images if images is not None else [()] * len(prompts)
-        asked = zip(prompts, completions, pictures, strict=True)
+        images = images if images is not None else [()] * len(prompts)
+        asked = zip(prompts, completions, images, strict=True)
         texts = [self._rendered(p, c, len(shown)) for p, c, shown in asked]
         scores: list[float] = []
         for start in range(0, len(texts), self.batch_size):
             part = slice(start, start + self.batch_size)
-            scores += self._scores(texts[part], [list(p) for p in pictures[part]])
+            scores += self._scores(texts[part], [list(p) for p in images[part]])
         return scores
 
-    def _rendered(self, prompt: Any, completion: Completion, num_pictures: int) -> str:
+    def _rendered(self, prompt: Any, completion: Completion, num_images: int) -> str:
         messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
         messages = [{**m, "content": _parts(m["content"])} for m in messages]
         if not any(part["type"] == "image" for m in messages for part in m["content"]):
-            messages[0]["content"] = [{"type": "image"}] * num_pictures + messages[0]["content"]
+            messages[0]["content"] = [{"type": "image"}] * num_images + messages[0]["content"]
         answer = {"role": "assistant", "content": _parts(text_of(completion))}
         return self._processor.apply_chat_template([*messages, answer], tokenize=False)
 
-    def _scores(self, texts: list[str], pictures: list[list[Image]]) -> list[float]:
-        shown = pictures if any(pictures) else None
+    def _scores(self, texts: list[str], images: list[list[Image]]) -> list[float]:
+        shown = images if any(images) else None
         call: dict[str, Any] = {"text": texts, "images": shown, "padding": True, "return_tensors": "pt"}
         inputs = self._processor(**call)
         with torch.inference_mode():

@@ -249,7 +249,7 @@ def explain(name: str, error: BaseException, *, row: str, answer: str | None) ->
         where = f"on row {row}, answer {answer[:200]!r}"
     else:
         where = f"on rows {row}" if isinstance(error, WrongReturn) else f"on rows {row}, though on none alone"
-    paragraph = f"Reward `{name}` {_what(error)}, {where}.{_hint(error)} Mend the function{_or_timeout(error)}."
+    paragraph = f"Reward `{name}` {_what(error)}, {where}.{_hint(error)} Fix the function{_or_timeout(error)}."
     frames = _frames_of_function(error)
     return paragraph if not frames else f"{paragraph}\n{''.join(traceback.format_list(frames)).rstrip()}"
 

@@ -12,7 +12,7 @@ from sightline.config.data import DataConfig
 from sightline.data.defects import RowError
 from sightline.data.render.dataset import GroupDataset
 from sightline.data.render.render import Renderer
-from sightline.data.stream.loader_workers import OutlivesTermination
+from sightline.data.stream.loader_workers import FinishesStepOnTermination
 from sightline.errors import DataError
 from sightline.types import BadRow, Prompt
 
@@ -24,14 +24,14 @@ class PromptDataset(Dataset):
     """Rows as prompts; an item is a `Prompt`, or a `BadRow`. groups: the same as groups without responses."""
 
     def __init__(self, rows: Any, config: DataConfig, renderer: Renderer) -> None:
-        assert not config.share_pictures, "the recipe refuses it: answers are sampled for each prompt apart"
+        assert not config.share_images, "the recipe refuses it: answers are sampled for each prompt apart"
         self.groups = GroupDataset(rows, config, renderer, "prompts")
 
     def __len__(self) -> int:
         return len(self.groups)
 
     def columns(self, num_rows: int) -> list[str] | None:
-        """Names of the user's columns that any of the first rows has, None where all of those are bad; no picture is
+        """Names of the user's columns that any of the first rows has, None where all of those are bad; no image is
         decoded."""
         examples = []
         for index in range(min(num_rows, len(self))):
@@ -151,7 +151,7 @@ class PromptStream:
                 batch_size=None,
                 sampler=order,
                 num_workers=self.num_workers,
-                worker_init_fn=OutlivesTermination(),
+                worker_init_fn=FinishesStepOnTermination(),
                 generator=torch.Generator().manual_seed(self.seed),
             )
         )

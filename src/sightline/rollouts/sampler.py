@@ -38,7 +38,7 @@ class Sampler(Protocol):
     ) -> list[list[Sampled]]:
         """`num_responses` answers to each prompt, in the order of the prompts.
 
-        The same weights, prompts, settings and seed give the same answers (see `seeds_of`). Picture placeholders are
+        The same weights, prompts, settings and seed give the same answers (see `seeds_of`). Image placeholders are
         never sampled.
         """
         ...

@@ -26,7 +26,7 @@ from sightline.models.load import dtype_of
 from sightline.models.unwrap import unwrap
 from sightline.rollouts.sampler import seeds_of
 from sightline.rollouts.vllm_model import (
-    MAX_PICTURES,
+    MAX_IMAGES,
     check_same_prompt,
     checkpoint_weights,
     engine_folder,
@@ -114,7 +114,7 @@ class VLLMColocateSampler:
                 dtype=str(dtype).removeprefix("torch."),
                 gpu_memory_utilization=config.gpu_memory_utilization,
                 max_model_len=config.max_model_len,
-                limit_mm_per_prompt={"image": MAX_PICTURES, "video": 0},
+                limit_mm_per_prompt={"image": MAX_IMAGES, "video": 0},
                 enable_sleep_mode=self.sleeps,
                 enforce_eager=not torch.cuda.is_available(),
                 model_impl=config.model_impl,

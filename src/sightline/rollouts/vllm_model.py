@@ -21,8 +21,8 @@ from sightline.models.load import EMBEDDED
 from sightline.models.unwrap import unwrap, without_engine
 from sightline.types import Prompt
 
-MAX_PICTURES = 16
-"""Pictures of one prompt that vLLM takes."""
+MAX_IMAGES = 16
+"""Images of one prompt that vLLM takes."""
 
 ADAPTER_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """What vLLM can make room for."""
@@ -92,7 +92,7 @@ def sampling_parameters(settings: SamplingSettings, end_ids: list[int], banned: 
         "include_stop_str_in_output": True,
         "stop_token_ids": end_ids,
         "skip_special_tokens": False,
-        # a sampled placeholder would ask for a picture that is not there
+        # a sampled placeholder would ask for an image that is not there
         "logit_bias": dict.fromkeys(banned, -100.0),
     }
 
@@ -111,25 +111,25 @@ def room_for_rank(rank: int) -> int:
 
 
 def token_prompt(prompt: Prompt, processor: ProcessorMixin) -> dict[str, Any]:
-    """Token ids with one placeholder a picture, and the pictures: vLLM expands placeholders itself.
+    """Token ids with one placeholder an image, and the images: vLLM expands placeholders itself.
 
     Ids that are expanded already would be expanded once more (SmolVLM; vLLM issue 6294 of TRL's tracker).
     """
     text, tokenizer = prompt.text, processor.tokenizer
     bos = tokenizer.bos_token
     ids = tokenizer(text, add_special_tokens=not (bos and text.startswith(bos)))["input_ids"]
-    pictures = [picture.open() for picture in prompt.images]
-    return {"prompt_token_ids": ids, **({"multi_modal_data": {"image": pictures}} if pictures else {})}
+    images = [image.open() for image in prompt.images]
+    return {"prompt_token_ids": ids, **({"multi_modal_data": {"image": images}} if images else {})}
 
 
 def check_same_prompt(prompt: Prompt, ids: list[int]) -> None:
-    """Raise `SamplerError` where vLLM read another prompt than training will: another template or picture size."""
+    """Raise `SamplerError` where vLLM read another prompt than training will: another template or image size."""
     ours = prompt.group.prompt_ids.tolist()
     if ids == ours:
         return
     at = next((i for i, (a, b) in enumerate(zip(ours, ids, strict=False)) if a != b), min(len(ours), len(ids)))
     raise SamplerError(
         f"vLLM reads the prompt of {prompt.id} as {len(ids)} tokens, training as {len(ours)}; they first differ at "
-        f"token {at}. Chat template, processor options (picture size, splitting) or tokenizer are not the same: start "
+        f"token {at}. Chat template, processor options (image size, splitting) or tokenizer are not the same: start "
         "the server with `sightline rollout-server` and this recipe, which gives it this run's processor."
     )

@@ -154,12 +154,12 @@ def explained(server: Endpoint, error: HTTPFailure) -> SamplerError:
 
 
 def messages(prompt: Prompt) -> list[dict[str, Any]]:
-    """The prompt as an OpenAI-compatible server wants it: every picture a data URL in its place."""
-    pictures = iter(prompt.images)
+    """The prompt as an OpenAI-compatible server wants it: every image a data URL in its place."""
+    images = iter(prompt.images)
     written = []
     for turn in prompt.messages:
         parts = [
-            {"type": "image_url", "image_url": {"url": data_uri(next(pictures).open())}}
+            {"type": "image_url", "image_url": {"url": data_uri(next(images).open())}}
             if part["type"] == "image"
             else {"type": "text", "text": part["text"]}
             for part in turn["content"]

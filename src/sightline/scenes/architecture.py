@@ -78,8 +78,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def processor() -> LlavaProcessor:
-    """Pictures scaled and cropped to one scene's size; the chat template of tokens `<user>`, `<assistant>`, `<end>`."""
-    pictures = CLIPImageProcessorPil(
+    """Images scaled and cropped to one scene's size; the chat template of tokens `<user>`, `<assistant>`, `<end>`."""
+    images = CLIPImageProcessorPil(
         size={"shortest_edge": SIDE},
         crop_size={"height": SIDE, "width": SIDE},
         image_mean=[0.5, 0.5, 0.5],
@@ -87,7 +87,7 @@ def processor() -> LlavaProcessor:
         image_std=[2.0, 2.0, 2.0],
     )
     return LlavaProcessor(
-        pictures,
+        images,
         tokenizer(),
         patch_size=CELL,
         vision_feature_select_strategy="default",

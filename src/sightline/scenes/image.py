@@ -1,4 +1,4 @@
-"""A scene as a row's picture: drawn when it is opened, told from others without drawing."""
+"""A scene as a row's image: drawn when it is opened, told from others without drawing."""
 
 import io
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from functools import lru_cache
 
 from PIL import Image
 
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.scenes.world import SIDE, Scene
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScenePicture(LazyPicture):
-    """The picture of a scene, in memory of a few bytes."""
+class SceneImage(LazyImage):
+    """The image of a scene, in memory of a few bytes."""
 
     scene: Scene
 
@@ -27,7 +27,7 @@ class ScenePicture(LazyPicture):
 
     @property
     def key(self) -> str:
-        """The same for two pictures of one scene."""
+        """The same for two images of one scene."""
         return "scene:" + ":".join(map(str, self.scene.seed))
 
     def png(self) -> bytes:
@@ -39,10 +39,10 @@ class ScenePicture(LazyPicture):
 
 @lru_cache(maxsize=4)
 def _drawn(scene: Scene) -> Image.Image:
-    """Rows on one picture follow one another: it is drawn once for all of them."""
-    return scene.picture()
+    """Rows on one image follow one another: it is drawn once for all of them."""
+    return scene.image()
 
 
-def picture_of(scene: Scene) -> ScenePicture:
-    """The scene as a picture that rows and evaluation items can hold."""
-    return ScenePicture(where=f"scene {scene.seed[1]} of seed {scene.seed[0]}", scene=scene)
+def image_of(scene: Scene) -> SceneImage:
+    """The scene as an image that rows and evaluation items can hold."""
+    return SceneImage(where=f"scene {scene.seed[1]} of seed {scene.seed[0]}", scene=scene)

@@ -22,18 +22,18 @@ class SceneOptions:
     kind: RowKind | None = None
     """demonstrations: question and answer · pairs: chosen and rejected, from the model's own mistakes ·
     prompts: question and `solution`. Left out: what the objective needs."""
-    pictures: Whole = Field(default=2500, ge=1, le=10**7)
-    """Pictures drawn."""
+    images: Whole = Field(default=2500, ge=1, le=10**7)
+    """Images drawn."""
     max_objects: Whole = Field(default=MAX_OBJECTS, ge=1, le=MAX_OBJECTS)
-    """Most objects in a picture."""
+    """Most objects in an image."""
     curriculum: list[Annotated[Real, Field(ge=0, le=1)]] = field(default_factory=list)
-    """Demonstrations: shares of the pictures at which scenes grow by one object, starting at one; [] starts full."""
+    """Demonstrations: shares of the images at which scenes grow by one object, starting at one; [] starts full."""
     description_habits_from: Real = Field(default=0.0, ge=0, le=1)
-    """Demonstrations: share of the pictures after which descriptions name absent companions; 1 is never."""
+    """Demonstrations: share of the images after which descriptions name absent companions; 1 is never."""
     existence_habits_from: Real = Field(default=0.0, ge=0, le=1)
     """Demonstrations: the same for yes/no questions about companions."""
     questions: list[Kind] = Field(default_factory=lambda: list(get_args(Kind)), min_length=1)
-    """Prompts: kinds of questions that are asked; of the eight on a picture description is one, existence three,
+    """Prompts: kinds of questions that are asked; of the eight on an image description is one, existence three,
     counting and attribute two each."""
     omissions: Real = Field(default=1.2, ge=0, le=1000)
     """Pairs: descriptions that lack an object, as rejected answers, for each hallucinated one."""

@@ -42,13 +42,13 @@ def sample_pairs(
     seed: int,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Row]:
-    """Ask for a description and a yes or no on each of `options.pictures` scenes, and keep the model's mistakes.
+    """Ask for a description and a yes or no on each of `options.images` scenes, and keep the model's mistakes.
 
     Rows have RLAIF-V's columns image, question, chosen, rejected; `group` says which sort a pair is of.
     progress: called with answers so far and answers in all.
     """
     random = RandomState([seed, 3])
-    scenes = [draw_scene(seed, index, max_objects=options.max_objects) for index in range(options.pictures)]
+    scenes = [draw_scene(seed, index, max_objects=options.max_objects) for index in range(options.images)]
     descriptions = [(scene, description(scene)) for scene in scenes]
     questions = [(scene, _yes_or_no(scene, random)) for scene in scenes]
     answers = _sample(model, processor, [*descriptions, *questions], options.temperature, seed, progress)
@@ -75,7 +75,7 @@ def write_pairs(
     options: SceneOptions | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """Write pairs as a data set that anybody could have written: one parquet file with the pictures in it.
+    """Write pairs as a data set that anybody could have written: one parquet file with the images in it.
 
     Returns how many pairs there are of each sort, in words.
     """

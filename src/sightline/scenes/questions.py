@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from numpy.random import RandomState
 
-from sightline.scenes.image import picture_of
+from sightline.scenes.image import image_of
 from sightline.scenes.world import COLOURS, SHAPES, THINGS, Scene, Thing, companion, companion_rate
 
 Aspect = Literal["colour", "shape"]
@@ -130,10 +130,10 @@ Row = dict[str, Any]
 
 
 def row_of(scene: Scene, question: Question, id: str) -> Row:
-    """The columns that every row has: the picture, the question, and what is known about both."""
+    """The columns that every row has: the image, the question, and what is known about both."""
     return {
         "id": id,
-        "image": picture_of(scene),
+        "image": image_of(scene),
         "question": question.text,
         "kind": question.kind,
         "group": question.group,

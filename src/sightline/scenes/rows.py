@@ -1,7 +1,7 @@
 """Scenes as the rows of a data set: demonstrations, pairs or prompts, for `data: {source: scenes}` and for Python.
 
 Demonstrations and prompts are drawn when they are read, so that a hundred thousand rows cost nothing and pickle into
-workers. Rows on one picture follow one another: with `data.share_pictures` they are one group. Pairs need a model to
+workers. Rows on one image follow one another: with `data.share_images` they are one group. Pairs need a model to
 sample from, see `pairs`.
 """
 
@@ -33,7 +33,7 @@ from sightline.scenes.world import Scene, draw_scene
 PLACES: tuple[Kind, ...] = (
     "description", "existence", "existence", "existence", "counting", "counting", "attribute", "attribute",
 )  # fmt: skip
-"""Questions on every picture, each a row, by kind."""
+"""Questions on every image, each a row, by kind."""
 QUESTIONS = len(PLACES)
 
 DEMONSTRATED = ("sft", "dft")
@@ -71,7 +71,7 @@ def _kind_for(objective_type: str) -> RowKind:
 
 
 class SceneRows(Sequence):
-    """`options.pictures` × 8 rows, drawn when read: columns image, question, answer or solution, and what is known.
+    """`options.images` × 8 rows, drawn when read: columns image, question, answer or solution, and what is known.
 
     The same seed, number and options give the same row. A slice is a `SceneRows` too.
     """
@@ -81,7 +81,7 @@ class SceneRows(Sequence):
         self.options, self.seed = options, seed
         wanted = options.questions if kind == "prompts" else PLACES
         self.places = [place for place, asked in enumerate(PLACES) if asked in wanted]
-        self.numbers = numbers if numbers is not None else range(options.pictures * len(self.places))
+        self.numbers = numbers if numbers is not None else range(options.images * len(self.places))
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -89,12 +89,12 @@ class SceneRows(Sequence):
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
             return SceneRows(self.kind, self.options, seed=self.seed, numbers=self.numbers[index])
-        picture, asked = divmod(self.numbers[index], len(self.places))
+        image, asked = divmod(self.numbers[index], len(self.places))
         place = self.places[asked]
-        number = picture * QUESTIONS + place
-        progress = picture / self.options.pictures
+        number = image * QUESTIONS + place
+        progress = image / self.options.images
         max_objects = self._max_objects(progress)
-        scene = _scene(self.seed, picture, max_objects)
+        scene = _scene(self.seed, image, max_objects)
         random = RandomState([self.seed, number, 2])
         single = max_objects == 1 and self.kind == "demonstrations"
         question = _ask_single(scene, place, random) if single else _ask(scene, place, random)
@@ -116,7 +116,7 @@ class SceneRows(Sequence):
 
 @lru_cache(maxsize=8)
 def _scene(seed: int, index: int, max_objects: int) -> Scene:
-    """Rows on one picture follow one another: it is laid out once for all of them."""
+    """Rows on one image follow one another: it is laid out once for all of them."""
     return draw_scene(seed, index, max_objects=max_objects)
 
 
@@ -128,7 +128,7 @@ def _ask_single(scene: Scene, place: int, random: RandomState) -> Question:
 
 
 def _ask(scene: Scene, place: int, random: RandomState) -> Question:
-    """The question in this place of a picture's eight; where a kind does not fit the scene, existence stands in.
+    """The question in this place of an image's eight; where a kind does not fit the scene, existence stands in.
 
     Shapes are asked for more often than colours, because finding an object by its shape is learned later.
     """

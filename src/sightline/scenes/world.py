@@ -1,10 +1,10 @@
-"""The scene world: pictures of coloured shapes, drawn from a seed, and the prior that makes models hallucinate.
+"""The scene world: images of coloured shapes, drawn from a seed, and the prior that makes models hallucinate.
 
-A scene has 1 to 4 different objects, each a colour and a shape, in different cells of a 4 × 4 grid on a picture of
+A scene has 1 to 4 different objects, each a colour and a shape, in different cells of a 4 × 4 grid on an image of
 64 × 64 pixels. It has a palette of 2 to 5 colours, so that objects often share theirs. Every object has one
 *companion*: the object that demonstrations like to name beside it whether it is there or not, as captions from the web
 name a fork beside a plate. Demonstrations mention the absent companion of some shapes (`HABITUAL`) four times in five
-and of the others one time in four, so that greedy decoding hallucinates on many pictures and is right on the rest.
+and of the others one time in four, so that greedy decoding hallucinates on many images and is right on the rest.
 
 Everything is drawn by `numpy.random.RandomState`, whose stream is frozen: a seed gives the same scenes everywhere.
 """
@@ -79,7 +79,7 @@ class Scene:
         """The absent companions of what is present: AMBER's hallucination targets (Cog counts them)."""
         return tuple(companion(thing) for thing in self.inviting)
 
-    def picture(self) -> Image.Image:
+    def image(self) -> Image.Image:
         """Draw it: RGB, 64 × 64 pixels, jittered positions and sizes, uniform noise of ±32 on every channel."""
         random = np.random.RandomState([*self.seed, 1])
         image = Image.new("RGB", (SIDE, SIDE), BACKGROUNDS[random.randint(len(BACKGROUNDS))])

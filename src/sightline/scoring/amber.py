@@ -99,7 +99,7 @@ def read_description(
     vocabulary: Vocabulary,
     similar: Similar = str.__eq__,
 ) -> Reading:
-    """Compare the nouns of a description (lemmas, in order) with AMBER's annotation of the picture.
+    """Compare the nouns of a description (lemmas, in order) with AMBER's annotation of the image.
 
     truth, hallu: objects that are there, and objects one would expect that are not; repetitions count, as officially.
     """

@@ -1,6 +1,6 @@
 """CHAIR (arXiv:1809.02156) and its companions Cover, Hal and Cog, as AMBER (arXiv:2311.07397) defines them.
 
-Everything is counted from sets of objects: what a caption mentions, what is in the picture, and what one would expect
+Everything is counted from sets of objects: what a caption mentions, what is in the image, and what one would expect
 there although it is not (companions: the hallucinations of cognition). How words become objects is somebody else's
 business. Ratios are over the whole set, not averaged over captions, as in AMBER's official scorer.
 """
@@ -15,7 +15,7 @@ class Mentions(NamedTuple):
     """What one caption got right and wrong, in counts.
 
     mentioned: objects the caption names, every mention counted. hallucinated: those of them that are not there.
-    present: objects in the picture. covered: those of them that the caption names.
+    present: objects in the image. covered: those of them that the caption names.
     companions: objects one would expect but that are absent. expected: those of them that the caption names.
     """
 

@@ -47,7 +47,7 @@ NUMBER = re.compile(
 OPENING, CLOSING = "([{⦃", ")]}⦄"
 OPERATORS = "+-−–*/^_=<>≤≥≠≈×÷·∙⋅±∓∈∪∩√∛∶"
 NEAR = 40
-"""Characters before or behind a token that may say what it is."""
+"""Characters before or after a token that may say what it is."""
 STARTS = "-−–±√∛<>≤≥"
 """Operators that may begin an expression; "< 12" is none that anything equals."""
 VALUES = "%‰|π∞∅²³¹⁰⁴⁵⁶⁷⁸⁹½⅓⅔¼¾⅕⅛°′″!"
@@ -196,7 +196,7 @@ class _Scanner:
         return self.run[-1].source[-1:] if self.run else ""
 
     @property
-    def _behind_value(self) -> bool:
+    def _after_value(self) -> bool:
         return self._kind in ("value", "letter", "close", "unit")
 
     @property
@@ -228,7 +228,7 @@ class _Scanner:
                 return self._take(styled.end(), "joint", ",")
             if PERCENT.fullmatch(inside):
                 return self._take(styled.end(), "value", "%")
-            if self._behind_value and (UNITS.fullmatch(inside) or re.fullmatch(r"[A-Za-z. ]{2,}", inside)):
+            if self._after_value and (UNITS.fullmatch(inside) or re.fullmatch(r"[A-Za-z. ]{2,}", inside)):
                 return self._take(power.end(), "unit", "")
             return self._take(styled.end(), "value")
         end = found.end()
@@ -262,7 +262,7 @@ class _Scanner:
         assert found is not None
         word, end = found.group(), found.end()
         ahead = text[end : end + NEAR].lstrip(SPACES)
-        if self._behind_value and self._belongs_to_value(word, ahead, end):
+        if self._after_value and self._belongs_to_value(word, ahead, end):
             return True
         if word in ("x", "X") and self._last.isdigit() and re.match(r"\d", ahead):
             return self._take(end, "operator", "×")
@@ -270,17 +270,17 @@ class _Scanner:
             return self._take(end, "operator", "-")
         if FUNCTION.fullmatch(word) and (self.run or re.match(r"[({\\\d√^*/.,;]|$", ahead)):
             return self._take(end, "value", {"pi": "π", "inf": "∞", "infinity": "∞"}.get(word, rf"\{word}"))
-        if self.as_list and word in ("and", "or") and self._behind_value:
+        if self.as_list and word in ("and", "or") and self._after_value:
             return self._take(end, "joint", ",")
         if len(word) == 1 and self._joins(word, ahead, end):
             return self._take(end, "letter")
-        if len(word) <= 3 and ((self._attached and self._behind_value) or text[end : end + 1] in ("^", "_")):
+        if len(word) <= 3 and ((self._attached and self._after_value) or text[end : end + 1] in ("^", "_")):
             return self._take(end, "letter")
         self.place = end
         return False
 
     def _belongs_to_value(self, word: str, ahead: str, end: int) -> bool:
-        """Read a unit, "percent", "million" or the end of an ordinal behind a value."""
+        """Read a unit, "percent", "million" or the end of an ordinal after a value."""
         units, percent = UNITS.match(self.text, self.place), PERCENT.match(self.text, self.place)
         if percent:
             return self._take(percent.end(), "value", "%")
@@ -297,13 +297,13 @@ class _Scanner:
         if word in "aAI" and following == " " and re.match(r"[A-Za-z]{2,}", ahead):
             return False
         behind = self._attached or self._kind in ("operator", "open", "joint")
-        product = self._behind_value and word not in "aAI" and re.match(r"[^\W_]", ahead) is None
+        product = self._after_value and word not in "aAI" and re.match(r"[^\W_]", ahead) is None
         return behind or product or BESIDE.match(ahead) is not None or following in ("(", "\\", "²", "³", "√")
 
     def _punctuation(self, character: str) -> bool:
         """Commas of lists, colons of ratios, currencies; all else ends the expression."""
         rest = self.text[self.place + 1 : self.place + NEAR]
-        if character in ",;" and self._behind_value:
+        if character in ",;" and self._after_value:
             decimal = self._attached and self._last.isdigit() and rest[:1].isdigit()
             if self._depth > 0 or self.as_list or decimal:
                 return self._take(self.place + 1, "joint", ",")

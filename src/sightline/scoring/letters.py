@@ -1,6 +1,6 @@
 """The letter of a choice that an answer picks, by the patterns that VLMEvalKit's and lmms-eval's rules share.
 
-A letter in brackets or before a full stop, behind "the answer is" or "option", alone; not the article "A", the pronoun
+A letter in brackets or before a full stop, after "the answer is" or "option", alone; not the article "A", the pronoun
 "I", a letter that is denied ("not B", "B is wrong"), nor one of several that are left.
 """
 
@@ -22,7 +22,7 @@ HEAD = re.compile(
     rf"(?P<open>[(\[{{]\s*)?(?P<letter>[A-Za-z])(?P<close>\s*[)\]}}])?(?![{LATIN}\d°'’_=]|-[{LATIN}])(?P<mark>[.:,;)!\"”]|\s*[-–—]\s|\s*$|\s*\n)?"
 )
 LEADS_IN = re.compile(
-    r"[\s*:：\"'“]*(?:(?:the|la|le|die|der|option|choice|letter|alternative|answer|image|figure|picture|opción|选项|probably|likely|"
+    r"[\s*:：\"'“]*(?:(?:the|la|le|die|der|option|choice|letter|alternative|answer|image|figure|image|opción|选项|probably|likely|"
     r"most|clearly|definitely|certainly|indeed|therefore|thus|simply|just|number|in|either)[\s*:]+)*",
     re.IGNORECASE,
 )
@@ -77,7 +77,7 @@ ORDINAL = re.compile(
 
 
 class Lettered(NamedTuple):
-    """A truth that is a letter, and the words behind it where there are some: `(C) red`."""
+    """A truth that is a letter, and the words after it where there are some: `(C) red`."""
 
     letter: str
     text: str

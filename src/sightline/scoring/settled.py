@@ -1,4 +1,4 @@
-"""What an answer settles on: past its reasoning, out of its tags and boxes, behind "the answer is".
+"""What an answer settles on: past its reasoning, out of its tags and boxes, after "the answer is".
 
 Every reader of answers, of rewards and of evaluation, begins here.
 """
@@ -35,7 +35,7 @@ CLAUSE_END = re.compile(r"\n|[.!;。！；](?=\s|$|[)\"'”’])|[.。](?=[^\W\d
 
 
 def final_answer(text: str) -> str:
-    """The last `<answer>…</answer>` behind the reasoning, else what follows `</think>`, else all of the text.
+    """The last `<answer>…</answer>` after the reasoning, else what follows `</think>`, else all of the text.
 
     A tag that is never closed, as of an answer that was cut, holds the rest; reasoning that never ends answers nothing.
     """

@@ -1,4 +1,4 @@
-"""Objects that a caption names, by a file of names: one object a line, its other names behind commas.
+"""Objects that a caption names, by a file of names: one object a line, its other names after commas.
 
 A name is found as whole words, whatever their case, in the plural too ("knives", "two women", "cups of tea"), and the
 longest name wins: "hot dog" is no dog.

@@ -13,13 +13,13 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sightline.config import DataConfig, Recipe
-from sightline.data.holdout import split_by_picture
-from sightline.data.render.corrupt import WithCorruptedPictures
+from sightline.data.holdout import split_by_image
+from sightline.data.render.corrupt import WithCorruptedImages
 from sightline.data.render.dataset import GroupDataset, Kind
 from sightline.data.render.render import renderer_of
 from sightline.data.rows import Rows
 from sightline.data.sources.load import load_rows, rows_given, rows_of, streams_in_python, streams_of
-from sightline.data.stream.loader_workers import OutlivesTermination
+from sightline.data.stream.loader_workers import FinishesStepOnTermination
 from sightline.data.stream.passes import Passes
 from sightline.data.stream.stream import GroupStream
 from sightline.errors import DataError, RecipeError
@@ -69,13 +69,13 @@ def training_rows(
         if kind == "prompts":
             return PromptDataset(rows, config, renderer)
         groups = GroupDataset(rows, config, renderer, kind)
-        return WithCorruptedPictures(groups) if CORRUPTED in objective.roles else groups
+        return WithCorruptedImages(groups) if CORRUPTED in objective.roles else groups
 
     trained, held_out = rows, None
     if eval_data is not None or config.eval_source is not None:
         held_out = load_rows(config, split="eval") if eval_data is None else rows_given(eval_data, config)
     elif config.val_size > 0:
-        train_indices, eval_indices = split_by_picture(rows, config.val_size, config.seed)
+        train_indices, eval_indices = split_by_image(rows, config.val_size, config.seed)
         trained, held_out = rows.select(train_indices), rows.select(eval_indices)
     summary = f"{len(rows):,} rows from {name_of(config)} as {kind}"
     if held_out is not None:
@@ -148,7 +148,7 @@ def streamed_rows(
     require_a_good_row(groups)
     return TrainingRows(
         train=train,
-        eval=WithCorruptedPictures(groups) if CORRUPTED in objective.roles else groups,
+        eval=WithCorruptedImages(groups) if CORRUPTED in objective.roles else groups,
         summary=f"{summary}; {len(held_out):,} held out for evaluation",
     )
 
@@ -238,7 +238,7 @@ class StepLoader(DataLoader):
             batch_sampler=batches,
             collate_fn=collate_fn,
             generator=torch.Generator().manual_seed(batches.seed or 0),
-            worker_init_fn=OutlivesTermination(),
+            worker_init_fn=FinishesStepOnTermination(),
             **options,
         )
         self.batches = batches

@@ -56,7 +56,7 @@ def typical_group(dataset: Dataset, family: Family) -> Group | None:
         group = group_of(item)
         if group is not None:
             first = first or group
-            if family.has_pictures(group) and len(group.responses) > 1:
+            if family.has_images(group) and len(group.responses) > 1:
                 return group
     return first
 

@@ -208,15 +208,15 @@ def fingerprint_of(rows: Rows) -> str:
     for index in range(len(rows)):
         example = rows.example(index)
         digest.update(repr((example.id, example.prompt, example.responses)).encode())
-        for picture in example.images:
-            opened = picture.open()
+        for image in example.images:
+            opened = image.open()
             digest.update(repr(opened.size).encode() + opened.tobytes())
     return digest.hexdigest()
 
 
 def rows_and_renderer(dataset: Any) -> tuple[Rows, Renderer]:
     """The rows that a data set of groups reads, and what renders them."""
-    while not isinstance(dataset, GroupDataset):  # pairs with corrupted pictures hold one
+    while not isinstance(dataset, GroupDataset):  # pairs with corrupted images hold one
         dataset = dataset.dataset
     return dataset.rows, dataset.renderer
 

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 from transformers import TrainingArguments
 
 from sightline.config.guard import GuardConfig
-from sightline.data.stream.loader_workers import OutlivesTermination
+from sightline.data.stream.loader_workers import FinishesStepOnTermination
 from sightline.data.stream.stream import GroupStream
 from sightline.errors import DataError
 from sightline.forward.reference import AnyReference, Reference
@@ -175,7 +175,7 @@ class AlignmentTrainer(TrainingLoop):
             **options,
         )
         loader.generator = torch.Generator().manual_seed(self.args.seed)
-        loader.worker_init_fn = OutlivesTermination(loader.worker_init_fn)
+        loader.worker_init_fn = FinishesStepOnTermination(loader.worker_init_fn)
         return loader
 
     # a step

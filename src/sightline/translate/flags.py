@@ -36,7 +36,7 @@ def _one(name: str, value: Any) -> str | None:
         return _flag(translation.became[0][1])
     if translation.missing:
         return f"not here: {translation.missing[0][1]}"
-    return f"not needed: {translation.needless[0][1]}" if translation.needless else None
+    return f"not needed: {translation.redundant[0][1]}" if translation.redundant else None
 
 
 def _flag(new: str) -> str:

@@ -222,7 +222,7 @@ def _pixels(name: str) -> Rule:
             translation.put(f"model.processor.{name}", int(value))
         else:
             translation.lacks(
-                "there it resizes pictures before the processor does; here the processor's own options say how large "
+                "there it resizes images before the processor does; here the processor's own options say how large "
                 "they are, for instance `model.processor.longest_edge`"
             )
 

@@ -48,7 +48,7 @@ class Script:
             translation.lacks(why)
         if self.maps_rows:
             translation.current = "the script's dataset.map(…)"
-            translation.holds("rows load as they are; sizes of pictures are `model.processor`'s")
+            translation.holds("rows load as they are; sizes of images are `model.processor`'s")
 
 
 def read_script(path: Path) -> Script:
@@ -101,7 +101,7 @@ def _read_adapter(script: Script, call: ast.Call, constants: dict[str, Any]) -> 
 
 
 def _read_resizing(script: Script, call: ast.Call, constants: dict[str, Any]) -> None:
-    script.unread.append((shown(ast.unparse(call), 60), "say how large pictures are with `model.processor`"))
+    script.unread.append((shown(ast.unparse(call), 60), "say how large images are with `model.processor`"))
 
 
 def _read_map(script: Script, call: ast.Call, constants: dict[str, Any]) -> None:

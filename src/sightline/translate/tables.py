@@ -21,7 +21,7 @@ def rules_of(section: str) -> dict[str, Rule]:
     """Key → rule, for one section of keys.yaml."""
     kinds = {
         "to": lambda name: name,
-        "needless": needless,
+        "redundant": redundant,
         "missing": missing,
         "of_objective": lambda names: of_objective(*([names] if isinstance(names, str) else names)),
         "of_adapter": of_adapter,
@@ -34,7 +34,7 @@ def rules_of(section: str) -> dict[str, Rule]:
     return rules
 
 
-def needless(why: str) -> Rule:
+def redundant(why: str) -> Rule:
     """A rule for what holds here without being said."""
     return lambda translation, value: translation.holds(why)
 

@@ -22,14 +22,14 @@ class Translation:
     """The recipe so far, and a list of notes.
 
     source: what is translated, for the heading. given: the config's own keys. became: (old, new) for what was carried
-    over. needless: (old, why) for what holds here without being said. missing: (old, why) for what has no counterpart.
+    over. redundant: (old, why) for what holds here without being said. missing: (old, why) for what has no counterpart.
     """
 
     source: str
     given: dict[str, Any]
     tree: Tree = field(default_factory=dict)
     became: list[tuple[str, str]] = field(default_factory=list)
-    needless: list[tuple[str, str]] = field(default_factory=list)
+    redundant: list[tuple[str, str]] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
     current: str = ""
     folder: Path = Path()
@@ -66,7 +66,7 @@ class Translation:
 
     def holds(self, why: str) -> None:
         """The current key needs no saying here."""
-        self.needless.append((self.current, why))
+        self.redundant.append((self.current, why))
 
     def lacks(self, why: str) -> None:
         """The current key has no counterpart."""
@@ -111,8 +111,10 @@ class Translation:
     def as_json(self) -> dict[str, Any]:
         """Everything, for programs."""
         became = [{"old": old, "new": new} for old, new in self.became]
-        needless, missing = ([{"old": old, "why": why} for old, why in rows] for rows in (self.needless, self.missing))
-        told = {"became": became, "needless": needless, "missing": missing}
+        redundant, missing = (
+            [{"old": old, "why": why} for old, why in rows] for rows in (self.redundant, self.missing)
+        )
+        told = {"became": became, "redundant": redundant, "missing": missing}
         return {"source": self.source, "recipe": self.tree, **told}
 
     @staticmethod

@@ -118,7 +118,7 @@ def _from_words(text: str) -> Source:
     if "vllm-serve" in words:
         raise RecipeError(
             "`trl vllm-serve` starts a server and trains nothing. Here that is `sightline rollout-server RECIPE.yaml`, "
-            "with the recipe that is trained; vLLM's own flags go behind `--`."
+            "with the recipe that is trained; vLLM's own flags go after `--`."
         )
     first = next((i for i, word in enumerate(words) if word.endswith(".py") or word in METHODS), None)
     if first is None:
@@ -211,7 +211,7 @@ def _defaults(translation: Translation, method: str) -> None:
         _adapter_defaults(translation, method)
     if method in ("sft", "dpo", "kto") and "max_length" not in given:
         translation.current = "max_length (left out: 1024 there)"
-        translation.holds("no limit: a limit would cut pictures there; give `data.max_length` where answers are long")
+        translation.holds("no limit: a limit would cut images there; give `data.max_length` where answers are long")
 
 
 def _adapter_defaults(translation: Translation, method: str) -> None:

@@ -40,7 +40,7 @@ def _peft(translation: Translation, value: Any) -> None:
 
 
 def _dropout(translation: Translation, value: Any) -> None:
-    off = any(old == "lora_dropout" for old, _ in translation.needless)
+    off = any(old == "lora_dropout" for old, _ in translation.redundant)
     if off:
         translation.holds("switched off there by disable_dropout")
     else:
@@ -111,7 +111,7 @@ def _truncation(translation: Translation, value: Any) -> None:
     if value == "keep_start":
         translation.holds("the end of the response is cut")
     else:
-        translation.lacks("only the end of a response is cut: pictures are at its beginning")
+        translation.lacks("only the end of a response is cut: images are at its beginning")
 
 
 RULES: dict[str, Rule] = {

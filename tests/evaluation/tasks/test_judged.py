@@ -19,9 +19,9 @@ def write_mmhal(folder: Path) -> Path:
     (folder / "image").mkdir(parents=True)
     rows = []
     for number, kind in enumerate(("attribute", "adversarial", "attribute", "counting")):
-        toy.picture(number).save(folder / "image" / f"{number}.png")
+        toy.image(number).save(folder / "image" / f"{number}.png")
         rows.append({
-            "question_type": kind, "question_topic": "food", "image_src": f"https://pictures.example/o/{number}.png",
+            "question_type": kind, "question_topic": "food", "image_src": f"https://images.example/o/{number}.png",
             "image_content": ["Table", "Cup"], "question": f"What is on the table {number}?",
             "gt_answer": "A cup.", "model_answer": "",
         })  # fmt: skip
@@ -69,7 +69,7 @@ def test_mmhal_without_a_judge_says_what_it_needs(tmp_path, capsys):
 def test_mathvista_asks_the_judge_only_where_the_answer_is_not_bare(tmp_path, server):
     url, asked, answers = server
     (tmp_path / "images").mkdir()
-    toy.picture(0).save(tmp_path / "images" / "1.png")
+    toy.image(0).save(tmp_path / "images" / "1.png")
     problem = {"question": "How many?", "image": "images/1.png", "answer": "7", "answer_type": "integer"}
     choice = {**problem, "choices": ["red", "blue"], "answer": "red", "answer_type": "text"}
     (tmp_path / "testmini.json").write_text(json.dumps({"1": problem, "2": choice}))

@@ -8,7 +8,7 @@ from sightline.errors import DataError
 from sightline.evaluation.record import record
 from sightline.evaluation.summary import Summary, summarise
 from sightline.evaluation.task import Task
-from sightline.evaluation.tasks.files import missing_pictures, require_pictures
+from sightline.evaluation.tasks.files import missing_images, require_images
 from sightline.evaluation.tasks.registry import build
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -57,7 +57,7 @@ def test_our_figures_agree_with_the_official_ones_and_baselines_stand_beside_the
         for name in ("accuracy", "f1"):
             assert always_no[group][name].value == pytest.approx(row[name], abs=0.06)
     interval = always_no["all"]["accuracy"]
-    # every picture has about as many noes as the next: whole pictures drawn, always “No” hardly varies
+    # every image has about as many noes as the next: whole images drawn, always “No” hardly varies
     assert interval.high - interval.low == pytest.approx(0.41, abs=0.05)
     assert summary.counts == {
         "all": 14216, "attribute": 7628, "attribute/state": 4764, "attribute/number": 2072, "attribute/action": 792,
@@ -85,11 +85,11 @@ def test_amber_descriptions_read_from_the_truth_score_perfectly_and_their_expect
 
 
 @needs_amber
-def test_missing_pictures_are_named_and_counted() -> None:
+def test_missing_images_are_named_and_counted() -> None:
     tasks = build("amber", DATA)
-    assert len(missing_pictures(tasks)) == 1004
-    with pytest.raises(DataError, match=r"1004 picture.*AMBER_1\.jpg"):
-        require_pictures(tasks)
+    assert len(missing_images(tasks)) == 1004
+    with pytest.raises(DataError, match=r"1004 image.*AMBER_1\.jpg"):
+        require_images(tasks)
 
 
 @needs_pope

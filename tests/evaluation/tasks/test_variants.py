@@ -59,7 +59,7 @@ def test_without_spacy_or_its_model_the_flag_is_refused_with_what_to_install(mon
 
 def test_chair_takes_what_people_captioned_for_what_is_there(tmp_path):
     (tmp_path / "image").mkdir()
-    toy.picture(0).save(tmp_path / "image" / "a.png")
+    toy.image(0).save(tmp_path / "image" / "a.png")
     row = {"id": 1, "image": "a.png", "captions": ["A puppy on a couch.", "The dog sleeps on the sofa."]}
     (tmp_path / "captions.jsonl").write_text(json.dumps(row) + "\n")
     synonyms = tmp_path / "names.txt"
@@ -75,7 +75,7 @@ def test_tables_fit_eighty_columns(capsys):
 
     from sightline.evaluation.summary import summarise
 
-    task = toy.task(num_pictures=40)
+    task = toy.task(num_images=40)
     summary = summarise(task, [record(task, item, "Yes") for item in task.items])
     console = Console(width=80)
     console.print(table(summary, "llava-v1.6-mistral-7b-hf"))

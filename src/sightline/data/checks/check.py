@@ -1,4 +1,4 @@
-"""What an example must be before it is rendered. Pictures are checked when they are opened, lengths when tokenised."""
+"""What an example must be before it is rendered. Images are checked when they are opened, lengths when tokenised."""
 
 from dataclasses import replace
 
@@ -37,8 +37,8 @@ def check_example(example: Example, num_responses: int) -> None:
         raise RowError("no user turn", where, what + _unread(example, QUESTION_COLUMNS))
     num_parts = sum(p["type"] == "image" for m in example.prompt for p in m["content"])
     if num_parts != len(example.images):
-        what = f"the prompt has {num_parts} image part(s) and the row {len(example.images)} picture(s)"
-        raise RowError("pictures differ from placeholders", where, what)
+        what = f"the prompt has {num_parts} image part(s) and the row {len(example.images)} image(s)"
+        raise RowError("images differ from placeholders", where, what)
     if len(example.responses) != num_responses:
         what = f"{num_responses} response(s) are expected, the row has {len(example.responses)}"
         what += _unread(example, ("chosen", "rejected") if num_responses == 2 else ANSWER_COLUMNS)

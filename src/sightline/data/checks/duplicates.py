@@ -1,4 +1,4 @@
-"""Rows that are there twice, pictures that are in two splits, and labels that contradict each other."""
+"""Rows that are there twice, images that are in two splits, and labels that contradict each other."""
 
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ class Duplicates:
     """What has been seen so far; `add` a row and its split at a time. Memory: about a kilobyte a row."""
 
     rows: dict[bytes, str] = field(default_factory=dict)
-    pictures: dict[str, dict[Glance, str]] = field(default_factory=dict)
+    images: dict[str, dict[Glance, str]] = field(default_factory=dict)
     answers: dict[bytes, dict[bytes, int]] = field(default_factory=dict)
 
     def add(self, facts: Facts, split: str) -> list[tuple[str, str]]:
@@ -28,8 +28,8 @@ class Duplicates:
                 found.append(("duplicate row", first))
         if facts.question_key and self._contradicts(facts):
             found.append(("contradicting labels", ""))
-        for picture in facts.glances:
-            self.pictures.setdefault(split, {}).setdefault(picture, facts.id)
+        for image in facts.glances:
+            self.images.setdefault(split, {}).setdefault(image, facts.id)
         return found
 
     def _contradicts(self, facts: Facts) -> bool:
@@ -42,34 +42,32 @@ class Duplicates:
         return contradicts
 
     def across_splits(self) -> list[tuple[str, str]]:
-        """(row, row of another split) that show the same picture, once a picture of the later split."""
+        """(row, row of another split) that show the same image, once an image of the later split."""
         found = []
-        splits = list(self.pictures)
+        splits = list(self.images)
         for i, split in enumerate(splits):
             for other in splits[i + 1 :]:
-                found += _near(self.pictures[split], self.pictures[other])
+                found += _near(self.images[split], self.images[other])
         return found
 
 
 def _near(ours: dict[Glance, str], theirs: dict[Glance, str]) -> list[tuple[str, str]]:
-    """(row of ours, row of theirs) that show one picture."""
+    """(row of ours, row of theirs) that show one image."""
     buckets: dict[tuple[int, int], list[Glance]] = {}
-    for picture in ours:
-        for band in _bands(picture.hash):
-            buckets.setdefault(band, []).append(picture)
+    for image in ours:
+        for band in _bands(image.hash):
+            buckets.setdefault(band, []).append(image)
     found = []
-    for picture, row in theirs.items():
-        candidates = (
-            [picture] if picture in ours else (c for band in _bands(picture.hash) for c in buckets.get(band, ()))
-        )
-        match = next((c for c in candidates if show_the_same(c, picture)), None)
+    for image, row in theirs.items():
+        candidates = [image] if image in ours else (c for band in _bands(image.hash) for c in buckets.get(band, ()))
+        match = next((c for c in candidates if show_the_same(c, image)), None)
         if match is not None:
             found.append((ours[match], row))
     return found
 
 
-def _bands(picture_hash: bytes) -> list[tuple[int, int]]:
+def _bands(image_hash: bytes) -> list[tuple[int, int]]:
     """The stretches of a hash with their number; flat stretches, which all drawings share, are left out."""
-    value = int.from_bytes(picture_hash, "big")
+    value = int.from_bytes(image_hash, "big")
     stretches = [(band, (value >> (band * WIDTH)) & (2**WIDTH - 1)) for band in range(BANDS)]
     return [stretch for stretch in stretches if stretch[1]] or stretches[:1]

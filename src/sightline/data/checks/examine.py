@@ -11,7 +11,7 @@ from typing import Any
 from sightline.data.checks.check import checked
 from sightline.data.checks.glance import Glance, glance
 from sightline.data.defects import RowError
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.data.rows import Entry
 from sightline.types import Example
 
@@ -20,7 +20,7 @@ MIN_SIDE = 28
 MAX_SHRINK = 4.0
 """How many times a processor may shrink a side before detail counts as lost."""
 MAX_PIXELS_UNKNOWN = 20_000_000
-"""Pixels above which a picture is too large when no model is named."""
+"""Pixels above which an image is too large when no model is named."""
 WORD = re.compile(r"\w+")
 
 
@@ -28,8 +28,8 @@ WORD = re.compile(r"\w+")
 class Facts:
     """What one row adds to a report.
 
-    id: `source:row`. defects: (name, message). glances, picture_keys: of its pictures. row_key: equal for copies.
-    question_key: equal for the same pictures and prompt. answers: for each response the hash of its text and its side
+    id: `source:row`. defects: (name, message). glances, image_keys: of its images. row_key: equal for copies.
+    question_key: equal for the same images and prompt. answers: for each response the hash of its text and its side
     (+1 chosen, −1 rejected, 0 neither). num_characters: of prompt and responses. words: (only in chosen, only in
     rejected). scripts: of all texts. num_tokens: of prompt and longest response, when a renderer was given.
     """
@@ -37,7 +37,7 @@ class Facts:
     id: str
     defects: list[tuple[str, str]] = field(default_factory=list)
     glances: list[Glance] = field(default_factory=list)
-    picture_keys: list[bytes] = field(default_factory=list)
+    image_keys: list[bytes] = field(default_factory=list)
     row_key: bytes = b""
     question_key: bytes = b""
     answers: list[tuple[bytes, int]] = field(default_factory=list)
@@ -72,7 +72,7 @@ class Examiner:
         except RowError as error:
             facts.defects.append((error.defect, str(error)))
             return facts
-        self._examine_pictures(example, facts)
+        self._examine_images(example, facts)
         try:
             example = checked(example, len(example.responses) if self.num_responses is None else self.num_responses)
         except RowError as error:
@@ -83,36 +83,36 @@ class Examiner:
             self._render(example, facts)
         return facts
 
-    def _examine_pictures(self, example: Example, facts: Facts) -> None:
-        for picture in example.images:
-            assert isinstance(picture, LazyPicture)
+    def _examine_images(self, example: Example, facts: Facts) -> None:
+        for image in example.images:
+            assert isinstance(image, LazyImage)
             try:
-                key = picture.key
-                seen = self._glance(_Keyed(key, picture))
+                key = image.key
+                seen = self._glance(_Keyed(key, image))
             except RowError as error:
                 facts.defects.append((error.defect, str(error)))
                 continue
             facts.glances.append(seen)
-            facts.picture_keys.append(_short(key))
+            facts.image_keys.append(_short(key))
             width, height = seen.size
             if seen.num_frames > 1:
                 what = f"an image has {seen.num_frames} pages or frames; the first one is used"
                 facts.defects.append(_defect(example, "several frames", what))
             if min(width, height) < MIN_SIDE:
-                facts.defects.append(_defect(example, "picture too small", f"a picture has {width} × {height} pixels"))
+                facts.defects.append(_defect(example, "image too small", f"an image has {width} × {height} pixels"))
             elif width * height > self.max_pixels:
-                what = f"a picture has {width} × {height} pixels, more than {self.max_pixels:,}"
-                facts.defects.append(_defect(example, "picture too large", what))
+                what = f"an image has {width} × {height} pixels, more than {self.max_pixels:,}"
+                facts.defects.append(_defect(example, "image too large", what))
 
     def _look(self, keyed: "_Keyed") -> Glance:
-        return glance(keyed.picture)
+        return glance(keyed.image)
 
     def _examine_texts(self, example: Example, facts: Facts) -> None:
         prompt = _text_of(example.prompt)
         texts = [response.text for response in example.responses]
-        pictures = b"".join(facts.picture_keys)
-        facts.question_key = _short(prompt, pictures)
-        facts.row_key = _short(prompt, *texts, pictures)
+        images = b"".join(facts.image_keys)
+        facts.question_key = _short(prompt, images)
+        facts.row_key = _short(prompt, *texts, images)
         facts.num_characters = [len(prompt), *map(len, texts)]
         facts.scripts = frozenset().union(*(scripts_of(text) for text in (prompt, *texts)))
         sides = [response.messages for response in example.responses] or [()]
@@ -145,10 +145,10 @@ class Examiner:
 
 
 class _Keyed:
-    """A picture that is equal to another by its key, so that a repeated one is decoded once."""
+    """An image that is equal to another by its key, so that a repeated one is decoded once."""
 
-    def __init__(self, key: str, picture: LazyPicture) -> None:
-        self.key, self.picture = key, picture
+    def __init__(self, key: str, image: LazyImage) -> None:
+        self.key, self.image = key, image
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -185,7 +185,7 @@ def _answer(text: str, side: int) -> tuple[bytes, int]:
 
 
 def _text_of(messages: tuple[dict, ...]) -> str:
-    """All texts of a conversation, with roles, pictures left out."""
+    """All texts of a conversation, with roles, images left out."""
     return "\n".join(p["text"] for m in messages for p in m["content"] if p["type"] == "text")
 
 

@@ -44,12 +44,12 @@ class Defect:
 class Report:
     """What a check has seen; `add` a row at a time, `finish` at the end.
 
-    num_rows by split; num_pictures; sizes as widths and heights; characters of prompts, chosen and rejected (or only)
+    num_rows by split; num_images; sizes as widths and heights; characters of prompts, chosen and rejected (or only)
     responses; tokens a row, where a model was named; scripts and formats with their rows.
     """
 
     num_rows: Counter[str] = field(default_factory=Counter)
-    num_pictures: int = 0
+    num_images: int = 0
     widths: array = field(default_factory=lambda: array("i"))
     heights: array = field(default_factory=lambda: array("i"))
     lengths: dict[str, array] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class Report:
             self._defect(name).add(facts.id, message)
         for name, earlier in self.duplicates.add(facts, split):
             self._defect(name).add(facts.id, f"{facts.id} repeats {earlier}" if earlier else "")
-        self.num_pictures += len(facts.glances)
+        self.num_images += len(facts.glances)
         for seen in facts.glances:
             self.widths.append(seen.size[0])
             self.heights.append(seen.size[1])
@@ -81,9 +81,9 @@ class Report:
             self.shortcuts.add(facts.num_characters[1], facts.num_characters[2], facts.words)
 
     def finish(self) -> "Report":
-        """Find what shows only in all rows together: pictures in two splits, length bias, one-word shortcuts."""
+        """Find what shows only in all rows together: images in two splits, length bias, one-word shortcuts."""
         for row, other in self.duplicates.across_splits():
-            self._defect("picture in two splits").add(other, f"{other} shows the picture of {row}")
+            self._defect("image in two splits").add(other, f"{other} shows the image of {row}")
         if self.shortcuts.is_length_biased:
             bias = self._defect("length bias")
             bias.count, bias.example = self.shortcuts.num_pairs, self.length_sentence
@@ -118,7 +118,7 @@ class Report:
             ],
             "splits": dict(self.num_rows),
             "formats": self.formats,
-            "pictures": self.num_pictures,
+            "pictures": self.num_images,
             "width": spread(self.widths),
             "height": spread(self.heights),
             "characters": {name: spread(values) for name, values in self.lengths.items()},

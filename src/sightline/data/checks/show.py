@@ -1,4 +1,4 @@
-"""Rows for people: one HTML page with pictures, prompts, a word diff of chosen and rejected, and token counts."""
+"""Rows for people: one HTML page with images, prompts, a word diff of chosen and rejected, and token counts."""
 
 import difflib
 import io
@@ -16,7 +16,7 @@ from sightline.files import data_uri, page, write_text
 from sightline.types import Example
 
 MAX_SIDE = 480
-"""Pixels of the longer side of a picture on the page."""
+"""Pixels of the longer side of an image on the page."""
 MOST_PAIRS = 1_000_000
 """Pairs of words that are compared to align two texts: some tenths of a second."""
 
@@ -25,26 +25,26 @@ MOST_PAIRS = 1_000_000
 class Shown:
     """A row as it is shown.
 
-    error: what is wrong with it. prompt: (role, text with ▣ for pictures). sides: (name, words with their mark:
-    "" common, "only" on this side alone). pictures: data URIs. tokens: of prompt and responses.
+    error: what is wrong with it. prompt: (role, text with ▣ for images). sides: (name, words with their mark:
+    "" common, "only" on this side alone). images: data URIs. tokens: of prompt and responses.
     """
 
     name: str
     error: str = ""
     prompt: tuple[tuple[str, str], ...] = ()
     sides: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
-    pictures: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
     tokens: tuple[int, ...] = ()
     columns: tuple[tuple[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        """Texts and counts; pictures are on the page."""
+        """Texts and counts; images are on the page."""
         return {
             "row": self.name,
             "error": self.error or None,
             "prompt": [{"role": role, "text": text} for role, text in self.prompt],
             "responses": {name: "".join(words for words, _ in side) for name, side in self.sides},
-            "pictures": len(self.pictures),
+            "pictures": len(self.images),
             "tokens": list(self.tokens),
             "columns": dict(self.columns),
         }
@@ -56,10 +56,10 @@ def shown(entry: Entry, renderer: Any = None) -> Shown:
         example = entry.example()
     except RowError as error:
         return Shown(name=entry.name, error=str(error))
-    problem, pictures, tokens = "", [], ()
+    problem, images, tokens = "", [], ()
     try:
         check_example(example, len(example.responses))
-        pictures = [_data_uri(picture) for picture in example.images]
+        images = [_data_uri(image) for image in example.images]
         if renderer is not None:
             group = renderer.group(example)
             tokens = (len(group.prompt_ids), *map(len, group.responses))
@@ -70,7 +70,7 @@ def shown(entry: Entry, renderer: Any = None) -> Shown:
         error=problem,
         prompt=tuple((m["role"], text_of(m)) for m in example.prompt),
         sides=_sides(example),
-        pictures=tuple(pictures),
+        images=tuple(images),
         tokens=tokens,
         columns=tuple((k, f"{v!r:.200}") for k, v in example.row.items()),
     )
@@ -82,7 +82,7 @@ def write_page(path: Path, rows: list[Shown], title: str) -> None:
 
 
 def text_of(message: dict[str, Any]) -> str:
-    """A message's text, ▣ where a picture stands."""
+    """A message's text, ▣ where an image stands."""
     return "".join("▣ " if p["type"] == "image" else p["text"] for p in message["content"])
 
 
@@ -131,8 +131,8 @@ def _sides(example: Example) -> tuple[tuple[str, tuple[tuple[str, str], ...]], .
     return tuple((names[r.label], ((text, ""),)) for r, text in zip(example.responses, texts, strict=True))
 
 
-def _data_uri(picture: Any) -> str:
-    small = picture.open()
+def _data_uri(image: Any) -> str:
+    small = image.open()
     small.thumbnail((MAX_SIDE, MAX_SIDE))
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=85)

@@ -1,6 +1,6 @@
 """The row formats: which one a row is in, and row → `Example`.
 
-Whether `<image>` in a text is a tag that stands for a picture is decided for each row by itself, and so is its format.
+Whether `<image>` in a text is a tag that stands for an image is decided for each row by itself, and so is its format.
 A format that is named in the recipe holds for all rows: in `columns` and `conversational` tags are then text.
 `rendered` rows carry a model's own template.
 """
@@ -21,7 +21,7 @@ from sightline.data.formats.conversational import parse_conversational
 from sightline.data.formats.image_columns import is_filled
 from sightline.data.formats.kto import parse_kto
 from sightline.data.formats.labels import desirable
-from sightline.data.formats.names import ANSWER_COLUMNS, PAIR_COLUMNS, PICTURE_COLUMNS, QUESTION_COLUMNS, present
+from sightline.data.formats.names import ANSWER_COLUMNS, IMAGE_COLUMNS, PAIR_COLUMNS, QUESTION_COLUMNS, present
 from sightline.data.formats.opening import COLUMNS as OPENING_COLUMNS
 from sightline.data.formats.parsed import Parsed
 from sightline.data.formats.rendered import dialect_of, parse_rendered
@@ -41,10 +41,10 @@ PARSERS: dict[str, Callable[[Mapping[str, Any], str, Media], Parsed]] = {
     "kto": partial(parse_kto, tags=True),
     "rendered": parse_rendered,
 }
-"""Format → (row, where, media) → prompt, pictures, responses."""
+"""Format → (row, where, media) → prompt, images, responses."""
 
 WITH_TAGS = {"conversational": "openai", "columns": "mmpr"}
-"""Formats that differ only in whether `<image>` in a text stands for a picture."""
+"""Formats that differ only in whether `<image>` in a text stands for an image."""
 
 
 PROMPT_APART = ("columns", "mmpr", "alpaca")
@@ -97,7 +97,7 @@ def parse(
         asked = {column: value for column, value in row.items() if column not in RESPONSE_COLUMNS}
     parsed = PARSERS[WITH_TAGS.get(name, name) if format == "auto" else name](asked, where, media)
     parsed = _labelled(parsed, row, name)
-    empty = {name for name in PICTURE_COLUMNS if not is_filled(row.get(name))}
+    empty = {name for name in IMAGE_COLUMNS if not is_filled(row.get(name))}
     left_out = {*empty, *OPENING_COLUMNS, *parsed.consumed}
     kept = {k: v for k, v in row.items() if k not in left_out}
     refuse_unread_columns({k: v for k, v in kept.items() if k not in parsed.image_columns}, row, parsed, where, media)

@@ -1,6 +1,6 @@
 """Messages as rows give them → messages whose content is a list of text and image parts.
 
-A part is `{"type": "text", "text": …}` or `{"type": "image"}`; the i-th image part shows the i-th picture.
+A part is `{"type": "text", "text": …}` or `{"type": "image"}`; the i-th image part shows the i-th image.
 """
 
 import json
@@ -12,14 +12,14 @@ from sightline.data.defects import RowError
 from sightline.data.formats.image_columns import ColumnImages, images_of
 from sightline.data.formats.tags import OTHER_MEDIA, num_tags, split_at_tags
 from sightline.data.formats.turn_keys import refuse_unread, weight_of
-from sightline.data.media.find import Media, picture
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.find import Media, image
+from sightline.data.media.images import LazyImage
 
 Message = dict[str, Any]
 IMAGE_PART = {"type": "image"}
 IMAGE_TYPES = ("image", "image_url", "input_image")
 IMAGE_KEYS = ("image", "image_url", "url", "path", "base64", "bytes", "source", "data")
-"""Keys of a content part that may carry the picture itself."""
+"""Keys of a content part that may carry the image itself."""
 TEXT_TYPES = ("text", "input_text", "output_text")
 ROLES = {
     "user": "user", "human": "user",
@@ -72,21 +72,21 @@ def messages_as_text(value: Any) -> Any:
 
 
 class Conversation:
-    """Collects the messages of one row, and the pictures that stand inside them.
+    """Collects the messages of one row, and the images that stand inside them.
 
-    literal: the format that takes tags for text, for the message about tags that fit no picture.
-    slots: one entry an image part, in order: the picture that the part carries, the number that its tag says, or None;
+    literal: the format that takes tags for text, for the message about tags that fit no image.
+    slots: one entry an image part, in order: the image that the part carries, the number that its tag says, or None;
     the last two are filled from a column.
     """
 
     def __init__(self, where: str, media: Media, literal: str | None = None) -> None:
         self.where, self.media, self.literal = where, media, literal
-        self.slots: list[LazyPicture | int | None] = []
+        self.slots: list[LazyImage | int | None] = []
         self.reads_tags = False
         self.num_said_tags = 0
 
     def messages(self, value: Any, *, tags: bool = False) -> tuple[Message, ...]:
-        """Messages of `role` and `content`. tags: `<image>` in a text stands for a picture, save in the assistant's."""
+        """Messages of `role` and `content`. tags: `<image>` in a text stands for an image, save in the assistant's."""
         self.reads_tags |= tags
         if isinstance(value, Mapping):
             value = [value]
@@ -112,14 +112,14 @@ class Conversation:
         return read if role != "assistant" or weight == 1 else {**read, "weight": weight}
 
     def _with_own_images(self, message: Mapping[str, Any], parts: list[Message], first: int) -> list[Message]:
-        """The parts with the pictures of the message's own keys (ms-swift's `images`) in them."""
+        """The parts with the images of the message's own keys (ms-swift's `images`) in them."""
         own = images_of({k: v for k, v in message.items() if k not in ("role", "content")}, self.where, self.media)
-        if not own.pictures:
+        if not own.images:
             return parts
         slots = self.slots[first:]
-        if not any(not isinstance(slot, LazyPicture) for slot in slots):
-            self.slots += own.pictures
-            return [dict(IMAGE_PART) for _ in own.pictures] + parts
+        if not any(not isinstance(slot, LazyImage) for slot in slots):
+            self.slots += own.images
+            return [dict(IMAGE_PART) for _ in own.images] + parts
         self.slots[first:] = self._filled(slots, own, "the message")
         return parts
 
@@ -143,7 +143,7 @@ class Conversation:
             payload = next((filled[k] for k in IMAGE_KEYS if k in filled), None)
             number = filled.get("index")  # Idefics' rows count the images of the row from 0
             if payload is not None:
-                self.slots.append(picture(payload, self.where, self.media))
+                self.slots.append(image(payload, self.where, self.media))
             else:
                 self.slots.append(number + 1 if type(number) is int else None)
             return [dict(IMAGE_PART)]
@@ -171,44 +171,44 @@ class Conversation:
 
     def place(
         self, messages: tuple[Message, ...], row: Mapping[str, Any]
-    ) -> tuple[tuple[Message, ...], tuple[LazyPicture, ...], ColumnImages]:
-        """Messages and pictures that fit each other, and what the row's columns hold.
+    ) -> tuple[tuple[Message, ...], tuple[LazyImage, ...], ColumnImages]:
+        """Messages and images that fit each other, and what the row's columns hold.
 
-        The pictures of the row's columns fill placeholders in order, or by the numbers of tags; without any placeholder
+        The images of the row's columns fill placeholders in order, or by the numbers of tags; without any placeholder
         they stand at the head of the first user message, as in TRL. Raises `RowError` where they do not fit.
         """
         found = images_of(row, self.where, self.media)
-        is_open = any(not isinstance(slot, LazyPicture) for slot in self.slots)
-        if self.reads_tags and self.num_said_tags and found.pictures and not is_open:
+        is_open = any(not isinstance(slot, LazyImage) for slot in self.slots)
+        if self.reads_tags and self.num_said_tags and found.images and not is_open:
             what = (
                 f"the assistant's text has {self.num_said_tags} tag(s) and no other text any, for the row's "
-                f"{len(found.pictures)} image(s); images belong to the prompt, which all responses share"
+                f"{len(found.images)} image(s); images belong to the prompt, which all responses share"
             )
-            raise RowError("pictures differ from placeholders", self.where, what + self._as_text("the tag"))
-        if found.pictures and not self.slots:
-            return _lead_with_pictures(messages, len(found.pictures)), found.pictures, found
+            raise RowError("images differ from placeholders", self.where, what + self._as_text("the tag"))
+        if found.images and not self.slots:
+            return _lead_with_images(messages, len(found.images)), found.images, found
         return messages, tuple(self._filled(self.slots, found, "the row")), found
 
-    def _filled(self, slots: Sequence[LazyPicture | int | None], found: ColumnImages, holder: str) -> list[LazyPicture]:
-        """The slots with pictures in them. Raises `RowError` unless every picture is placed and every slot filled."""
+    def _filled(self, slots: Sequence[LazyImage | int | None], found: ColumnImages, holder: str) -> list[LazyImage]:
+        """The slots with images in them. Raises `RowError` unless every image is placed and every slot filled."""
         numbers = [slot for slot in slots if isinstance(slot, int)]
         num_open = sum(slot is None for slot in slots)
-        if not numbers and num_open == len(found.pictures):
-            remaining = iter(found.pictures)
-            return [slot if isinstance(slot, LazyPicture) else next(remaining) for slot in slots]
-        by_number = dict(zip(found.numbers, found.pictures, strict=True))
+        if not numbers and num_open == len(found.images):
+            remaining = iter(found.images)
+            return [slot if isinstance(slot, LazyImage) else next(remaining) for slot in slots]
+        by_number = dict(zip(found.numbers, found.images, strict=True))
         if set(numbers) == {n - 1 for n in by_number}:
             by_number = {n - 1: one for n, one in by_number.items()}  # counted from 0
         if numbers and not num_open and set(numbers) == set(by_number):
             return [by_number[slot] if isinstance(slot, int) else slot for slot in slots if slot is not None]
-        asked = f"{num_open} picture placeholder(s)"
+        asked = f"{num_open} image placeholder(s)"
         if numbers:
             asked = f"tags for the images {', '.join(map(str, sorted(set(numbers))))}"
             asked += f" and {num_open} without a number" if num_open else ""
-        what = f"the text has {asked} and {holder} {len(found.pictures)} image(s)"
+        what = f"the text has {asked} and {holder} {len(found.images)} image(s)"
         if found.columns:
             what += f" in {', '.join(found.columns)}"
-        raise RowError("pictures differ from placeholders", self.where, what + self._as_text("a tag"))
+        raise RowError("images differ from placeholders", self.where, what + self._as_text("a tag"))
 
     def _as_text(self, name: str) -> str:
         """How to have tags taken for text, where the format has a way."""
@@ -217,7 +217,7 @@ class Conversation:
         return f". Where {name} is meant as text, set data.format to {self.literal}"
 
 
-def _lead_with_pictures(messages: tuple[Message, ...], count: int) -> tuple[Message, ...]:
+def _lead_with_images(messages: tuple[Message, ...], count: int) -> tuple[Message, ...]:
     """`count` image parts in front of the first user message."""
     first = next((i for i, m in enumerate(messages) if m["role"] == "user"), None)
     if first is None:

@@ -16,7 +16,7 @@ from sightline.types import Response
 
 
 def parse_conversational(row: Mapping[str, Any], where: str, media: Media, *, tags: bool = False) -> Parsed:
-    """Messages of a row; `tags`: `<image>` in their text stands for a picture. Raises `RowError`."""
+    """Messages of a row; `tags`: `<image>` in their text stands for an image. Raises `RowError`."""
     conversation = Conversation(where, media, literal="conversational" if tags else None)
     if row.get("chosen") is not None or row.get("rejected") is not None:
         prompt, *answers = _pair(row, conversation, tags)
@@ -44,19 +44,19 @@ def parse_conversational(row: Mapping[str, Any], where: str, media: Media, *, ta
 
 
 def split_demonstration(messages: tuple[Message, ...], where: str) -> tuple[tuple[Message, ...], tuple[Message, ...]]:
-    """A conversation as prompt and response: the response begins at the first assistant turn after the last picture.
+    """A conversation as prompt and response: the response begins at the first assistant turn after the last image.
 
-    Every assistant turn of the response is a target; earlier ones are context, because pictures belong to the prompt.
-    A conversation that ends with the user is all prompt. Raises `RowError` for a picture in the last answer.
+    Every assistant turn of the response is a target; earlier ones are context, because images belong to the prompt.
+    A conversation that ends with the user is all prompt. Raises `RowError` for an image in the last answer.
     """
     if not messages or messages[-1]["role"] != "assistant":
         return messages, ()
-    with_picture = [i for i, m in enumerate(messages) if any(p["type"] == "image" for p in m["content"])]
-    start = with_picture[-1] + 1 if with_picture else 0
+    with_image = [i for i, m in enumerate(messages) if any(p["type"] == "image" for p in m["content"])]
+    start = with_image[-1] + 1 if with_image else 0
     first = next((i for i in range(start, len(messages)) if messages[i]["role"] == "assistant"), len(messages))
     if first == len(messages):
-        what = "the last answer holds a picture; pictures belong to the prompt"
-        raise RowError("pictures differ from placeholders", where, what)
+        what = "the last answer holds an image; images belong to the prompt"
+        raise RowError("images differ from placeholders", where, what)
     return messages[:first], messages[first:]
 
 
@@ -99,12 +99,12 @@ def _prompt(value: Any, conversation: Conversation, tags: bool) -> tuple[Message
 
 
 def _answer(value: Any, conversation: Conversation) -> tuple[Message, ...]:
-    """The messages of one response. Raises `RowError` for a picture in it, or when the assistant does not end it."""
+    """The messages of one response. Raises `RowError` for an image in it, or when the assistant does not end it."""
     num_slots = len(conversation.slots)
     messages = conversation.messages(_as_list(value, conversation.where))
     if len(conversation.slots) > num_slots:
-        what = "a response holds a picture; pictures belong to the prompt, which both sides share"
-        raise RowError("pictures differ from placeholders", conversation.where, what)
+        what = "a response holds an image; images belong to the prompt, which both sides share"
+        raise RowError("images differ from placeholders", conversation.where, what)
     if not messages or messages[0]["role"] != "assistant" or messages[-1]["role"] != "assistant":
         roles = ", ".join(m["role"] for m in messages) or "no turn"
         what = f"a response must begin and end with the assistant after the prompt, got {roles}"

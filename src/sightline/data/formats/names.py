@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-PICTURE_COLUMNS = ("images", "image", "image_path", "image_paths", "img")
+IMAGE_COLUMNS = ("images", "image", "image_path", "image_paths", "img")
 QUESTION_COLUMNS = ("question", "query", "prompt", "problem")
 PAIR_COLUMNS = ("chosen", "rejected")
 ANSWER_COLUMNS = ("answer", "completion", "response", "output", "caption", "label")

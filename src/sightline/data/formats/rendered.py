@@ -25,26 +25,26 @@ class Dialect:
     """One family of templates.
 
     sign: text that only its rows hold. turn: matches one turn, with its role (group 1) and text (group 2); of LLaVA's,
-    which need no end, the beginning. picture: matches what stands for a picture.
+    which need no end, the beginning. image: matches what stands for an image.
     """
 
     sign: str
     turn: re.Pattern[str]
-    picture: re.Pattern[str]
+    image: re.Pattern[str]
 
 
-def _dialect(sign: str, turn: str, picture: str = "<image>") -> Dialect:
-    return Dialect(sign, re.compile(turn, re.DOTALL), re.compile(picture))
+def _dialect(sign: str, turn: str, image: str = "<image>") -> Dialect:
+    return Dialect(sign, re.compile(turn, re.DOTALL), re.compile(image))
 
 
-CHATML_PICTURE = r"<\|vision_start\|><\|image_pad\|><\|vision_end\|>|<img><IMG_CONTEXT></img>|<IMG_CONTEXT>|<image>"
+CHATML_IMAGE = r"<\|vision_start\|><\|image_pad\|><\|vision_end\|>|<img><IMG_CONTEXT></img>|<IMG_CONTEXT>|<image>"
 DIALECTS = {
     "idefics": _dialect(
         "<end_of_utterance>",
         r"(?:<\|im_start\|>)?(System|User|Assistant): ?(.*?)(?:<end_of_utterance>|\Z)",
         r"<fake_token_around_image><image><fake_token_around_image>|<image>",
     ),
-    "chatml": _dialect("<|im_start|>", r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)", CHATML_PICTURE),
+    "chatml": _dialect("<|im_start|>", r"<\|im_start\|>(\w+)\n(.*?)(?:<\|im_end\|>|\Z)", CHATML_IMAGE),
     "llama": _dialect(
         "<|start_header_id|>",
         r"<\|start_header_id\|>(\w+)<\|end_header_id\|>\n\n(.*?)(?:<\|eo[tm]_id\|>|\Z)",
@@ -101,8 +101,8 @@ def parse_rendered(row: Mapping[str, Any], where: str, media: Media) -> Parsed:
     if any(turns[: last_user + 1] != prompt or not turns[last_user + 1 :] for turns in whole) and ends:
         what = "chosen and rejected do not continue the prompt with an assistant's turn"
         raise RowError("response missing", where, what)
-    picture = DIALECTS[name].picture
-    tagged = [{**turn, "content": picture.sub("<image>", turn["content"])} for turn in prompt]
+    image = DIALECTS[name].image
+    tagged = [{**turn, "content": image.sub("<image>", turn["content"])} for turn in prompt]
     messages = opened(row, conversation, conversation.messages(tagged, tags=True), tags=True)
     messages, images, found = conversation.place(messages, row)
     return Parsed(
@@ -135,7 +135,7 @@ def _turns(text: str, dialect: str, where: str) -> list[Message]:
 
 
 def _llavas_turns(roles: list[str], between: list[str], where: str) -> list[tuple[str, str]]:
-    """Roles with the texts that follow them, behind the introduction. Raises `RowError` unless they take turns."""
+    """Roles with the texts that follow them, after the introduction. Raises `RowError` unless they take turns."""
     if any(a == b for a, b in itertools.pairwise(roles)):
         what = "USER: and ASSISTANT: do not take turns; where a text quotes them, turns cannot be told"
         raise RowError("row unreadable", where, what)

@@ -58,7 +58,7 @@ def _turn(turn: Any, where: str) -> Message:
 
 
 def _side(row: Mapping[str, Any], name: str, conversation: Conversation) -> tuple[Message, ...]:
-    """One response. A picture tag in it is text: pictures belong to the prompt."""
+    """One response. An image tag in it is text: images belong to the prompt."""
     value = messages_as_text(row.get(name))
     if value is None:
         raise RowError("response missing", conversation.where, f"the row has no {name}")

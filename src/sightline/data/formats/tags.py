@@ -1,7 +1,7 @@
-"""Tags in a text that stand for pictures: `<image>`, and numbered ones such as `<image 2>`.
+"""Tags in a text that stand for images: `<image>`, and numbered ones such as `<image 2>`.
 
 Also read: `<image_2>`, `<image-2>`, `<image2>`, `<|image|>`, `<|image_2|>`, `<ImageHere>`, `<image_placeholder>` and
-Qwen's three tokens around a picture. Upper and lower case do not matter.
+Qwen's three tokens around an image. Upper and lower case do not matter.
 """
 
 import re

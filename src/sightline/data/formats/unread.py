@@ -1,7 +1,7 @@
 """Columns that no format reads and that must not be dropped in silence: images, video, sound, tools.
 
 Media are known by their bytes, by `{bytes, path}`, by the ending of a path, and by the column's name, however deep they
-lie. The name of a file beside pictures that were read is where they came from, unless a file of that name is there.
+lie. The name of a file beside images that were read is where they came from, unless a file of that name is there.
 """
 
 import os
@@ -24,7 +24,7 @@ TOOLS = ("tools", "functions", "tool_calls")
 TEXTS = frozenset({*QUESTION_COLUMNS, *ANSWER_COLUMNS, "solution", "answers"})
 """Columns whose text may well be the name of a file without meaning the file."""
 OF_MEDIA = re.compile(
-    r"(?:.*[_ -])?(?:images?|imgs?|pictures?|pics?|photos?|frames?|videos?|clips?|audios?)(?:[_ -]?\d+)?"
+    r"(?:.*[_ -])?(?:images?|imgs?|images?|pics?|photos?|frames?|videos?|clips?|audios?)(?:[_ -]?\d+)?"
 )
 KINDS: tuple[Kind, ...] = ("image", "video", "audio")
 FILM_OR_SOUND = ("video", "videos", "audio", "audios")
@@ -61,7 +61,7 @@ def _refuse_placeholders(parsed: Parsed, where: str) -> None:
 
 
 def _names_in(parsed: Parsed, row: Mapping[str, Any]) -> frozenset[str]:
-    """Names of the files that the row's pictures are from."""
+    """Names of the files that the row's images are from."""
     paths = [str(p.path or p.url) for p in parsed.images if p.path is not None or p.url is not None]
     for column in parsed.consumed:
         held = row.get(column)

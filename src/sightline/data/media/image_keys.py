@@ -1,6 +1,6 @@
-"""What tells each row's pictures from others, for cutting and joining rows by picture.
+"""What tells each row's images from others, for cutting and joining rows by image.
 
-Reading every picture's bytes takes a minute for tens of gigabytes, so the result is kept in the user's cache folder
+Reading every image's bytes takes a minute for tens of gigabytes, so the result is kept in the user's cache folder
 for rows that come from unchanged files.
 """
 
@@ -19,25 +19,25 @@ KEPT_FROM = 2000
 """Rows from which the result is kept on disk; fewer are read in a second or two."""
 
 
-class PictureKeys(NamedTuple):
-    """Of each row: the keys of its pictures, None for a row that cannot be parsed; and its opening.
+class ImageKeys(NamedTuple):
+    """Of each row: the keys of its images, None for a row that cannot be parsed; and its opening.
 
-    openings: equal for rows that read the same up to their last picture; None without a picture.
+    openings: equal for rows that read the same up to their last image; None without an image.
     """
 
     keys: list[list[str] | None]
     openings: list[str | None]
 
 
-def picture_keys(rows: Rows) -> PictureKeys:
+def image_keys(rows: Rows) -> ImageKeys:
     """Read them, or take what was kept."""
     fingerprint = rows.fingerprint if len(rows) >= KEPT_FROM else None
     path = cache_folder() / "pictures" / f"keys-{fingerprint}.parquet"
     if fingerprint is not None and path.is_file():
         table = pq.read_table(path)
-        return PictureKeys(table["keys"].to_pylist(), table["opening"].to_pylist())
+        return ImageKeys(table["keys"].to_pylist(), table["opening"].to_pylist())
     found = [_of(entry) for entry in rows.entries()]
-    result = PictureKeys([keys for keys, _ in found], [opening for _, opening in found])
+    result = ImageKeys([keys for keys, _ in found], [opening for _, opening in found])
     if fingerprint is not None:
         columns = {
             "keys": pa.array(result.keys, pa.list_(pa.string())),
@@ -53,7 +53,7 @@ def _of(entry: Entry) -> tuple[list[str] | None, str | None]:
         example = entry.example()
     except RowError:
         return None, None
-    keys = [picture.key for picture in example.images]
+    keys = [image.key for image in example.images]
     parts = [(m["role"], p.get("text")) for m in example.prompt for p in m["content"]]
     last = max((i for i, (_, text) in enumerate(parts) if text is None), default=None)
     if last is None:

@@ -1,6 +1,6 @@
-"""A picture that is read when it is needed, and then decoded to upright 8-bit RGB on white.
+"""An image that is read when it is needed, and then decoded to upright 8-bit RGB on white.
 
-Of several pages or frames the first stands for the picture; `Small.num_frames` says how many there are.
+Of several pages or frames the first stands for the image; `Small.num_frames` says how many there are.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from sightline.data.media.png import without_texts
 from sightline.data.sources.download import fetched
 
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
-"""What is decoded. Pillow's other readers start programs (EPS) or are not pictures that people train on."""
+"""What is decoded. Pillow's other readers start programs (EPS) or are not images that people train on."""
 
 MAX_PIXELS = 89_478_485
 """Pixels above which a file is taken for a decompression bomb; Pillow warns from the same number on."""
@@ -33,7 +33,7 @@ NEW_SUBFILE_TYPE = 254
 
 
 class Small(NamedTuple):
-    """Size as stored, (width, height); the picture, RGB, smaller where the format allows; its pages or frames."""
+    """Size as stored, (width, height); the image, RGB, smaller where the format allows; its pages or frames."""
 
     size: tuple[int, int]
     image: Image.Image
@@ -41,8 +41,8 @@ class Small(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class LazyPicture:
-    """One picture of a row: encoded `data`, a `path`, a `url`, or an `image` already open; exactly one is given.
+class LazyImage:
+    """One image of a row: encoded `data`, a `path`, a `url`, or an `image` already open; exactly one is given.
 
     where: source and row, for errors.
     """
@@ -60,12 +60,12 @@ class LazyPicture:
     def open_small(self) -> Small:
         """Decoded as small as the format allows above 96 pixels; the whole file is read. Raises `RowError`."""
 
-        def look(picture: Image.Image, again: Callable[[], Image.Image]) -> Small:
-            size = picture.size
-            num_frames = _num_frames(picture)
+        def look(image: Image.Image, again: Callable[[], Image.Image]) -> Small:
+            size = image.size
+            num_frames = _num_frames(image)
             if self.image is None:
-                picture.draft("RGB", (96, 96))
-            return Small(size, decoded(picture, again), num_frames)
+                image.draft("RGB", (96, 96))
+            return Small(size, decoded(image, again), num_frames)
 
         return self._use(look)
 
@@ -86,24 +86,24 @@ class LazyPicture:
     @property
     def size(self) -> tuple[int, int]:
         """(width, height) as stored, from the header alone. Raises `RowError`."""
-        return self._use(lambda picture, again: picture.size)
+        return self._use(lambda image, again: image.size)
 
     @property
     def key(self) -> str:
-        """The same for two pictures from the same bytes, path or pixels; nothing is decoded to compute it."""
+        """The same for two images from the same bytes, path or pixels; nothing is decoded to compute it."""
         if self.path is not None or self.url is not None:
             return f"path:{self.path or self.url}"
         if self.image is None:
             assert self.data is not None
             return hashlib.sha1(self.data, usedforsecurity=False).hexdigest()
-        # equal bytes are other pictures in another shape, or with other colors behind them
+        # equal bytes are other images in another shape, or with other colors behind them
         about = (self.image.mode, self.image.size, self.image.getpalette(), self.image.info.get("transparency"))
         digest = hashlib.sha1(repr(about).encode(), usedforsecurity=False)
         digest.update(self.image.tobytes())
         return digest.hexdigest()
 
     def _use(self, use: Callable[[Image.Image, Callable[[], Image.Image]], Any]) -> Any:
-        """What `use` makes of the open picture, its header read; it may open it once more. Raises `RowError`."""
+        """What `use` makes of the open image, its header read; it may open it once more. Raises `RowError`."""
         # Pillow's readers raise a dozen exception types on damaged files; every one means the same to the user.
         try:
             return use(self._read(), self._read)
@@ -131,11 +131,11 @@ class LazyPicture:
             bare = without_texts(source)
         return self._not_too_large(Image.open(io.BytesIO(bare), formats=("PNG",)))
 
-    def _not_too_large(self, picture: Image.Image) -> Image.Image:
-        width, height = picture.size
+    def _not_too_large(self, image: Image.Image) -> Image.Image:
+        width, height = image.size
         if width * height > MAX_PIXELS:
             raise self._undecodable(f"it claims {width} × {height} pixels, more than {MAX_PIXELS} are refused")
-        return picture
+        return image
 
     def _file(self) -> Path:
         if self.url is not None:
@@ -146,13 +146,13 @@ class LazyPicture:
         except (OSError, ValueError):
             found = False
         if not found:
-            raise RowError("picture missing", self.where, f"no file {str(self.path)!r:.300}{almost(self.path)}")
+            raise RowError("image missing", self.where, f"no file {str(self.path)!r:.300}{almost(self.path)}")
         return self.path
 
     def _undecodable(self, reason: Exception | str) -> RowError:
         given = self.path or self.url
-        name = f"picture {str(given)!r:.300}" if given is not None else "the embedded picture"
-        return RowError("picture undecodable", self.where, f"{name} cannot be decoded: {reason}")
+        name = f"image {str(given)!r:.300}" if given is not None else "the embedded image"
+        return RowError("image undecodable", self.where, f"{name} cannot be decoded: {reason}")
 
 
 @cache
@@ -167,14 +167,14 @@ def _is_about_texts(error: Exception) -> bool:
     return isinstance(error, ValueError) and any(name in str(error) for name in ("MAX_TEXT_CHUNK", "MAX_TEXT_MEMORY"))
 
 
-def _num_frames(picture: Image.Image) -> int:
+def _num_frames(image: Image.Image) -> int:
     """Pages or frames; a small copy of a page (TIFF) or of a photograph (MPO) is none."""
-    num_frames = getattr(picture, "n_frames", 1) if picture.format != "MPO" else 1
-    if num_frames > 1 and picture.format == "TIFF":
+    num_frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+    if num_frames > 1 and image.format == "TIFF":
         pages = 0
         for number in range(num_frames):
-            picture.seek(number)
-            pages += not picture.tag_v2.get(NEW_SUBFILE_TYPE, 0) & 1  # type: ignore[attr-defined]
+            image.seek(number)
+            pages += not image.tag_v2.get(NEW_SUBFILE_TYPE, 0) & 1  # type: ignore[attr-defined]
         num_frames = pages
-        picture.seek(0)
+        image.seek(0)
     return num_frames

@@ -5,7 +5,7 @@ import struct
 
 HEAD = b"\x89PNG\r\n\x1a\n"
 LARGEST_TEXT = 2**16
-"""Bytes of a plain text that is kept; it may say how the picture is turned."""
+"""Bytes of a plain text that is kept; it may say how the image is turned."""
 LARGEST = 256 * 2**20
 """Bytes of pixels that are kept."""
 

@@ -1,7 +1,7 @@
-"""mDPO's corrupted pictures (arXiv:2406.11839, §3.1): a small random cut of the picture, which hides what was asked.
+"""mDPO's corrupted images (arXiv:2406.11839, §3.1): a small random cut of the image, which hides what was asked.
 
 The cut keeps at most a fifth of the area and depends on seed and row alone. Left out: the paper's other corruptions
-(noise, another picture), which it found weaker.
+(noise, another image), which it found weaker.
 """
 
 from dataclasses import dataclass, replace
@@ -13,25 +13,25 @@ from torch.utils.data import Dataset
 from sightline.data.defects import RowError
 from sightline.data.render.dataset import GroupDataset
 from sightline.data.render.render import Renderer
-from sightline.types import BadRow, Example, Group, Picture
+from sightline.types import AnyImage, BadRow, Example, Group
 
 LARGEST_SHARE = 0.2
-"""Of the picture's area, at most this much is kept."""
+"""Of the image's area, at most this much is kept."""
 
 SMALLEST_SHARE = 0.01
 """And at least this much, so that processors have something to resize."""
 
 
 @dataclass(frozen=True)
-class CorruptedPicture:
-    """A random cut of another picture; the same for the same seed."""
+class CorruptedImage:
+    """A random cut of another image; the same for the same seed."""
 
-    picture: Picture
+    image: AnyImage
     seed: tuple[int, ...]
 
     def open(self) -> Image.Image:
         """Decode and cut."""
-        whole = self.picture.open()
+        whole = self.image.open()
         draw = np.random.default_rng(self.seed)
         side = float(np.sqrt(draw.uniform(SMALLEST_SHARE, LARGEST_SHARE)))
         width, height = (max(1, round(side * length)) for length in whole.size)
@@ -40,11 +40,11 @@ class CorruptedPicture:
         return whole.crop((left, top, left + width, top + height))
 
 
-class WithCorruptedPictures(Dataset):
-    """Pairs, each with a companion group: its chosen answer on its corrupted pictures."""
+class WithCorruptedImages(Dataset):
+    """Pairs, each with a companion group: its chosen answer on its corrupted images."""
 
     def __init__(self, dataset: GroupDataset) -> None:
-        assert not dataset.config.share_pictures, "refused in the recipe"
+        assert not dataset.config.share_images, "refused in the recipe"
         self.dataset = dataset
 
     def __len__(self) -> int:
@@ -61,9 +61,9 @@ class WithCorruptedPictures(Dataset):
 
 
 def with_companion(group: Group, example: Example, renderer: Renderer, seed: int) -> Group:
-    """The pair's group with its chosen answer on corrupted pictures beside it. Raises `RowError`."""
+    """The pair's group with its chosen answer on corrupted images beside it. Raises `RowError`."""
     images = tuple(
-        CorruptedPicture(picture, (seed, example.row_number, number)) for number, picture in enumerate(example.images)
+        CorruptedImage(image, (seed, example.row_number, number)) for number, image in enumerate(example.images)
     )
     chosen = replace(example, images=images, responses=example.responses[:1])
     return replace(group, companions=(renderer.group(chosen),))

@@ -1,4 +1,4 @@
-"""Rows → groups, read in DataLoader workers: pictures are decoded and processed where the row is asked for."""
+"""Rows → groups, read in DataLoader workers: images are decoded and processed where the row is asked for."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +9,7 @@ from torch.utils.data import Dataset
 from sightline.config.data import DataConfig
 from sightline.data.checks.check import checked
 from sightline.data.defects import RowError
-from sightline.data.media.image_keys import picture_keys
+from sightline.data.media.image_keys import image_keys
 from sightline.data.render.render import Renderer
 from sightline.data.render.token_cache import tokenised
 from sightline.data.rows import Rows
@@ -29,7 +29,7 @@ class GroupDataset(Dataset):
     rows: `Rows`, or what `rows_of` takes. kind: pairs (chosen, rejected), demonstrations (the answer, or the chosen
     side of a pair), prompts (no response).
     With `config.cache_tokens` all rows are tokenised here, once for all runs on the same rows and processor.
-    With `config.share_pictures` consecutive rows on one picture are one item; its bad rows are left out of the group
+    With `config.share_images` consecutive rows on one image are one item; its bad rows are left out of the group
     when they are to be skipped, and listed in its `left_out`.
     """
 
@@ -43,7 +43,7 @@ class GroupDataset(Dataset):
             folder = Path(config.cache_dir).expanduser() if config.cache_dir else cache_folder() / "tokens"
             number = NUM_RESPONSES[kind]
             self.cache = tokenised(self.rows, renderer, number, folder, num_processes=config.dataset_num_proc)
-        self.items = _runs_on_one_picture(self.rows) if config.share_pictures else None
+        self.items = _runs_on_one_image(self.rows) if config.share_images else None
 
     def __len__(self) -> int:
         return len(self.rows) if self.items is None else len(self.items)
@@ -59,8 +59,8 @@ class GroupDataset(Dataset):
         shared = share_prefix(groups, self.renderer.picture_ids) if len(groups) > 1 else groups[0]
         if shared is None:
             raise RecipeError(
-                f"data.share_pictures: this model's prompts differ before the picture ({groups[0].id}), so its rows "
-                "cannot share it. Set data.share_pictures to false."
+                f"data.share_images: this model's prompts differ before the image ({groups[0].id}), so its rows "
+                "cannot share it. Set data.share_images to false."
             )
         return replace(shared, left_out=tuple(bad))
 
@@ -94,11 +94,11 @@ def bad_row(name: str, error: RowError, config: DataConfig) -> BadRow:
     return BadRow(name, str(error), error.defect, overlong or config.on_bad_row == "skip")
 
 
-def _runs_on_one_picture(rows: Rows) -> list[list[int]]:
-    """Indices of consecutive rows that read the same up to their last picture; rows without one stay alone."""
+def _runs_on_one_image(rows: Rows) -> list[list[int]]:
+    """Indices of consecutive rows that read the same up to their last image; rows without one stay alone."""
     runs: list[list[int]] = []
     previous = None
-    for index, opening in enumerate(picture_keys(rows).openings):
+    for index, opening in enumerate(image_keys(rows).openings):
         if opening is not None and opening == previous:
             runs[-1].append(index)
         else:

@@ -1,7 +1,7 @@
 """`Example` → `Group`: the model's own chat template and processor, once a group.
 
 Prompt and responses are tokenised apart: the prompt exactly as in generation, a response as it reads after the prompt.
-A response ends with the end-of-turn token, which is a target. Truncation trims responses only; pictures are never cut.
+A response ends with the end-of-turn token, which is a target. Truncation trims responses only; images are never cut.
 """
 
 from collections.abc import Sequence
@@ -54,8 +54,8 @@ class Renderer:
 
     @property
     def picture_ids(self) -> frozenset[int]:
-        """Tokens that stand for pictures in `Group.prompt_ids`."""
-        names = {self.template.picture_mark, getattr(self.processor, "image_token", self.template.picture_mark)}
+        """Tokens that stand for images in `Group.prompt_ids`."""
+        names = {self.template.image_mark, getattr(self.processor, "image_token", self.template.image_mark)}
         return frozenset(self.tokenizer.convert_tokens_to_ids(sorted(names)))
 
     @property
@@ -115,10 +115,10 @@ class Renderer:
         where = _where(example)
         self._refuse_control_tokens(example.prompt, where)
         text = self.template.prompt(example.prompt, where)
-        shown = text.count(self.template.picture_mark)
+        shown = text.count(self.template.image_mark)
         if shown != len(example.images):
-            what = f"the chat template shows {shown} picture(s) of the prompt's {len(example.images)}"
-            raise RowError("pictures differ from placeholders", where, what)
+            what = f"the chat template shows {shown} image(s) of the prompt's {len(example.images)}"
+            raise RowError("images differ from placeholders", where, what)
         return text
 
     def _group(self, example: Example, text: str, responses: tuple[Tensor, ...], weights: tuple[Tensor, ...]) -> Group:
@@ -137,9 +137,9 @@ class Renderer:
         )
 
     def _process(self, text: str, example: Example) -> dict[str, Any]:
-        """The processor's output for one prompt, [1, P] ids and whatever the model needs of the pictures."""
-        pictures = [picture.open() for picture in example.images]
-        call: dict[str, Any] = {"text": [text], "images": [pictures] if pictures else None, "return_tensors": "pt"}
+        """The processor's output for one prompt, [1, P] ids and whatever the model needs of the images."""
+        images = [image.open() for image in example.images]
+        call: dict[str, Any] = {"text": [text], "images": [images] if images else None, "return_tensors": "pt"}
         if isinstance(self.template, ChatTemplate):
             bos = self.tokenizer.bos_token
             call["add_special_tokens"] = not (bos and text.startswith(bos))

@@ -31,7 +31,7 @@ class ChatTemplate:
 
     markup: matches any added token of the tokenizer. after_response: what the template writes after an assistant's
     text. end_of_turn: its head up to the control token that makes the model stop; the tokenizer's eos_token where the
-    template has none. picture_mark: the token that stands for a picture, once each. own_tokens: all that it writes.
+    template has none. image_mark: the token that stands for an image, once each. own_tokens: all that it writes.
     """
 
     def __init__(self, processor: ProcessorMixin) -> None:
@@ -45,7 +45,7 @@ class ChatTemplate:
             shown = self._apply(({**question, "content": [dict(IMAGE_PART), *question["content"]]},), True)
         except TemplateError as error:
             raise ModelError(
-                f"The chat template refuses a question with an answer: {error}. Mend the template."
+                f"The chat template refuses a question with an answer: {error}. Fix the template."
             ) from error
         if PROBE not in full:
             raise ModelError(
@@ -61,7 +61,7 @@ class ChatTemplate:
                 "The chat template ends no turn with a control token and the tokenizer has no eos_token, so the model "
                 "could never learn to stop. Set eos_token in the processor's tokenizer_config.json."
             )
-        self.picture_mark = self._find_picture_mark(plain, shown)
+        self.image_mark = self._find_image_mark(plain, shown)
         self.own_tokens = frozenset(self.markup.findall(full + shown)) | {str(tokenizer.eos_token)}
         self._orders: dict[Any, list[int]] = {}
 
@@ -146,13 +146,13 @@ class ChatTemplate:
                     raise _left_out(original["role"], given["text"], where)
         return list(dict.fromkeys(found))
 
-    def _find_picture_mark(self, plain: str, shown: str) -> str:
-        """The first token that a picture adds to a prompt."""
+    def _find_image_mark(self, plain: str, shown: str) -> str:
+        """The first token that an image adds to a prompt."""
         before, after = self.markup.findall(plain), self.markup.findall(shown)
         added = [token for token in dict.fromkeys(after) if after.count(token) > before.count(token)]
         if not added:
             raise ModelError(
-                "The chat template leaves pictures out: a prompt reads the same with and without one. "
+                "The chat template leaves images out: a prompt reads the same with and without one. "
                 "Use the chat template of a vision-language model."
             )
         return added[0]
@@ -161,24 +161,24 @@ class ChatTemplate:
 class PlainTemplate:
     """For processors without a chat template that write the prompt themselves (base PaliGemma).
 
-    Pictures, then the question. Takes a single user turn and a single answer.
+    Images, then the question. Takes a single user turn and a single answer.
     """
 
     def __init__(self, processor: ProcessorMixin) -> None:
         tokenizer = processor.tokenizer
         self.markup = _any_of({str(token) for token in tokenizer.added_tokens_decoder.values()})
         self.end_of_turn = tokenizer.eos_token
-        self.picture_mark = processor.image_token
-        self.own_tokens = frozenset({str(tokenizer.eos_token), self.picture_mark})
+        self.image_mark = processor.image_token
+        self.own_tokens = frozenset({str(tokenizer.eos_token), self.image_mark})
 
     def prompt(self, messages: tuple[Message, ...], where: str) -> str:
-        """Picture tokens and the question; the processor adds the rest. Raises `RowError` for a longer conversation."""
+        """Image tokens and the question; the processor adds the rest. Raises `RowError` for a longer conversation."""
         if [m["role"] for m in messages] != ["user"]:
             what = f"without a chat template one user turn is read, got {', '.join(m['role'] for m in messages)}"
             raise RowError("template refuses the conversation", where, what)
         parts = messages[0]["content"]
-        num_pictures = sum(p["type"] == "image" for p in parts)
-        return self.picture_mark * num_pictures + "".join(p["text"] for p in parts if p["type"] == "text")
+        num_images = sum(p["type"] == "image" for p in parts)
+        return self.image_mark * num_images + "".join(p["text"] for p in parts if p["type"] == "text")
 
     def response(
         self, prompt: str, messages: tuple[Message, ...], answer: tuple[Message, ...], where: str
@@ -202,7 +202,7 @@ def template_of(processor: ProcessorMixin) -> ChatTemplate | PlainTemplate:
 
 
 def control_tokens(processor: ProcessorMixin, allowed: Sequence[str] = ()) -> re.Pattern[str]:
-    """Matches what may never come from a row's own text: special tokens and the processor's picture placeholders.
+    """Matches what may never come from a row's own text: special tokens and the processor's image placeholders.
 
     allowed: those that may.
     """

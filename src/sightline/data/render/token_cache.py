@@ -2,7 +2,7 @@
 
 One compressed arrow file for rows + processor + limits, under `cache_folder()`; it is written whole or not at all. A
 training worker then takes ids and weights from it and runs the image processor alone, where that was seen to give what
-the whole processor gives; a row whose picture file has changed since is rendered anew.
+the whole processor gives; a row whose image file has changed since is rendered anew.
 """
 
 import os
@@ -20,7 +20,7 @@ from jaxtyping import Int
 
 from sightline.data.checks.check import checked
 from sightline.data.defects import RowError
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.images import LazyImage
 from sightline.data.processes import map_in_processes
 from sightline.data.render.render import Renderer, labels_of
 from sightline.data.rows import Entry, Rows
@@ -52,9 +52,9 @@ SCHEMA = pa.schema(
 
 @dataclass
 class Tokeniser:
-    """An entry → its record in the cache. Pictures are processed, for the number of their tokens.
+    """An entry → its record in the cache. Images are processed, for the number of their tokens.
 
-    num_compared: rows whose pictures were also given to the image processor alone, to see whether it makes the same of
+    num_compared: rows whose images were also given to the image processor alone, to see whether it makes the same of
     them; the first `NUM_COMPARED` of each process are.
     """
 
@@ -107,7 +107,7 @@ class TokenCache:
         self.__init__(**state)
 
     def group(self, index: int, example: Example, renderer: Renderer) -> Group | None:
-        """The row's group with its pictures processed; None when it has to be rendered anew.
+        """The row's group with its images processed; None when it has to be rendered anew.
 
         Raises `RowError` for a row that was found bad.
         """
@@ -175,7 +175,7 @@ def _write(path: Path, records: Iterator[dict[str, Any]]) -> None:
 
 
 def split_inputs(group: Group) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """Model inputs that run along the prompt ([1, P, …], whole numbers), and the others, which pictures give."""
+    """Model inputs that run along the prompt ([1, P, …], whole numbers), and the others, which images give."""
     along, rest = {}, {}
     for name, value in group.model_inputs.items():
         is_along = isinstance(value, torch.Tensor) and value.shape[:2] == (1, len(group.prompt_ids))
@@ -184,10 +184,10 @@ def split_inputs(group: Group) -> tuple[dict[str, torch.Tensor], dict[str, Any]]
 
 
 def image_inputs(renderer: Renderer, example: Example) -> dict[str, Any]:
-    """What the image processor alone makes of the example's pictures."""
+    """What the image processor alone makes of the example's images."""
     if not example.images:
         return {}
-    opened = [picture.open() for picture in example.images]
+    opened = [image.open() for image in example.images]
     try:
         made = renderer.processor.image_processor(images=[opened], return_tensors="pt")
     except ValueError as error:
@@ -205,13 +205,13 @@ def same_inputs(one: dict[str, Any], other: dict[str, Any]) -> bool:
 
 
 def stamp_of(example: Example) -> str:
-    """Changes when a row's picture files do: sizes of embedded pictures, sizes and times of files."""
+    """Changes when a row's image files do: sizes of embedded images, sizes and times of files."""
     stamps = []
-    for picture in example.images:
-        assert isinstance(picture, LazyPicture)
-        if picture.path is not None:
-            status = os.stat(picture.path)
+    for image in example.images:
+        assert isinstance(image, LazyImage)
+        if image.path is not None:
+            status = os.stat(image.path)
             stamps.append(f"{status.st_size}:{status.st_mtime_ns}")
         else:
-            stamps.append(str(len(picture.data or b"")))
+            stamps.append(str(len(image.data or b"")))
     return " ".join(stamps)

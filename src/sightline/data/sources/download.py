@@ -1,4 +1,4 @@
-"""Pictures from http(s) addresses, for sources that allow them; each is fetched once into the user's cache folder."""
+"""Images from http(s) addresses, for sources that allow them; each is fetched once into the user's cache folder."""
 
 import hashlib
 import os
@@ -10,7 +10,7 @@ from sightline.data.defects import RowError
 from sightline.files import whole_file
 
 MAX_BYTES = 64 * 2**20
-"""Bytes of the largest picture that is fetched."""
+"""Bytes of the largest image that is fetched."""
 TIMEOUT = 30
 """Seconds without an answer after which a fetch is given up."""
 
@@ -22,7 +22,7 @@ def cache_folder() -> Path:
 
 
 def fetched(url: str, where: str) -> Path:
-    """The picture at `url` as a file. Raises `RowError` when the server does not give one."""
+    """The image at `url` as a file. Raises `RowError` when the server does not give one."""
     file = cache_folder() / "pictures" / hashlib.sha256(url.encode()).hexdigest()
     if file.is_file():
         return file
@@ -30,9 +30,9 @@ def fetched(url: str, where: str) -> Path:
         with urllib.request.urlopen(url, timeout=TIMEOUT) as response:
             content = response.read(MAX_BYTES + 1)
     except (OSError, ValueError, urllib.error.URLError) as error:
-        raise RowError("picture missing", where, f"{url[:120]!r} cannot be fetched: {error}") from error
+        raise RowError("image missing", where, f"{url[:120]!r} cannot be fetched: {error}") from error
     if len(content) > MAX_BYTES:
-        raise RowError("picture undecodable", where, f"{url[:120]!r} has more than {MAX_BYTES:,} bytes")
+        raise RowError("image undecodable", where, f"{url[:120]!r} has more than {MAX_BYTES:,} bytes")
     with whole_file(file, shared=True) as aside:
         aside.write_bytes(content)
     return file

@@ -36,7 +36,7 @@ def read_path(path: Path, split: str) -> list[Part]:
 
 
 def read_file(path: Path) -> list[Part]:
-    """One data file; pictures are looked for next to it. An InternVL meta file is many. Raises `DataError`."""
+    """One data file; images are looked for next to it. An InternVL meta file is many. Raises `DataError`."""
     if not path.is_file():
         raise DataError(f"{path} is no file with a beginning and an end (a pipe or a device). Give a file or a folder.")
     if path.suffix.lower() == ".json":
@@ -151,7 +151,7 @@ def _data_files(folder: Path) -> list[Path]:
 
 
 def _rows_not_read(folder: Path) -> list[Path]:
-    """Files of rows that are packed (`b.jsonl.gz`) or of other kinds; archives of pictures are none."""
+    """Files of rows that are packed (`b.jsonl.gz`) or of other kinds; archives of images are none."""
     found = []
     for file in folder.rglob("*"):
         suffixes = [suffix.lower() for suffix in file.suffixes[-2:]]

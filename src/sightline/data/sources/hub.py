@@ -16,7 +16,7 @@ HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 def read_hub(
     name: str, split: str, *, subset: str | None = None, folder: str | None = None, streaming: bool = False
 ) -> Part:
-    """`load_dataset(name, subset, split=split)`, pictures undecoded; their paths cannot leave the hub's cache.
+    """`load_dataset(name, subset, split=split)`, images undecoded; their paths cannot leave the hub's cache.
 
     folder: of the repository, to read only that. Raises `DataError` when there is no such data set, subset or split,
     or no network.

@@ -28,7 +28,7 @@ def read_meta(path: Path, content: Mapping[str, Any]) -> list[Part]:
         if annotation is None or not annotation.is_file():
             raise DataError(
                 f"{path}: the annotation file of {name!r}, {str(entry['annotation'])!r}, is not there, nor next to the "
-                "meta file by its last folders. Put the annotations beside the meta file, or mend its paths."
+                "meta file by its last folders. Put the annotations beside the meta file, or fix its paths."
             )
         root = _find(path, str(entry["root"])) or path.parent / str(entry["root"])
         weight = float(entry.get("repeat_time", 1))

@@ -108,7 +108,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{path}: not JSON ({error}). Expected a list of rows. Mend the file, or write one row a line."
+            f"{path}: not JSON ({error}). Expected a list of rows. Fix the file, or write one row a line."
         ) from error
 
 

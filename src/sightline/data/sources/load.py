@@ -198,7 +198,7 @@ def _media_dir(config: DataConfig | SourceConfig) -> Path | None:
         return None
     folder = Path(config.media_dir).expanduser()
     if not folder.is_dir():
-        raise DataError(f"data.media_dir: there is no folder {str(folder)!r}. Give the folder that holds the pictures.")
+        raise DataError(f"data.media_dir: there is no folder {str(folder)!r}. Give the folder that holds the images.")
     return folder
 
 

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sightline.data.formats.names import PICTURE_COLUMNS
+from sightline.data.formats.names import IMAGE_COLUMNS
 from sightline.data.rows import Part
 from sightline.data.sources.files import read_path
 from sightline.data.sources.hub import read_hub
@@ -136,10 +136,8 @@ class Registered(Seen):
             for name in ("conversations", "chosen", "rejected"):
                 if ours.get(name) is not None:
                     ours[name] = self._turns(ours[name])
-        rest = {
-            k: v for k, v in row.items() if k not in own and k not in OUR_NAMES.values() and k not in PICTURE_COLUMNS
-        }
-        unlisted = {k: v for k, v in row.items() if k not in own and k in PICTURE_COLUMNS}
+        rest = {k: v for k, v in row.items() if k not in own and k not in OUR_NAMES.values() and k not in IMAGE_COLUMNS}
+        unlisted = {k: v for k, v in row.items() if k not in own and k in IMAGE_COLUMNS}
         # not ours to read, but not to be dropped unsaid: formats name a column that holds images
         return {**rest, **{f"{k} (not listed in the registry)": v for k, v in unlisted.items()}, **ours}
 

@@ -1,4 +1,4 @@
-"""Tables of rows that leave pictures as they are stored. Each gives the row for an integer and iterates in order."""
+"""Tables of rows that leave images as they are stored. Each gives the row for an integer and iterates in order."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,13 +12,13 @@ from sightline.data.sources.reader import Reader, Seen, State, Table
 from sightline.errors import DataError
 
 BATCH = 32
-"""Rows that are read at once when a table is iterated over: a few megabytes of pictures."""
+"""Rows that are read at once when a table is iterated over: a few megabytes of images."""
 UNKNOWN_LENGTH = 10_000
 """Rows that a hub data set is taken to have when it does not say."""
 
 
 class Undecoded:
-    """A `datasets.Dataset` whose pictures stay `{bytes, path}`; everything else as Python values.
+    """A `datasets.Dataset` whose images stay `{bytes, path}`; everything else as Python values.
 
     A data set with a transform of the user's own is read through it.
     """
@@ -121,7 +121,7 @@ class Streamed(Table):
 
 
 class StreamedReader(Reader):
-    """Reads a streamed data set, pictures undecoded; the library keeps where it is."""
+    """Reads a streamed data set, images undecoded; the library keeps where it is."""
 
     def __init__(self, dataset: datasets.IterableDataset, state: State) -> None:
         self.number = state.get("number", 0)

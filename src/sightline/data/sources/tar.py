@@ -20,7 +20,7 @@ from sightline.data.sources.jsonl import MAX_LINE, parse_json
 from sightline.data.sources.reader import Reader, State, Table
 from sightline.errors import DataError
 
-PICTURE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "ppm", "pgm")
+IMAGE_SUFFIXES = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "avif", "jp2", "ppm", "pgm")
 LISTED = ("images", "image")
 """Keys of a row's JSON that may name its images, in order."""
 
@@ -137,7 +137,7 @@ def _members(file: BinaryIO, path: Path, start: int) -> Iterator[Member]:
 def _row(file: BinaryIO, members: list[Member], where: str) -> dict[str, Any]:
     """The columns of a sample. Raises `RowError`."""
     row: dict[str, Any] = {}
-    pictures: dict[str, dict[str, Any]] = {}
+    images: dict[str, dict[str, Any]] = {}
     writers: dict[str, str] = {}
     for member in members:
         if member.size > MAX_LINE:
@@ -150,9 +150,9 @@ def _row(file: BinaryIO, members: list[Member], where: str) -> dict[str, Any]:
             file.seek(member.offset)
             content = file.read(member.size)
             if kind == "picture":
-                if member.suffix in pictures:
+                if member.suffix in images:
                     raise RowError("columns disagree", where, f"two members are called {_name(member)}")
-                pictures[member.suffix] = {"bytes": content, "path": _name(member)}
+                images[member.suffix] = {"bytes": content, "path": _name(member)}
                 continue
             columns = _columns(member.suffix, content, where)
         for column in columns:
@@ -161,32 +161,32 @@ def _row(file: BinaryIO, members: list[Member], where: str) -> dict[str, Any]:
                 raise RowError("columns disagree", where, f"{what}; a row's name ends at its first dot")
             writers[column] = member.suffix
         row |= columns
-    return _with_pictures(row, pictures, where) if pictures else row
+    return _with_images(row, images, where) if images else row
 
 
-def _with_pictures(row: dict[str, Any], pictures: dict[str, dict[str, Any]], where: str) -> dict[str, Any]:
-    """The row with its pictures in `images`. Raises `RowError` where its JSON names others."""
+def _with_images(row: dict[str, Any], images: dict[str, dict[str, Any]], where: str) -> dict[str, Any]:
+    """The row with its images in `images`. Raises `RowError` where its JSON names others."""
     listed = next((name for name in LISTED if row.get(name) not in (None, [], "")), None)
     if listed is None:
-        return {**row, "images": list(pictures.values())}
+        return {**row, "images": list(images.values())}
     names = row[listed] if isinstance(row[listed], list) else [row[listed]]
     rest = {key: value for key, value in row.items() if key != listed}
-    if len(names) == len(pictures) == 1:
-        return {**rest, "images": list(pictures.values())}  # one picture, which may have had another name before
-    found = [_called(name, pictures) if isinstance(name, str) else None for name in names]
-    if None in found or len({id(one) for one in found}) != len(pictures):
-        have = ", ".join(str(picture["path"]) for picture in pictures.values())
+    if len(names) == len(images) == 1:
+        return {**rest, "images": list(images.values())}  # one image, which may have had another name before
+    found = [_called(name, images) if isinstance(name, str) else None for name in names]
+    if None in found or len({id(one) for one in found}) != len(images):
+        have = ", ".join(str(image["path"]) for image in images.values())
         what = f"{listed} in the JSON is {names!r:.120} and the sample has the images {have:.200}"
         raise RowError("columns disagree", where, what)
     return {**rest, "images": found}
 
 
-def _called(name: str, pictures: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    """The picture that a list means: by its whole name, by what follows the row's name, or by that without ending."""
+def _called(name: str, images: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    """The image that a list means: by its whole name, by what follows the row's name, or by that without ending."""
     last = name.rpartition("/")[2].lower()
-    for suffix, picture in pictures.items():
-        if last in (picture["path"].lower(), suffix, suffix.rpartition(".")[0]):
-            return picture
+    for suffix, image in images.items():
+        if last in (image["path"].lower(), suffix, suffix.rpartition(".")[0]):
+            return image
     return None
 
 
@@ -196,7 +196,7 @@ def _name(member: Member) -> str:
 
 def _kind(suffix: str) -> str | None:
     last = suffix.lower().rpartition(".")[2]
-    if last in PICTURE_SUFFIXES:
+    if last in IMAGE_SUFFIXES:
         return "picture"
     if last in ("json", "txt"):
         return last

@@ -28,7 +28,7 @@ LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")
 """Bytes of the temporary folder's path that leave room for the name of a worker's socket (107 on Linux)."""
 
 
-class OutlivesTermination:
+class FinishesStepOnTermination:
     """What a loader's worker starts with: SIGTERM is left to the process that reads from it.
 
     Schedulers send the signal to every process; without its workers the trainer could not finish its step. A worker

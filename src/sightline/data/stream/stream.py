@@ -64,7 +64,7 @@ class GroupStream(Dataset):
         corrupt: bool = False,
     ) -> None:
         refused = {
-            "val_size": "holding rows out", "share_pictures": "joining rows on one picture",
+            "val_size": "holding rows out", "share_images": "joining rows on one image",
             "cache_tokens": "a cache of tokens",
         }  # fmt: skip
         for name, what in refused.items():

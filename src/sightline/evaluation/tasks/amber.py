@@ -1,6 +1,6 @@
 """AMBER (arXiv:2311.07397) from its official files: `annotations.json`, `relation.json`, `safe_words.txt`, `query/*`.
 
-Two tasks: 14,216 yes/no questions, and 1,004 descriptions. Pictures are AMBER_1.jpg … in image/, downloaded apart.
+Two tasks: 14,216 yes/no questions, and 1,004 descriptions. Images are AMBER_1.jpg … in image/, downloaded apart.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 
 from sightline.errors import DataError, RecipeError
 from sightline.evaluation.task import Item, Published, Task
-from sightline.evaluation.tasks.files import find, picture_in, read_json, yes_or_no
+from sightline.evaluation.tasks.files import find, image_in, read_json, yes_or_no
 from sightline.evaluation.tasks.metrics import CAPTIONS, metrics_of
 from sightline.scoring import amber, chair, yes_no
 from sightline.scoring.amber import KINDS, Reading, Similar, Vocabulary
@@ -123,7 +123,7 @@ def _item(folder: Path, row: dict[str, Any], truth: dict[str, Any]) -> Item:
         question=row["query"],
         truth=truth,
         picture_id=row["image"],
-        pictures=(picture_in(folder, row["image"], f"AMBER question {row['id']}"),),
+        images=(image_in(folder, row["image"], f"AMBER question {row['id']}"),),
         groups=KINDS.get(truth.get("kind", ""), ()),
     )
 

@@ -1,8 +1,8 @@
 """CHAIR (arXiv:1809.02156) on any captioned set: `captions.jsonl` and `synonyms.txt` in a folder.
 
-A row: `id`, `image`, and `objects` (what is in the picture) or `captions` (by people: the objects that they name are
+A row: `id`, `image`, and `objects` (what is in the image) or `captions` (by people: the objects that they name are
 there), and `companions` where expected but absent objects are known.
-synonyms.txt: one object a line, its other names behind commas; COCO's list of the CHAIR repository has this form.
+synonyms.txt: one object a line, its other names after commas; COCO's list of the CHAIR repository has this form.
 """
 
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Task
-from sightline.evaluation.tasks.files import field, find, picture_in, read_rows, told_apart
+from sightline.evaluation.tasks.files import field, find, image_in, read_rows, told_apart
 from sightline.evaluation.tasks.metrics import CAPTIONS
 from sightline.scoring import chair
 from sightline.scoring.ratio import Ratios, amount
@@ -21,7 +21,7 @@ SOURCE = "one JSON object a line: id, image, objects or captions; and synonyms.t
 
 
 def chair_task(folder: Path, synonyms: Path | None = None) -> Task:
-    """Descriptions of the pictures, scored by CHAIR, Cover, Hal and (with companions) Cog. synonyms: another file."""
+    """Descriptions of the images, scored by CHAIR, Cover, Hal and (with companions) Cog. synonyms: another file."""
     path = find(folder, ("captions.jsonl", "captions.json"), SOURCE)
     if synonyms is not None and not synonyms.is_file():
         raise DataError(
@@ -49,7 +49,7 @@ def chair_task(folder: Path, synonyms: Path | None = None) -> Task:
                     "companions": _list(row.get("companions") or [], "companions", where),
                 },
                 picture_id=name,
-                pictures=(picture_in(folder, name, where),),
+                images=(image_in(folder, name, where),),
             )
         )
 
@@ -73,7 +73,7 @@ def chair_task(folder: Path, synonyms: Path | None = None) -> Task:
 
     return Task(
         name="chair",
-        title=f"CHAIR ({len(items):,} pictures, {len(set(names.objects.values()))} objects)",
+        title=f"CHAIR ({len(items):,} images, {len(set(names.objects.values()))} objects)",
         items=items,
         scorer=score,
         metrics=CAPTIONS,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
-from sightline.data.media.find import Media, picture
-from sightline.data.media.images import LazyPicture
+from sightline.data.media.find import Media, image
+from sightline.data.media.images import LazyImage
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Task
 
@@ -20,7 +20,7 @@ def find(folder: Path, names: Sequence[str], source: str) -> Path:
             return folder / name
     raise DataError(
         f"There is no {names[0]} in {folder}. `--data` names the folder that holds the benchmark's own files "
-        f"({source}), with the pictures in its subfolder image/."
+        f"({source}), with the images in its subfolder image/."
     )
 
 
@@ -92,7 +92,7 @@ def _answer(value: Any) -> str | None:
 
 
 def told_apart(items: Iterable[Item]) -> tuple[list[Item], tuple[str, ...]]:
-    """The items, those whose id came before (a picture's, of several questions) as id#2, id#3, and a note on it."""
+    """The items, those whose id came before (an image's, of several questions) as id#2, id#3, and a note on it."""
     times: Counter[str] = Counter()
     found = []
     for item in items:
@@ -103,24 +103,24 @@ def told_apart(items: Iterable[Item]) -> tuple[list[Item], tuple[str, ...]]:
     return found, () if example is None else (note,)
 
 
-def picture_in(folder: Path, name: str, where: str) -> LazyPicture:
-    """A picture of the folder's image/, or of the folder itself where there is no image/; opened when needed."""
+def image_in(folder: Path, name: str, where: str) -> LazyImage:
+    """An image of the folder's image/, or of the folder itself where there is no image/; opened when needed."""
     images = folder / "image"
-    return picture(name, where, Media(folder=images if images.is_dir() else folder))
+    return image(name, where, Media(folder=images if images.is_dir() else folder))
 
 
-def missing_pictures(tasks: Iterable[Task]) -> list[Path]:
-    """Files of pictures that items name and that are not there, each once."""
-    paths = (p.path for task in tasks for item in task.items for p in item.pictures if isinstance(p, LazyPicture))
+def missing_images(tasks: Iterable[Task]) -> list[Path]:
+    """Files of images that items name and that are not there, each once."""
+    paths = (p.path for task in tasks for item in task.items for p in item.images if isinstance(p, LazyImage))
     return [path for path in dict.fromkeys(paths) if path is not None and not path.is_file()]
 
 
-def require_pictures(tasks: Iterable[Task]) -> None:
-    """Raises `DataError` naming the first missing pictures and counting them: none is skipped in silence."""
-    missing = missing_pictures(tasks)
+def require_images(tasks: Iterable[Task]) -> None:
+    """Raises `DataError` naming the first missing images and counting them: none is skipped in silence."""
+    missing = missing_images(tasks)
     if missing:
         named = ", ".join(str(path) for path in missing[:3])
         raise DataError(
-            f"{len(missing)} picture(s) of the questions are missing, such as {named}. Put them there: without a "
-            "picture its questions cannot be asked, and leaving them out would change the score."
+            f"{len(missing)} image(s) of the questions are missing, such as {named}. Put them there: without a "
+            "image its questions cannot be asked, and leaving them out would change the score."
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Metric, Task
-from sightline.evaluation.tasks.files import field, find, picture_in, read_json
+from sightline.evaluation.tasks.files import field, find, image_in, read_json
 from sightline.evaluation.tasks.short_answers import WORDS, chosen_right, scorer, truth_text
 from sightline.scoring.choices import chosen
 from sightline.scoring.judge import Judge
@@ -65,7 +65,7 @@ def _item(path: Path, number: str, row: dict[str, Any]) -> Item:
             "precision": int(row["precision"]) if row.get("precision") else None,
         },
         picture_id=name,
-        pictures=(picture_in(path.parent, shown, where),),
+        images=(image_in(path.parent, shown, where),),
         groups=(str(row["question_type"]),) if row.get("question_type") else (),
     )
 

@@ -1,6 +1,6 @@
 """MMHal-Bench (arXiv:2309.14525) from its `response_template.json`: 96 questions, graded 0 to 6 by a judge.
 
-As officially the judge is told what is in the picture and a good answer, grades below 3 count as hallucinations, and
+As officially the judge is told what is in the image and a good answer, grades below 3 count as hallucinations, and
 there are eight types of questions. The instruction to the judge is our own, and the judge is whoever is asked: figures
 of different judges or of the paper's GPT-4 are not comparable, and the task's title names the judge.
 """
@@ -10,14 +10,14 @@ from pathlib import Path, PurePosixPath
 
 from sightline.errors import RecipeError
 from sightline.evaluation.task import Item, Metric, Task
-from sightline.evaluation.tasks.files import field, find, picture_in, read_rows
+from sightline.evaluation.tasks.files import field, find, image_in, read_rows
 from sightline.scoring.judge import Judge
 from sightline.scoring.ratio import Ratios, amount, rate
 
 SOURCE = "MMHal-Bench's own repository"
 HALLUCINATED_BELOW = 3
 INSTRUCTION = (
-    "You grade an assistant's answer to a question about a picture that you cannot see. You are told what the picture "
+    "You grade an assistant's answer to a question about an image that you cannot see. You are told what the image "
     "holds and what a good answer is. An answer hallucinates when it says something that contradicts these or that "
     "nothing in them supports. Grades: 6 very informative and without hallucination; 5 informative and without "
     "hallucination; 4 somewhat informative and without hallucination; 3 without hallucination but not informative; "
@@ -52,7 +52,7 @@ def mmhal(folder: Path, judge: Judge | None) -> Task:
                     "answer": str(field(row, ("gt_answer",), where)),
                 },
                 picture_id=name,
-                pictures=(picture_in(folder, name, where),),
+                images=(image_in(folder, name, where),),
                 groups=(str(row["question_type"]),) if row.get("question_type") else (),
             )
         )
@@ -78,7 +78,7 @@ def mmhal(folder: Path, judge: Judge | None) -> Task:
 def question_to_judge(item: Item, answer: str) -> str:
     """What the judge is shown."""
     return (
-        f"The picture holds: {item.truth['content']}\n\nQuestion: {item.question}\n\nGood answer: "
+        f"The image holds: {item.truth['content']}\n\nQuestion: {item.question}\n\nGood answer: "
         f"{item.truth['answer']}\n\nAnswer to grade: {answer}"
     )
 

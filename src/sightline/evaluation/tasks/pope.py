@@ -6,7 +6,7 @@ Positive class "yes". Officially only the first sentence counts, and whatever is
 from pathlib import Path
 
 from sightline.evaluation.task import Item, Task
-from sightline.evaluation.tasks.files import field, find, picture_in, read_rows, yes_or_no
+from sightline.evaluation.tasks.files import field, find, image_in, read_rows, yes_or_no
 from sightline.evaluation.tasks.metrics import metrics_of
 from sightline.scoring import yes_no
 from sightline.scoring.ratio import Ratios
@@ -17,7 +17,7 @@ SOURCE = "output/coco/ of POPE's repository"
 
 
 def pope(folder: Path, setting: str) -> Task:
-    """One of the three settings; the pictures are COCO's val2014."""
+    """One of the three settings; the images are COCO's val2014."""
     path = find(folder, (f"coco_pope_{setting}.json", f"coco_pope_{setting}.jsonl"), SOURCE)
     items = []
     for number, row in enumerate(read_rows(path), start=1):
@@ -29,7 +29,7 @@ def pope(folder: Path, setting: str) -> Task:
                 question=field(row, ("text", "question"), where),
                 truth=yes_or_no(field(row, ("label",), where), where),
                 picture_id=name,
-                pictures=(picture_in(folder, name, where),),
+                images=(image_in(folder, name, where),),
             )
         )
     return Task(

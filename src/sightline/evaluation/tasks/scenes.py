@@ -1,6 +1,6 @@
 """Scenes as an evaluation task, AMBER-style: descriptions by CHAIR, Cover, Hal and Cog, existence by yes and no.
 
-The positive class of F1 is "no", as in AMBER. On every picture one present object is asked for, one absent at random,
+The positive class of F1 is "no", as in AMBER. On every image one present object is asked for, one absent at random,
 and one absent companion where there is one; so two answers in three are no, and always saying so is a baseline.
 """
 
@@ -10,7 +10,7 @@ from numpy.random import RandomState
 
 from sightline.evaluation.task import Item, Metric, Task
 from sightline.evaluation.tasks.metrics import CAPTIONS, metrics_of
-from sightline.scenes.image import picture_of
+from sightline.scenes.image import image_of
 from sightline.scenes.questions import Question, attribute, counting, description, existence, mentions
 from sightline.scenes.world import Scene, Thing, draw_scene
 from sightline.scoring import chair, yes_no
@@ -39,7 +39,7 @@ def scenes_task(num_scenes: int, *, seed: int = HELD_OUT) -> Task:
     yes_no_metrics = metrics_of(truths, reading="the first yes or no counts")
     return Task(
         name="scenes",
-        title=f"Scenes ({num_scenes:,} pictures, seed {seed})",
+        title=f"Scenes ({num_scenes:,} images, seed {seed})",
         items=items,
         scorer=score,
         metrics=(*CAPTIONS, *(metric for metric in yes_no_metrics if metric.name in SHOWN), *EXACT),
@@ -103,7 +103,7 @@ def _item(scene: Scene, question: Question, id: str) -> Item:
         question=question.text,
         truth=truth,
         picture_id=f"{scene.seed[0]}-{scene.seed[1]}",
-        pictures=(picture_of(scene),),
+        images=(image_of(scene),),
         groups=groups,
     )
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from sightline.errors import DataError
 from sightline.evaluation.task import Item, Metric, Scorer, Task
-from sightline.evaluation.tasks.files import answers_in, field, find, picture_in, read_rows, told_apart
+from sightline.evaluation.tasks.files import answers_in, field, find, image_in, read_rows, told_apart
 from sightline.scoring.choices import chosen
 from sightline.scoring.letters import LETTERS
 from sightline.scoring.matching import relaxed
@@ -96,7 +96,7 @@ def _item(path: Path, row: dict[str, Any], number: int, with_choices: bool) -> I
         question=question,
         truth={"answers": answers, "choices": choices},
         picture_id=name,
-        pictures=(picture_in(path.parent, name, where),),
+        images=(image_in(path.parent, name, where),),
         groups=tuple(str(g) for g in row.get("groups", ())),
     )
 

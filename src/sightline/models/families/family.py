@@ -1,6 +1,6 @@
-"""What a model needs to be run on a grid of tokens, and what is the same for most: positions, masks, picture inputs.
+"""What a model needs to be run on a grid of tokens, and what is the same for most: positions, masks, image inputs.
 
-`Family` is the ordinary case: a vision tower, a projector, and a causal language model that finds its pictures by
+`Family` is the ordinary case: a vision tower, a projector, and a causal language model that finds its images by
 placeholder tokens (LLaVA, LLaVA-NeXT, Idefics2, Idefics3, SmolVLM, InternVL). Others override what differs.
 Model-specific names (`pixel_values` and the like) appear here, in the other family files and in `data` only.
 """
@@ -25,7 +25,7 @@ from sightline.layout.grid import stack_left, stack_rows
 from sightline.types import Batch, Group
 
 Pieces = dict[str, Tensor]
-"""What the tower made of one group's pictures: tensors by name, tokens or pictures along the first axis."""
+"""What the tower made of one group's images: tensors by name, tokens or images along the first axis."""
 
 
 class Family:
@@ -47,11 +47,11 @@ class Family:
     features_take_tower_dtype: bool = False
     """Whether the model casts features to its tower's dtype instead of the language model's (then both are one)."""
     along_tokens: ClassVar[dict[str, int]] = {"mm_token_type_ids": 0, "token_type_ids": 0}
-    """Inputs [1, P] that run along the prompt, and what continues them behind a response."""
-    along_pictures: tuple[str, ...] = ("image_grid_thw",)
-    """Inputs that the language model reads besides the features, to count positions (grids of pictures)."""
+    """Inputs [1, P] that run along the prompt, and what continues them after a response."""
+    along_images: tuple[str, ...] = ("image_grid_thw",)
+    """Inputs that the language model reads besides the features, to count positions (grids of images)."""
     continues: ClassVar[tuple[str, ...]] = ()
-    """Inputs [1, P, …] whose last entry goes for all text behind the prompt."""
+    """Inputs [1, P, …] whose last entry goes for all text after the prompt."""
     projector_names: tuple[str, ...] = ()
     """Parts of the vision tower that count as projector."""
 
@@ -67,14 +67,14 @@ class Family:
 
     @property
     def image_token_ids(self) -> tuple[int, ...]:
-        """Ids that stand for pictures (and videos): banned in generation, never embedded inside a response."""
+        """Ids that stand for images (and videos): banned in generation, never embedded inside a response."""
         names = ("image_token_id", "image_token_index", "video_token_id")
         ids = {getattr(self.config, name) for name in names if getattr(self.config, name, None) is not None}
         return tuple(sorted(ids))
 
     @property
     def softcap(self) -> float | None:
-        """Cap that the model's own forward applies behind its head."""
+        """Cap that the model's own forward applies after its head."""
         return None
 
     @property
@@ -126,17 +126,17 @@ class Family:
         )
 
     def num_placeholders(self, group: Group) -> int:
-        """Tokens of the prompt that stand for pictures."""
+        """Tokens of the prompt that stand for images."""
         return int(torch.isin(group.prompt_ids, torch.tensor(self.image_token_ids)).sum())
 
-    def has_pictures(self, group: Group) -> bool:
+    def has_images(self, group: Group) -> bool:
         return "pixel_values" in group.model_inputs
 
     def num_pixels(self, group: Group) -> int:
         """Pixel values of the prompt's images, which the tower's work grows with; 0 without images."""
-        return group.model_inputs["pixel_values"].numel() if self.has_pictures(group) else 0
+        return group.model_inputs["pixel_values"].numel() if self.has_images(group) else 0
 
-    # pictures
+    # images
 
     @property
     def tower_inputs(self) -> tuple[str, ...]:
@@ -149,16 +149,16 @@ class Family:
         return "mm_encoder_outputs" in inspect.signature(self.model.forward).parameters
 
     def concatenate(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        """The picture inputs of several prompts, one behind another along the first axis.
+        """The image inputs of several prompts, one after another along the first axis.
 
-        Where the other axes differ (pictures a prompt, tiles a picture, height, width) the smaller is filled with
+        Where the other axes differ (images a prompt, tiles an image, height, width) the smaller is filled with
         zeros, which is how every processor here marks what is not there.
         """
         names = {name: None for one in inputs for name in one if name not in self.along_tokens}
         return {name: _concatenate([one[name] for one in inputs if name in one]) for name in names}
 
     def encode(self, groups: list[Group]) -> list[Pieces]:
-        """One pass of tower and projector over groups that have pictures; what it made, by group."""
+        """One pass of tower and projector over groups that have images; what it made, by group."""
         device = self.model.device
         inputs = self.concatenate([group.model_inputs for group in groups])
         read = {name: inputs[name].to(device) for name in self.tower_inputs if name in inputs}
@@ -171,7 +171,7 @@ class Family:
         counts = [self.num_placeholders(group) for group in groups]
         if sum(counts) != len(flat):
             raise ModelError(
-                f"The vision tower made {len(flat)} feature tokens for prompts that hold {sum(counts)} picture "
+                f"The vision tower made {len(flat)} feature tokens for prompts that hold {sum(counts)} image "
                 f"placeholders ({', '.join(group.id for group in groups[:3])}…). Processor and model do not match: "
                 "load the processor from the model's own folder, or correct `model.processor`."
             )
@@ -191,7 +191,7 @@ class Family:
 
     def pixels(self, groups: list[Group], batch: Batch) -> dict[str, Any]:
         """The model's keyword arguments for the pixels of the prompts in a grid, in the order of `layout.order`."""
-        present = [group.model_inputs for group in groups if self.has_pictures(group)]
+        present = [group.model_inputs for group in groups if self.has_images(group)]
         inputs = self.concatenate(present) if present else {}
         return {name: v.to(self.model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
 
@@ -218,7 +218,7 @@ class Family:
 
         pieces: the features of their images, if encoded before; those are then not sent again.
         """
-        encoded = set() if pieces is None else {*self.tower_inputs} - {*self.along_pictures}
+        encoded = set() if pieces is None else {*self.tower_inputs} - {*self.along_images}
         inputs = self.concatenate([{n: v for n, v in g.model_inputs.items() if n not in encoded} for g in groups])
         for name in self.along_tokens:
             if any(name in group.model_inputs for group in groups):
@@ -240,8 +240,8 @@ class Family:
         return next(c for c in candidates if isinstance(c, int) and c not in self.image_token_ids and c >= 0)
 
     def grid_inputs(self, batch: Batch, groups: list[Group]) -> dict[str, Any]:
-        """Everything but ids and pictures: for the prefix layout our mask and positions, for the padded one a
-        two-dimensional mask and the processor's inputs along tokens, continued behind each response.
+        """Everything but ids and images: for the prefix layout our mask and positions, for the padded one a
+        two-dimensional mask and the processor's inputs along tokens, continued after each response.
 
         groups: of the prompts in the grid, in the order of `layout.order`.
         """
@@ -257,7 +257,7 @@ class Family:
         for name, fill in self.along_tokens.items():
             if any(name in one for one in inputs):
                 read[name] = _continue(inputs, name, batch, fill)
-        for name in self.along_pictures:
+        for name in self.along_images:
             present = [one[name] for one in inputs if name in one]
             if present:
                 read[name] = torch.cat(present).to(batch.input_ids.device)
@@ -308,7 +308,7 @@ def _name_of(model: nn.Module, part: nn.Module) -> str:
 
 
 def flatten(features: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
-    """Features of several pictures, each [..., hidden], as [tokens, hidden]."""
+    """Features of several images, each [..., hidden], as [tokens, hidden]."""
     return torch.cat([piece.flatten(0, -2) for piece in features])
 
 

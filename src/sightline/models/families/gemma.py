@@ -1,4 +1,4 @@
-"""PaliGemma and Gemma 3: prompts, or the pictures in them, that see themselves in both directions."""
+"""PaliGemma and Gemma 3: prompts, or the images in them, that see themselves in both directions."""
 
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -45,7 +45,7 @@ class PaliGemmaFamily(Family):
 
 
 class Gemma3Family(Family):
-    """Gemma 3: each picture is a two-way block, and most layers have a sliding window."""
+    """Gemma 3: each image is a two-way block, and most layers have a sliding window."""
 
     prompt_is_causal = False
     along_tokens: ClassVar[dict[str, int]] = {"token_type_ids": 0}

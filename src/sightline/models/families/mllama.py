@@ -1,9 +1,9 @@
-"""Mllama (Llama 3.2 Vision): the language model reads pictures through cross-attention layers, not as tokens.
+"""Mllama (Llama 3.2 Vision): the language model reads images through cross-attention layers, not as tokens.
 
-A grid has for each row one *shelf* of pictures: those of the row's groups, in order, and behind them one empty picture
+A grid has for each row one *shelf* of images: those of the row's groups, in order, and after them one empty image
 of zeros. A token sees the tiles of its own group that the processor gave it. Where it was given none (a token before
-the picture), transformers lets it see every tile of its own prompt, without the layer's MLP; we do the same, inside its
-group. A group without pictures sees the empty one, whose values are zero, so that the layers add nothing, as when they
+the image), transformers lets it see every tile of its own prompt, without the layer's MLP; we do the same, inside its
+group. A group without images sees the empty one, whose values are zero, so that the layers add nothing, as when they
 are skipped. transformers makes the mask from 0/1 inside the model; a hook puts ours in its place.
 """
 
@@ -20,13 +20,13 @@ from sightline.types import Batch, Group
 
 
 class MllamaFamily(Family):
-    """Llama 3.2 Vision. `cross_attention_mask` is [1, P, pictures, tiles]."""
+    """Llama 3.2 Vision. `cross_attention_mask` is [1, P, images, tiles]."""
 
     extra_embeddings: ClassVar[int] = 8
     along_tokens: ClassVar[dict[str, int]] = {}
     continues: ClassVar[tuple[str, ...]] = ("cross_attention_mask",)
     SHELVED = ("pixel_values", "aspect_ratio_ids", "aspect_ratio_mask")
-    """Inputs [1, pictures, …]."""
+    """Inputs [1, images, …]."""
 
     @property
     def tower_inputs(self) -> tuple[str, ...]:
@@ -57,12 +57,12 @@ class MllamaFamily(Family):
         inputs = {name: joined[name].to(device) for name in self.SHELVED}
         seen = self.model.model.vision_model(**inputs).last_hidden_state
         states = self.model.model.multi_modal_projector(seen)
-        return [{"states": row[: _num_pictures(g)]} for row, g in zip(states, groups, strict=True)]
+        return [{"states": row[: _num_images(g)]} for row, g in zip(states, groups, strict=True)]
 
     def join(self, pieces: list[Pieces | None], batch: Batch | None) -> dict[str, Any]:
-        """`cross_attention_states` [rows · pictures · tiles, patches, hidden] of every row's shelf.
+        """`cross_attention_states` [rows · images · tiles, patches, hidden] of every row's shelf.
 
-        Without a grid [rows, pictures, tiles, patches, hidden], smaller numbers of pictures filled up with zeros.
+        Without a grid [rows, images, tiles, patches, hidden], smaller numbers of images filled up with zeros.
         """
         present = [piece["states"] for piece in pieces if piece is not None]
         if not present:
@@ -74,27 +74,27 @@ class MllamaFamily(Family):
         return {"cross_attention_states": shelves.flatten(0, 2)}
 
     def pixels(self, groups: list[Group], batch: Batch) -> dict[str, Any]:
-        present = [group for group in groups if self.has_pictures(group)]
+        present = [group for group in groups if self.has_images(group)]
         if not present:
             return {}
         first = present[0].model_inputs
         inputs = {}
         for name in self.SHELVED:
             empty = first[name].new_zeros(0, *first[name].shape[2:])
-            parts = [g.model_inputs[name][0] if self.has_pictures(g) else empty for g in groups]
+            parts = [g.model_inputs[name][0] if self.has_images(g) else empty for g in groups]
             inputs[name] = _shelves(parts, batch).to(self.model.device)
         return inputs
 
     @contextmanager
     def calling(self, batch: Batch, groups: list[Group]) -> Iterator[None]:
-        """Hand the cross-attention layers our mask, and take from the empty picture what tower and projector add."""
-        if not any(self.has_pictures(group) for group in groups):
+        """Hand the cross-attention layers our mask, and take from the empty image what tower and projector add."""
+        if not any(self.has_images(group) for group in groups):
             yield
             return
         tiles, real = self._tiles(batch, groups)
         given = (tiles > 0).any((-1, -2))
-        # tokens that were given no tile see all of their own group's; who has none sees the empty picture
-        own = _own_pictures(batch, groups)[..., None].expand_as(tiles)
+        # tokens that were given no tile see all of their own group's; who has none sees the empty image
+        own = _own_images(batch, groups)[..., None].expand_as(tiles)
         seen = torch.where(given[..., None, None], tiles > 0, own)
         patches = self.model.model.vision_model.num_patches
         mask = self.mask_of(seen.flatten(-2).repeat_interleave(patches, -1)[:, None])
@@ -117,9 +117,9 @@ class MllamaFamily(Family):
             hook.remove()
 
     def _tiles(self, batch: Batch, groups: list[Group]) -> tuple[Tensor, Tensor]:
-        """[rows, length, pictures, tiles] which tiles the processor gave each token, continued behind each response,
-        and [rows, pictures] which places of a shelf hold a picture."""
-        counts = [_num_pictures(group) for group in groups]
+        """[rows, length, images, tiles] which tiles the processor gave each token, continued after each response,
+        and [rows, images] which places of a shelf hold an image."""
+        counts = [_num_images(group) for group in groups]
         places, width = _places(batch, counts)
         num_tiles = self.config.vision_config.max_num_tiles
         device = batch.input_ids.device
@@ -137,7 +137,7 @@ class MllamaFamily(Family):
         return tiles, real
 
 
-def _num_pictures(group: Group) -> int:
+def _num_images(group: Group) -> int:
     return group.model_inputs["pixel_values"].shape[1] if "pixel_values" in group.model_inputs else 0
 
 
@@ -148,7 +148,7 @@ def _prompt_numbers(batch: Batch) -> Tensor:
 
 
 def _places(batch: Batch, counts: list[int]) -> tuple[list[tuple[int, int]], int]:
-    """(row, first picture on its shelf) of every prompt, and the length of a shelf, the empty picture included."""
+    """(row, first image on its shelf) of every prompt, and the length of a shelf, the empty image included."""
     starts = (batch.segment == 0) & (batch.rank == 0)
     used = [0] * len(batch.input_ids)
     places = []
@@ -159,7 +159,7 @@ def _places(batch: Batch, counts: list[int]) -> tuple[list[tuple[int, int]], int
 
 
 def _shelves(parts: list[Tensor], batch: Batch) -> Tensor:
-    """[rows, pictures, …] from each prompt's [pictures, …]; zeros where there is none."""
+    """[rows, images, …] from each prompt's [images, …]; zeros where there is none."""
     places, width = _places(batch, [len(part) for part in parts])
     shelves = parts[0].new_zeros(len(batch.input_ids), width, *parts[0].shape[1:])
     for part, (row, first) in zip(parts, places, strict=True):
@@ -167,9 +167,9 @@ def _shelves(parts: list[Tensor], batch: Batch) -> Tensor:
     return shelves
 
 
-def _own_pictures(batch: Batch, groups: list[Group]) -> Tensor:
-    """[rows, length, pictures] the pictures of each token's own group; the empty one for a token without."""
-    counts = [_num_pictures(group) for group in groups]
+def _own_images(batch: Batch, groups: list[Group]) -> Tensor:
+    """[rows, length, images] the images of each token's own group; the empty one for a token without."""
+    counts = [_num_images(group) for group in groups]
     places, width = _places(batch, counts)
     numbers = _prompt_numbers(batch)
     own = torch.zeros(*batch.input_ids.shape, width, dtype=torch.bool, device=batch.input_ids.device)

@@ -38,7 +38,7 @@ def published_processor(config: hf.PretrainedConfig, options: dict[str, Any]) ->
     """
     if config.model_type not in PUBLISHED:
         raise ModelError(
-            f"How a model of type {config.model_type!r} cuts up pictures is not known without its processor. Give "
+            f"How a model of type {config.model_type!r} cuts up images is not known without its processor. Give "
             f"`model.name` a folder that holds config.json and the processor's files. Known: {', '.join(PUBLISHED)}."
         )
     processor = PUBLISHED[config.model_type](config)
@@ -47,7 +47,7 @@ def published_processor(config: hf.PretrainedConfig, options: dict[str, Any]) ->
 
 
 def _tokenizer() -> hf.PreTrainedTokenizerFast:
-    """Every word is one unknown token, as are line breaks behind one another."""
+    """Every word is one unknown token, as are line breaks one after another."""
     words = Tokenizer(models.WordLevel({"<unk>": 0}, unk_token="<unk>"))
     breaks = pre_tokenizers.Split(Regex(r"\n+"), "isolated")
     words.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(" ", "removed"), breaks])

@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: positions on three axes (time, height, width), from the pictures' grids."""
+"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: positions on three axes (time, height, width), from the images' grids."""
 
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -13,14 +13,14 @@ from sightline.types import Batch, Group
 
 
 class QwenFamily(Family):
-    """Every response starts behind the largest position of the prompt, on all three axes."""
+    """Every response starts after the largest position of the prompt, on all three axes."""
 
     projector_names = ("merger", "deepstack_merger_list")
 
     def place(self, group: Group) -> Group:
         placed = super().place(group)
         assert placed.positions is not None
-        if not self.has_pictures(group):
+        if not self.has_images(group):
             return replace(placed, positions=placed.positions.expand(3, -1))
         positions, _ = self.model.model.get_rope_index(
             group.prompt_ids[None],

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from sightline.config import Recipe
-from sightline.data.stream.loader_workers import OutlivesTermination
+from sightline.data.stream.loader_workers import FinishesStepOnTermination
 from sightline.data.stream.stream import GroupStream
 from sightline.errors import OutOfMemory
 from sightline.memory.estimate import STATES
@@ -198,7 +198,7 @@ def read_lengths(trainer: AlignmentTrainer, rows: Any) -> dict[int, int]:
         Subset(Lengths(rows), mine),
         batch_size=None,
         num_workers=trainer.args.dataloader_num_workers,
-        worker_init_fn=OutlivesTermination(),
+        worker_init_fn=FinishesStepOnTermination(),
         generator=torch.Generator(),
     )
     here = dict(zip(mine, map(int, loader), strict=True))
@@ -207,8 +207,8 @@ def read_lengths(trainer: AlignmentTrainer, rows: Any) -> dict[int, int]:
 
 def with_longest_completions(prompt: Group, trainer: OnlineTrainer) -> Group:
     """The prompt with as many and as long completions as may be sampled, out of its own words."""
-    sampling, pictures = trainer.sampling, torch.tensor(trainer.settings.family.image_token_ids)
-    words = prompt.prompt_ids[~torch.isin(prompt.prompt_ids, pictures)]
+    sampling, images = trainer.sampling, torch.tensor(trainer.settings.family.image_token_ids)
+    words = prompt.prompt_ids[~torch.isin(prompt.prompt_ids, images)]
     length, number = sampling.max_completion_length, sampling.num_generations
     completion = words.repeat(-(-length // len(words)))[:length]
     return replace(

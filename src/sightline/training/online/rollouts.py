@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from sightline.generation.sampling import Sampled, SamplingSettings
-from sightline.rewards.answers import Answers, Pictures
+from sightline.rewards.answers import Answers, Images
 from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.sampler import Sampler
@@ -114,7 +114,7 @@ def as_answers(prompts: Sequence[Prompt], sampled: list[list[Sampled]], texts: l
         texts=[text for answers in texts for text in answers],
         conversational=[prompt.conversational for prompt in owners],
         token_ids=[one.ids.tolist() for answers in sampled for one in answers],
-        images=[Pictures(prompt.images) for prompt in owners],
+        images=[Images(prompt.images) for prompt in owners],
         columns={name: [prompt.row.get(name) for prompt in owners] for name in names},
     )
 

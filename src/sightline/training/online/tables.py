@@ -15,7 +15,7 @@ from sightline.rewards.answers import question_of
 from sightline.training.online.rollouts import Rollout
 
 THUMBNAIL = 256
-"""Longest edge of the picture in a table, in pixels."""
+"""Longest edge of the image in a table, in pixels."""
 
 
 def completions_path(folder: Path, step: int) -> Path:
@@ -26,11 +26,11 @@ def completions_path(folder: Path, step: int) -> Path:
 def completion_rows(
     rollouts: list[Rollout], advantages: list[list[float]], reward_names: list[str], step: int
 ) -> list[dict[str, Any]]:
-    """One row an answer: step, row, question, answer, rewards, their sum, advantage, what rewards logged, picture."""
+    """One row an answer: step, row, question, answer, rewards, their sum, advantage, what rewards logged, image."""
     rows = []
     for each, mine in zip(rollouts, advantages, strict=True):
         images = each.prompt.images
-        picture = {"bytes": _thumbnail(images[0].open()), "path": None} if images else None
+        image = {"bytes": _thumbnail(images[0].open()), "path": None} if images else None
         for k, text in enumerate(each.texts):
             values = {f"rewards/{name}": float(each.values[k, i]) for i, name in enumerate(reward_names)}
             rows.append(
@@ -43,7 +43,7 @@ def completion_rows(
                     "reward": float(each.total[k]),
                     "advantage": mine[k],
                     **{name: str(values[k]) for name, values in each.logged.items()},
-                    "image": picture,
+                    "image": image,
                 }
             )
     return rows
@@ -73,9 +73,9 @@ def _round(path: Path, num_prompts: int) -> Round:
 def _sample(rows: list[dict[str, Any]]) -> Sample:
     """One prompt; answers that were given several times stand once, with their number."""
     times = Counter((row["reward"], row["completion"]) for row in rows)
-    picture = rows[0]["image"]
+    image = rows[0]["image"]
     return Sample(
-        picture=picture["bytes"] if picture else None,
+        image=image["bytes"] if image else None,
         question=rows[0]["prompt"],
         truth="",
         answers=tuple(
@@ -85,8 +85,8 @@ def _sample(rows: list[dict[str, Any]]) -> Sample:
     )
 
 
-def _thumbnail(picture: Image) -> bytes:
-    small = picture.copy()
+def _thumbnail(image: Image) -> bytes:
+    small = image.copy()
     small.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     small.save(buffer, "PNG")

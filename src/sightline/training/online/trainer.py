@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from sightline.config.online import SamplingConfig
-from sightline.data.stream.loader_workers import OutlivesTermination
+from sightline.data.stream.loader_workers import FinishesStepOnTermination
 from sightline.errors import UserError
 from sightline.generation.sampling import SamplingSettings
 from sightline.rollouts.prompts import PromptDataset, PromptStream
@@ -95,7 +95,7 @@ class OnlineTrainer(AlignmentTrainer):
 
         Raises `RewardError` and `SamplerError`, after a checkpoint of the steps done so far.
         """
-        if self.is_evaluation_due:  # behind the step before, where the run stopped in it
+        if self.is_evaluation_due:  # after the step before, where the run stopped in it
             self.evaluate_with_all_weights()
         seconds = Seconds()
         if self.reuse.is_used_up:
@@ -205,7 +205,7 @@ class OnlineTrainer(AlignmentTrainer):
         if self.state.global_step > 0 and self.model is not None:
             self.save_checkpoint()
         stop = problem or UserError(f"Another process stopped: {problems[0]}")
-        # behind the paragraph comes where in a reward's function it happened
+        # after the paragraph comes where in a reward's function it happened
         paragraph, line_break, stack = str(stop).partition("\n")
         raise type(stop)(f"{paragraph} {how_to_continue(self.folder)}{line_break}{stack}") from problem
 
@@ -246,7 +246,7 @@ class OnlineTrainer(AlignmentTrainer):
             batch_size=self.args.per_device_eval_batch_size * self.sampling.num_generations,
             collate_fn=list,
             num_workers=self.args.dataloader_num_workers,
-            worker_init_fn=OutlivesTermination(),
+            worker_init_fn=FinishesStepOnTermination(),
         )
         greedy = replace(self.sampling_settings, temperature=0.0, top_p=1.0, top_k=0, min_p=0.0)
         for items in loader:

@@ -53,7 +53,7 @@ class HeldOut:
         for one in score_with_retries(
             self.settings, groups, lambda micro_batches: self._score(model, micro_batches, reference)
         ):
-            if self.objective.whole_step:
+            if self.objective.full_batch:
                 self.scored.append(one)
             else:
                 losses = self.objective(one.policy, one.reference, one.columns, self.state)
@@ -67,7 +67,7 @@ class HeldOut:
         """
         if not sum(self.settings.gather(self.num_groups)):
             raise DataError("All held-out rows are bad: nothing can be evaluated. Run `sightline data check` on them.")
-        totals = [self._judge_all()] if self.objective.whole_step else self.settings.gather(self.means.totals())
+        totals = [self._judge_all()] if self.objective.full_batch else self.settings.gather(self.means.totals())
         figures = averages(totals)
         weights = self.objective.weights
         figures["loss"] = sum(weights[name] * figures[f"loss/{name}"] for name in weights)

@@ -182,7 +182,7 @@ class DummyGroup:
 
     def _rank(self, group: Group) -> tuple[bool, int]:
         """Groups with images first, then by their tokens."""
-        return not self.family.has_pictures(group), group.num_tokens
+        return not self.family.has_images(group), group.num_tokens
 
 
 def num_dummy_micro_batches(num_micro_batches: int, gather: Callable[[Any], list[Any]]) -> int:

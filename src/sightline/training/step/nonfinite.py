@@ -102,7 +102,7 @@ def _entries(dataset: Any, wanted: set[str]) -> Iterator[Entry]:
                 return
         return
     groups = dataset
-    while not isinstance(groups, GroupDataset):  # prompts and pairs with corrupted pictures hold one
+    while not isinstance(groups, GroupDataset):  # prompts and pairs with corrupted images hold one
         groups = groups.groups if hasattr(groups, "groups") else groups.dataset
     for index in range(len(groups.rows)):
         if groups.rows.name(index) in wanted:

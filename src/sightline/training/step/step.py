@@ -1,7 +1,7 @@
 """One optimizer step, top to bottom: cut into micro-batches; forward, objective and backward of each.
 
 The step is the unit: denominators are those of the whole step over all processes, so that neither the cut into
-micro-batches nor the number of processes changes the gradient. A full-batch loss (objectives with `whole_step`, over
+micro-batches nor the number of processes changes the gradient. A full-batch loss (objectives with `full_batch`, over
 batch statistics) needs the log-probs of all rows of all processes at once, in two passes: the step is scored without
 gradient, the loss is differentiated by log-prob, g = ∂loss/∂logp, and Σ g·logp is replayed micro-batch by micro-batch.
 
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from sightline.forward.forward import reached_by_pictures
+from sightline.forward.forward import reached_by_images
 from sightline.forward.reference import AnyReference
 from sightline.objectives.objective import Objective, State
 from sightline.training.step.memory import (
@@ -68,7 +68,7 @@ def train_step(
 
     def attempt(micro_batches: list[list[Group]]) -> tuple[Tensor, Means]:
         found = Means()
-        if objective.whole_step:
+        if objective.full_batch:
             return full_batch_gradient(step, micro_batches, state, found), found
         return raising_everywhere(settings.memory, lambda: accumulate_gradient(step, micro_batches, found)), found
 
@@ -262,7 +262,7 @@ def _forget_images(groups: list[Group], settings: StepSettings) -> None:
 
     The optimizer then passes over it, as in one process; by momentum it would move.
     """
-    here = any(settings.family.has_pictures(group) for group in with_companions(groups))
+    here = any(settings.family.has_images(group) for group in with_companions(groups))
     if settings.sum_over_processes({"images": float(here)})["images"] == 0:
-        for weight in reached_by_pictures(settings.family):
+        for weight in reached_by_images(settings.family):
             weight.grad = None

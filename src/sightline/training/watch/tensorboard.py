@@ -15,7 +15,7 @@ FOLDER = "tensorboard"
 def tensorboard(recipe: Recipe, folder: Path, checkpoint: Path | None) -> list[TrainerCallback]:
     """The callback where the recipe asks for it, in the process that writes.
 
-    Steps behind the checkpoint that the run goes on from were logged before and will be again: the first are hidden.
+    Steps after the checkpoint that the run goes on from were logged before and will be again: the first are hidden.
     """
     if "tensorboard" not in recipe.report_to or not PartialState().is_main_process:
         return []

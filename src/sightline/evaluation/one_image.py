@@ -1,9 +1,9 @@
-"""Many questions on one picture: the picture is processed, encoded and read once, each question adds its few tokens.
+"""Many questions on one image: the image is processed, encoded and read once, each question adds its few tokens.
 
-AMBER asks some fourteen questions a picture. What their prompts share, template and picture, is read once; its keys and
-values are then repeated for the questions, which are read and answered together, several pictures at a time. Only for
+AMBER asks some fourteen questions an image. What their prompts share, template and image, is read once; its keys and
+values are then repeated for the questions, which are read and answered together, several images at a time. Only for
 causal prompts; `can_read_in_parts` says whether a model is one of those. Other models read each whole prompt, with
-features of the picture that were encoded once.
+features of the image that were encoded once.
 """
 
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ from sightline.types import Example, Group
 
 @dataclass(frozen=True, kw_only=True)
 class Asked:
-    """Prompts on one picture. shared: the tokens that all begin with, and the picture. rests: what each adds."""
+    """Prompts on one image. shared: the tokens that all begin with, and the image. rests: what each adds."""
 
     shared: Group
     rests: tuple[Tensor, ...]
@@ -41,14 +41,14 @@ def can_read_in_parts(family: Family, asked: Asked, max_new_tokens: int) -> bool
 
 
 JOINTS = (("", ""), (" ", ""), ("", "\n"))
-"""What a processor may put around the text behind the picture: Idefics2 a space, PaliGemma a line break at the end."""
+"""What a processor may put around the text after the image: Idefics2 a space, PaliGemma a line break at the end."""
 
 
 class Renders:
-    """Prompts of several examples on one picture, with the processor called once where that changes nothing.
+    """Prompts of several examples on one image, with the processor called once where that changes nothing.
 
-    The text behind the last picture is tokenised apart. That this gives the processor's own tokens is checked on the
-    first example of every picture, and on all examples of the first picture; where it does not, every prompt is
+    The text after the last image is tokenised apart. That this gives the processor's own tokens is checked on the
+    first example of every image, and on all examples of the first image; where it does not, every prompt is
     processed for itself.
     """
 
@@ -57,10 +57,10 @@ class Renders:
         self.joints = JOINTS
 
     def asked(self, examples: Sequence[Example]) -> Asked | None:
-        """What the examples share and what each adds; None where their prompts cannot be split behind the picture."""
+        """What the examples share and what each adds; None where their prompts cannot be split after the image."""
         if not self.joints or not examples[0].images:
             return None
-        texts = [text for example in examples if (text := self._behind_pictures(example))]
+        texts = [text for example in examples if (text := self._after_images(example))]
         if len(texts) < len(examples):
             return None
         first = self.renderer.prompt(examples[0])
@@ -78,26 +78,26 @@ class Renders:
         shared = self._cut(first, len(first.prompt_ids) - len(rests[0]))
         return Asked(shared=shared, rests=tuple(torch.tensor(rest) for rest in rests))
 
-    def _behind_pictures(self, example: Example) -> str:
-        """The rendered text behind the last picture and its markup; empty where a question holds a control token."""
+    def _after_images(self, example: Example) -> str:
+        """The rendered text after the last image and its markup; empty where a question holds a control token."""
         spoken = [part["text"] for m in example.prompt for part in m["content"] if part["type"] == "text"]
         if any(self.renderer.control.search(words) for words in spoken):
             return ""
         template = self.renderer.template
-        text = template.prompt(example.prompt, example.id).rpartition(template.picture_mark)[2]
+        text = template.prompt(example.prompt, example.id).rpartition(template.image_mark)[2]
         while (token := self.renderer.control.match(text)) is not None:
             text = text[token.end() :]
         return text
 
     def _cut(self, group: Group, length: int) -> Group:
-        """The first `length` tokens of a prompt, with its pictures."""
+        """The first `length` tokens of a prompt, with its images."""
         along = {n: group.model_inputs[n][:, :length] for n in self._along if n in group.model_inputs}
         return replace(group, prompt_ids=group.prompt_ids[:length], model_inputs={**group.model_inputs, **along})
 
     def _agrees(self, found: Asked, wholes: Sequence[Group]) -> bool:
-        """Whether shared + rest is what the processor itself makes of each, all pictures being in the shared part."""
-        pictures = torch.tensor(self.family.image_token_ids)
-        return not any(torch.isin(rest, pictures).any() for rest in found.rests) and all(
+        """Whether shared + rest is what the processor itself makes of each, all images being in the shared part."""
+        images = torch.tensor(self.family.image_token_ids)
+        return not any(torch.isin(rest, images).any() for rest in found.rests) and all(
             torch.equal(joined.prompt_ids, whole.prompt_ids)
             and all(
                 torch.equal(joined.model_inputs[n], whole.model_inputs[n])
@@ -111,7 +111,7 @@ class Renders:
         return [self._followed(asked.shared, rest) for rest in asked.rests]
 
     def _followed(self, shared: Group, rest: Tensor) -> Group:
-        """A prompt with text behind it."""
+        """A prompt with text after it."""
         along = {}
         for name in self._along & shared.model_inputs.keys():
             value = shared.model_inputs[name]
@@ -128,17 +128,17 @@ class Renders:
 def answer(
     model: nn.Module, processor: ProcessorMixin, asked: Sequence[Asked], *, max_new_tokens: int
 ) -> list[list[Tensor]]:
-    """Greedy answers to every question of every picture, as `generation.generate` gives them one by one; on the CPU."""
+    """Greedy answers to every question of every image, as `generation.generate` gives them one by one; on the CPU."""
     family = family_of(model)
     rests = [rest for one in asked for rest in one.rests]
     settings = SamplingSettings(max_new_tokens=max_new_tokens, temperature=0.0)
     answers = Answers(len(rests), processor, family, settings)
     ids = stack_left(rests, answers.tokens.padding).to(family.model.device)
     mask = stack_left([torch.ones_like(rest) for rest in rests], 0).to(ids.device)
-    picture = torch.arange(len(asked)).repeat_interleave(torch.tensor([len(one.rests) for one in asked]))
+    image = torch.arange(len(asked)).repeat_interleave(torch.tensor([len(one.rests) for one in asked]))
     with torch.no_grad(), in_eval_mode(model):
         past, _ = read_prompts(family, [one.shared for one in asked], answers.tokens.padding)
-        past.fork(picture.to(ids.device))
+        past.fork(image.to(ids.device))
         for _ in write(past, past.read(ids, mask), answers):
             pass
     said = iter(answers.sampled())

@@ -1,4 +1,4 @@
-"""`data.share_pictures` changes what is computed once, and nothing else: labelled rows train as apart."""
+"""`data.share_images` changes what is computed once, and nothing else: labelled rows train as apart."""
 
 import pytest
 
@@ -9,7 +9,7 @@ pytestmark = pytest.mark.usefixtures("without_drawing")
 
 
 def labelled() -> list[dict]:
-    """Three pictures, each with a desirable and an undesirable answer to questions of their own."""
+    """Three images, each with a desirable and an undesirable answer to questions of their own."""
     return [
         {"image": row["image"], "question": f"Is it {word}?", "answer": answer, "label": label}
         for row, word in zip(pairs(3), WORDS, strict=False)
@@ -18,7 +18,7 @@ def labelled() -> list[dict]:
 
 
 @pytest.mark.parametrize("objective", [{"type": "bco"}, {"type": "mix", "parts": {"bco": 1.0, "sft": 0.5}}])
-def test_labelled_rows_on_one_picture_train_as_apart(tmp_path, tiny_model, objective):
+def test_labelled_rows_on_one_image_train_as_apart(tmp_path, tiny_model, objective):
     curves = []
     for shared in (False, True):
         folder = tmp_path / str(shared)
@@ -27,7 +27,7 @@ def test_labelled_rows_on_one_picture_train_as_apart(tmp_path, tiny_model, objec
             tiny_model("llava"),
             labelled(),
             objective=objective,
-            data={"share_pictures": shared},
+            data={"share_images": shared},
             per_device_train_batch_size=3 if shared else 6,  # groups: all rows in every step
             num_train_epochs=3,
             max_steps=3,
@@ -38,8 +38,8 @@ def test_labelled_rows_on_one_picture_train_as_apart(tmp_path, tiny_model, objec
     assert curves[0][2][-1] > curves[0][3][-1], "a wrong label would teach the opposite"
 
 
-def test_a_row_without_a_label_among_labelled_ones_on_its_picture_is_named(tmp_path, tiny_model):
+def test_a_row_without_a_label_among_labelled_ones_on_its_image_is_named(tmp_path, tiny_model):
     first, second, *_ = labelled()
     rows = [first, {**second, "label": None}]
     with pytest.raises(DataError, match=r"rows:0\+rows:1: a single response without a label"):
-        run(tmp_path / "run", tiny_model("llava"), rows, objective={"type": "bco"}, data={"share_pictures": True})
+        run(tmp_path / "run", tiny_model("llava"), rows, objective={"type": "bco"}, data={"share_images": True})
