@@ -1,4 +1,4 @@
-"""Objectives over sampled answers and their rewards: GRPO and its relatives."""
+"""Objectives over sampled completions and their rewards: GRPO and its relatives."""
 
 from typing import Annotated, Any, Literal
 
@@ -22,7 +22,7 @@ class OnlineConfig(Refusal):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class SurrogateConfig(OnlineConfig):
-    """Objectives whose KL term stands in the loss, and whose advantages compare the answers of one prompt."""
+    """Objectives whose KL term stands in the loss, and whose advantages compare the completions of one prompt."""
 
     kl_estimator: Literal["k1", "k2", "k3"] = "k3"
     """Estimate of the KL divergence from a sampled token; k3 is GRPO's."""
@@ -55,14 +55,14 @@ class ClippedConfig(SurrogateConfig):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GRPOConfig(ClippedConfig):
-    """GRPO (arXiv:2402.03300): token ratios, averaged over each answer and then over answers."""
+    """GRPO (arXiv:2402.03300): token ratios, averaged over each completion and then over completions."""
 
     type: Literal["grpo"] = "grpo"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DrGRPOConfig(ClippedConfig):
-    """Dr. GRPO (arXiv:2503.20783): no division by the answer's length or the group's standard deviation."""
+    """Dr. GRPO (arXiv:2503.20783): no division by the completion's length or the group's standard deviation."""
 
     type: Literal["dr_grpo"] = "dr_grpo"
     scale_rewards: ScaleRewards = "none"
@@ -77,7 +77,7 @@ class DAPOConfig(ClippedConfig):
     epsilon_high: Real | None = Field(default=0.28, gt=0, le=10**6)
     """How far the ratio may rise above 1; `epsilon` when null."""
     overlong_buffer: Whole | None = Field(default=None, ge=1, le=10**6)
-    """Tokens before the longest answer over which a punishment grows from 0 to −1; null leaves it out."""
+    """Tokens before the longest completion over which a punishment grows from 0 to −1; null leaves it out."""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -89,7 +89,7 @@ class BNPOConfig(ClippedConfig):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class GSPOConfig(ClippedConfig):
-    """GSPO (arXiv:2507.18071): one ratio an answer, its tokens' geometric mean. While answers are used once, GRPO."""
+    """GSPO (arXiv:2507.18071): one ratio per completion, its tokens' geometric mean; GRPO while each is used once."""
 
     type: Literal["gspo"] = "gspo"
     epsilon: Real = Field(default=3e-4, gt=0, le=10**6)
@@ -127,7 +127,7 @@ class SAPOConfig(SurrogateConfig):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class RLOOConfig(OnlineConfig):
-    """RLOO (arXiv:2402.14740): whole-answer ratios, advantage over the prompt's other answers, KL in the reward."""
+    """RLOO (arXiv:2402.14740): whole-completion ratios, advantage over the group's others, KL in the reward."""
 
     type: Literal["rloo"] = "rloo"
     beta: Real = Field(default=0.05, ge=0, le=10**6)

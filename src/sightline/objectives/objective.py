@@ -47,9 +47,9 @@ UNPAIRED = (KTOConfig, BCOConfig)
 class Objective:
     """What is optimised.
 
-    num_responses: responses a row must have: 2 for pairs, 1 for demonstrations, 0 where answers are sampled;
+    num_responses: responses a row must have: 2 for pairs, 1 for demonstrations, 0 where completions are sampled;
         None for single labelled responses or pairs.
-    advantages: of a whole step's answers (`online_parts.advantages_of`); None where none are sampled.
+    advantages: of a whole step's completions (`online_parts.advantages_of`); None where none are sampled.
     kl_in_reward: β where `advantages` takes the KL divergence off the rewards; above 0 it needs log π/π_ref.
     """
 
@@ -147,7 +147,7 @@ class Objective:
 
 
 def build(config: ObjectiveConfig, *, max_completion_length: int = 512) -> Objective:
-    """The objective of a recipe. max_completion_length: in tokens, of sampled answers: the sampler's."""
+    """The objective of a recipe. max_completion_length: in tokens, of sampled completions: the sampler's."""
     if isinstance(config, OnlineConfig):
         return _build_online(config, max_completion_length)
     if isinstance(config, MPOConfig):

@@ -1,6 +1,6 @@
 """Objectives over rewards as parts: which ratio, surrogate and average each config means.
 
-They read three of `Columns`: `advantage`, `old_logp` (without it answers are used once and π_old is π), and
+They read three of `Columns`: `advantage`, `old_logp` (without it completions are used once and π_old is π), and
 `importance_weight`, where the sampler is not quite the policy.
 """
 
@@ -43,15 +43,15 @@ from sightline.objectives.online.sapo import sapo_loss
 from sightline.objectives.part import Part, Sample
 from sightline.types import Denominator, Group, LogProbs
 
-PER_ANSWER = (GRPOConfig, GSPOConfig, GSPOTokenConfig, SAPOConfig, RLOOConfig)
-"""Averaged over each answer's tokens, then over answers; all others over all tokens of the step."""
+PER_COMPLETION = (GRPOConfig, GSPOConfig, GSPOTokenConfig, SAPOConfig, RLOOConfig)
+"""Averaged over each completion's tokens, then over completions; all others over all tokens of the step."""
 
 RATIOS: dict[type, Callable[[LogProbs, Tensor], Tensor]] = {
     GSPOConfig: sequence_log_ratio,
     GSPOTokenConfig: sequence_log_ratio_by_token,
     RLOOConfig: summed_log_ratio,
 }
-"""Objectives with one ratio an answer; all others have one a token."""
+"""Objectives with one ratio per completion; all others have one a token."""
 
 
 Advantages = Callable[..., Tensor]
@@ -66,11 +66,11 @@ def advantages_of(
     max_completion_length: int,
     log_ratio_to_reference: Float[Tensor, " responses"] | None = None,
 ) -> Float[Tensor, " responses"]:
-    """Advantages of the whole step's answers.
+    """Advantages of the whole step's completions.
 
-    reward: NaN where no reward function judged the answer. group: which prompt each answer belongs to, from 0.
+    reward: NaN where no reward function judged the completion. group: which prompt each completion belongs to, from 0.
     length, max_completion_length: in tokens, for DAPO's overlong punishment.
-    log_ratio_to_reference: log π_old(y|x)/π_ref(y|x) of each answer, summed; needed where KL stands in the reward.
+    log_ratio_to_reference: log π_old(y|x)/π_ref(y|x) of each completion, summed; needed where KL stands in the reward.
     """
     if isinstance(config, DAPOConfig) and config.overlong_buffer is not None:
         reward = reward + overlong_punishment(length, limit=max_completion_length, buffer=config.overlong_buffer)
@@ -84,25 +84,25 @@ def advantages_of(
 
 def online_part(config: OnlineConfig, *, max_completion_length: int) -> Part:
     """The loss of a config. max_completion_length: tokens, Dr. GRPO's constant denominator."""
-    per_answer = isinstance(config, PER_ANSWER)
+    per_completion = isinstance(config, PER_COMPLETION)
     kl_in_loss = isinstance(config, SurrogateConfig) and config.beta > 0
     own = custom_loss(config) if isinstance(config, CustomOnlineConfig) else None
 
     def losses(sample: Sample) -> Tensor:
         token_loss = online_token_loss(config, sample, own) * sample.policy.weight
-        if not per_answer:
+        if not per_completion:
             return token_loss
         total = token_loss.new_zeros(sample.policy.num_responses).index_add(0, sample.policy.response, token_loss)
         return total / sample.policy.lengths.clamp(min=1)
 
     def count(group: Group) -> int:
-        if per_answer:
+        if per_completion:
             return len(group.responses)
         if isinstance(config, DrGRPOConfig):
             return len(group.responses) * max_completion_length
         return sum(int((w > 0).sum()) for w in group.weights)
 
-    per: Denominator = "responses" if per_answer else "tokens"
+    per: Denominator = "responses" if per_completion else "tokens"
     return Part(
         weight=1.0,
         per=per,
@@ -144,11 +144,11 @@ def online_token_loss(
 
 
 def online_metrics(config: OnlineConfig, sample: Sample) -> Metrics:
-    """Entropy, KL, and how many ratios (of tokens, or of answers where they have one) are clipped, by TRL's names."""
+    """Entropy, KL, and clipped ratios (of tokens or completions), by TRL's names."""
     policy, log_ratio, advantage = sample.policy, _log_ratio(config, sample), _advantage(sample)
     metrics = token_metrics(policy, torch.zeros_like(policy.weight, dtype=torch.bool))
     metrics.pop("mean_token_accuracy", None)
-    one_each = _first_of_each_answer(policy) if type(config) in RATIOS else policy.weight > 0
+    one_each = _first_of_each_completion(policy) if type(config) in RATIOS else policy.weight > 0
     if isinstance(config, SurrogateConfig) and config.beta > 0:
         metrics["kl"] = averaged(_kl(config, sample, log_ratio)[policy.weight > 0])
     if isinstance(config, CISPOConfig):
@@ -185,8 +185,8 @@ def _kl(config: SurrogateConfig, sample: Sample, log_ratio: Float[Tensor, " targ
     return ratio_corrected(kl, log_ratio) if config.kl_ratio_corrected else kl
 
 
-def _first_of_each_answer(policy: LogProbs) -> Bool[Tensor, " targets"]:
-    """One target token of each answer that has any."""
+def _first_of_each_completion(policy: LogProbs) -> Bool[Tensor, " targets"]:
+    """One target token of each completion that has any."""
     response = policy.response[policy.weight > 0]
     first = torch.zeros_like(policy.weight, dtype=torch.bool)
     positions = torch.nonzero(policy.weight > 0)[:, 0]

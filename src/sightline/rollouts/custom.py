@@ -31,7 +31,7 @@ def build_custom_sampler(config: CustomSamplerConfig, model: nn.Module, processo
 
 
 class CheckedSampler:
-    """Another sampler, whose answers are checked. name: for messages. Raises `SamplerError` for what is no sampler."""
+    """A user's sampler with checked completions. name: for messages. Raises `SamplerError` for what is no sampler."""
 
     def __init__(self, sampler: Any, name: str, *, needs_log_probs: bool) -> None:
         if not isinstance(sampler, Sampler):
@@ -47,23 +47,23 @@ class CheckedSampler:
     def sample(
         self, prompts: Sequence[Prompt], num_responses: int, settings: SamplingSettings, seed: int
     ) -> list[list[Sampled]]:
-        """As `Sampler.sample`. Raises `SamplerError` for an answer that cannot be trained on."""
+        """As `Sampler.sample`. Raises `SamplerError` for a completion that cannot be trained on."""
         found = self.sampler.sample(prompts, num_responses, settings, seed)
-        if len(found) != len(prompts) or any(len(answers) != num_responses for answers in found):
+        if len(found) != len(prompts) or any(len(completions) != num_responses for completions in found):
             raise SamplerError(
-                f"Sampler `{self.name}` returned {[len(answers) for answers in found]} completions for {len(prompts)} "
+                f"Sampler `{self.name}` returned {[len(one) for one in found]} completions for {len(prompts)} "
                 f"prompts; expected is a list of {num_responses} for each prompt, in the order of the prompts."
             )
-        for prompt, answers in zip(prompts, found, strict=True):
-            for answer in answers:
-                self._check(answer, prompt)
+        for prompt, completions in zip(prompts, found, strict=True):
+            for completion in completions:
+                self._check(completion, prompt)
         return found
 
-    def _check(self, answer: Any, prompt: Prompt) -> None:
+    def _check(self, completion: Any, prompt: Prompt) -> None:
         where = f"Sampler `{self.name}`, prompt {prompt.id}"
-        if not isinstance(answer, Sampled):
-            raise SamplerError(f"{where}: a {type(answer).__name__} is no completion; return `Sampled(ids=…, …)`.")
-        ids, log_probs = answer.ids, answer.log_probs
+        if not isinstance(completion, Sampled):
+            raise SamplerError(f"{where}: a {type(completion).__name__} is no completion; return `Sampled(ids=…, …)`.")
+        ids, log_probs = completion.ids, completion.log_probs
         if not isinstance(ids, Tensor) or ids.ndim != 1 or len(ids) == 0 or ids.dtype != torch.long:
             raise SamplerError(f"{where}: `ids` must be a one-dimensional int64 tensor of one or more token ids.")
         if log_probs is None and self.needs_log_probs:

@@ -17,14 +17,14 @@ from sightline.errors import DataError
 from sightline.types import BadRow, Prompt
 
 MESSAGE_COLUMNS = ("prompt", "messages", "conversations")
-"""A row whose prompt comes from one of them as a list is a conversation; its answers reach rewards as messages."""
+"""A row whose prompt comes from one of them as a list is a conversation; its completions reach rewards as messages."""
 
 
 class PromptDataset(Dataset):
     """Rows as prompts; an item is a `Prompt`, or a `BadRow`. groups: the same as groups without responses."""
 
     def __init__(self, rows: Any, config: DataConfig, renderer: Renderer) -> None:
-        assert not config.share_images, "the recipe refuses it: answers are sampled for each prompt apart"
+        assert not config.share_images, "the recipe refuses it: completions are sampled for each prompt apart"
         self.groups = GroupDataset(rows, config, renderer, "prompts")
 
     def __len__(self) -> int:

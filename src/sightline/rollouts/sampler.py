@@ -15,9 +15,9 @@ from sightline.types import Prompt
 
 
 def seeds_of(prompts: Sequence[Prompt], num_responses: int, seed: int) -> list[int]:
-    """A seed for each prompt's first answer, the next ones for its others.
+    """A seed for each prompt's first completion, the next ones for its others.
 
-    It follows from the prompt's place in the run (without one, its place among these), so that answers depend neither
+    It follows from the prompt's place in the run (without one, its place among these): completions depend neither
     on the number of processes nor on which prompts are sampled together.
     """
     places = [i if prompt.place is None else prompt.place for i, prompt in enumerate(prompts)]
@@ -36,9 +36,9 @@ class Sampler(Protocol):
     def sample(
         self, prompts: Sequence[Prompt], num_responses: int, settings: SamplingSettings, seed: int
     ) -> list[list[Sampled]]:
-        """`num_responses` answers to each prompt, in the order of the prompts.
+        """`num_responses` completions to each prompt, in the order of the prompts.
 
-        The same weights, prompts, settings and seed give the same answers (see `seeds_of`). Image placeholders are
+        The same weights, prompts, settings and seed give the same completions (see `seeds_of`). Image placeholders are
         never sampled.
         """
         ...
@@ -53,7 +53,7 @@ class Sampler(Protocol):
 
 
 class TransformersSampler:
-    """Samples from a model in memory (wrapped or bare). batch_size: answers at a time."""
+    """Samples from a model in memory (wrapped or bare). batch_size: completions at a time."""
 
     exact = True
 

@@ -175,7 +175,7 @@ class VLLMColocateSampler:
         if self.sleeps:
             self.engine.sleep(level=1)
             self.asleep = True
-        return [[_sampled(answer) for answer in request.outputs] for request in found]
+        return [[_sampled(completion) for completion in request.outputs] for request in found]
 
     def _wake(self) -> None:
         if self.asleep:
@@ -190,7 +190,9 @@ class VLLMColocateSampler:
         shutil.rmtree(self.adapters, ignore_errors=True)
 
 
-def _sampled(answer: Any) -> Sampled:
-    ids = list(answer.token_ids)
-    log_probs = [by_token[token].logprob for by_token, token in zip(answer.logprobs, ids, strict=True)]
-    return Sampled(ids=torch.tensor(ids), log_probs=torch.tensor(log_probs), finished=answer.finish_reason == "stop")
+def _sampled(completion: Any) -> Sampled:
+    ids = list(completion.token_ids)
+    log_probs = [by_token[token].logprob for by_token, token in zip(completion.logprobs, ids, strict=True)]
+    return Sampled(
+        ids=torch.tensor(ids), log_probs=torch.tensor(log_probs), finished=completion.finish_reason == "stop"
+    )

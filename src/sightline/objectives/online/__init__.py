@@ -1,1 +1,1 @@
-"""Objectives over sampled answers and their rewards: GRPO and its relatives. Pure functions, one idea a file."""
+"""Objectives over sampled completions and their rewards: GRPO and its relatives. Pure functions, one idea a file."""

@@ -24,7 +24,7 @@ def clipped_loss(
 ) -> Float[Tensor, " targets"]:
     """Loss of each token; −A where policy and old policy agree.
 
-    advantage: of the token's answer. epsilon_high: larger than epsilon_low is DAPO's clip-higher (arXiv:2503.14476).
+    advantage: of the token's completion. epsilon_high: above epsilon_low is DAPO's clip-higher (arXiv:2503.14476).
     max_ratio: bound on ρ where A is negative too (two-sided clipping, arXiv:2505.07291); above 1 + ε_high.
     """
     ratio = bounded_ratio(log_ratio)

@@ -1,6 +1,6 @@
-"""Importance weights for answers whose sampler's log-probs are not quite the trainer's (truncated importance sampling).
+"""Importance weights where the sampler's log-probs are not quite the trainer's (truncated importance sampling).
 
-    w = π_old / π_sampler, of each token or of the whole answer (Σ of its log-ratios), then
+    w = π_old / π_sampler, of each token or of the whole completion (Σ of its log-ratios), then
     truncate: min(w, cap)      mask: 0 where w is above the cap
 
 A token whose sampler log-prob is NaN (not reported) has weight 1. The weights carry no gradient.

@@ -33,7 +33,7 @@ def kl_by_token(
 
 
 def ratio_corrected(kl: Float[Tensor, " targets"], log_ratio: Float[Tensor, " targets"]) -> Float[Tensor, " targets"]:
-    """The estimate times ρ = π/π_old (DeepSeek-V3.2, arXiv:2512.02556): unbiased for answers of the old policy.
+    """The estimate times ρ = π/π_old (DeepSeek-V3.2, arXiv:2512.02556): unbiased for completions of the old policy.
 
     Where π = π_old its value is the estimate's, its gradient is not. TRL has it on by default.
     """

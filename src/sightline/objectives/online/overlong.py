@@ -8,5 +8,5 @@ from torch import Tensor
 
 
 def overlong_punishment(length: Float[Tensor, " responses"], *, limit: int, buffer: int) -> Float[Tensor, " responses"]:
-    """Added to each answer's reward, in [−1, 0]. length, limit (L_max) and buffer (L_cache > 0) in tokens."""
+    """Added to each completion's reward, in [−1, 0]. length, limit (L_max) and buffer (L_cache > 0) in tokens."""
     return ((limit - buffer - length) / buffer).clamp(-1, 0)

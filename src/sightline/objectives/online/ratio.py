@@ -5,7 +5,7 @@
     mean, token gradient   sg(s) + log π(y_t) − sg(log π(y_t))              GSPO-token
     sum          s = Σ_t [log π(y_t) − log π_old(y_t)]                       RLOO (arXiv:2402.14740)
 
-Ratios of whole answers are given to every token of the answer.
+Ratios of whole completions are given to every token of the completion.
 """
 
 from jaxtyping import Float
@@ -20,17 +20,17 @@ def token_log_ratio(policy: LogProbs, old_logp: Float[Tensor, " targets"]) -> Fl
 
 
 def sequence_log_ratio(policy: LogProbs, old_logp: Float[Tensor, " targets"]) -> Float[Tensor, " targets"]:
-    """GSPO: the mean log-ratio of the answer, at each of its tokens."""
+    """GSPO: the mean log-ratio of the completion, at each of its tokens."""
     mean = policy.per_response(policy.logp - old_logp) / policy.lengths.clamp(min=1)
     return mean[policy.response]
 
 
 def sequence_log_ratio_by_token(policy: LogProbs, old_logp: Float[Tensor, " targets"]) -> Float[Tensor, " targets"]:
-    """GSPO-token: the answer's mean log-ratio in value, each token's own log-prob in gradient."""
+    """GSPO-token: the completion's mean log-ratio in value, each token's own log-prob in gradient."""
     mean = sequence_log_ratio(policy, old_logp).detach()
     return mean + (policy.logp - policy.logp.detach())
 
 
 def summed_log_ratio(policy: LogProbs, old_logp: Float[Tensor, " targets"]) -> Float[Tensor, " targets"]:
-    """log π(y|x)/π_old(y|x) of the whole answer, at each of its tokens."""
+    """log π(y|x)/π_old(y|x) of the whole completion, at each of its tokens."""
     return policy.per_response(policy.logp - old_logp)[policy.response]

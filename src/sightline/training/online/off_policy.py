@@ -13,7 +13,7 @@ from sightline.types import LogProbs
 
 
 def sampler_logp(rollout: Rollout) -> Float[Tensor, " tokens"]:
-    """What the sampler says of its answers' tokens, one answer after the other."""
+    """What the sampler says of its completions' tokens, one completion after the other."""
     return torch.cat([one.log_probs for one in rollout.sampled if one.log_probs is not None])
 
 

@@ -15,7 +15,7 @@ from sightline.training.step.micro_batch import StepSettings
 
 @dataclass(frozen=True, kw_only=True)
 class RewardStats:
-    """The figures of some answers; adds up over processes. group: which prompt each answer belongs to, from 0."""
+    """Figures of completions; adds up over processes. group: which prompt each completion belongs to, from 0."""
 
     values: Float[Tensor, "responses rewards"]
     total: Float[Tensor, " responses"]
@@ -25,7 +25,7 @@ class RewardStats:
 
     @classmethod
     def of(cls, rollouts: list[Rollout], num_rewards: int) -> "RewardStats":
-        """The figures of these prompts' answers."""
+        """The figures of these prompts' completions."""
         sampled = [one for each in rollouts for one in each.sampled]
         sizes = torch.tensor([len(each.sampled) for each in rollouts], dtype=torch.long)
         return cls(
@@ -53,7 +53,7 @@ class RewardStats:
 
     @property
     def flat(self) -> Bool[Tensor, " groups"]:
-        """Prompts whose answers all have the same reward."""
+        """Prompts whose completions all have the same reward."""
         return without_variance(self.total, self.group)
 
 
@@ -100,9 +100,9 @@ def _lengths(name: str, length: Float[Tensor, " responses"]) -> dict[str, Tensor
 def advantages_of(
     stats: RewardStats, log_ratios: list[Tensor | None], objective: Objective, settings: StepSettings
 ) -> list[Tensor]:
-    """The advantages of each group's answers.
+    """The advantages of each group's completions.
 
-    stats: of this process's answers. log_ratios: log π/π_ref of each group's answers, where the objective's KL is part
+    stats: of this process's completions. log_ratios: log π/π_ref of each of them, where the objective's KL is part
     of the reward.
     """
     assert objective.advantages is not None

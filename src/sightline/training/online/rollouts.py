@@ -19,10 +19,10 @@ from sightline.types import Columns, Group, Prompt
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """A prompt, its sampled answers, and their rewards.
+    """A prompt, its sampled completions, and their rewards.
 
     values: NaN where a reward does not apply. total: the weighted sum; NaN where no reward applies.
-    logged: what rewards logged by `log_extra`, one entry an answer.
+    logged: what rewards logged by `log_extra`, one entry a completion.
     """
 
     prompt: Prompt
@@ -44,7 +44,7 @@ class Rollout:
 
 @dataclass
 class Seconds:
-    """Where the time of an online step went: waiting for prompts, weights to the sampler, answers, rewards, update."""
+    """Where the time of an online step went: prompts, weights to the sampler, completions, rewards, update."""
 
     wait: float = 0.0
     sync: float = 0.0
@@ -59,7 +59,7 @@ class Seconds:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutCollector:
-    """Samples answers to prompts and has the rewards judge them."""
+    """Samples completions to prompts and has the rewards judge them."""
 
     sampler: Sampler
     rewards: RewardSet
@@ -75,7 +75,7 @@ class RolloutCollector:
         seconds: Seconds,
         trainer_state: Any = None,
     ) -> tuple[list[Rollout], dict[str, float]]:
-        """Each prompt with `num_responses` answers and their rewards, and the metrics that rewards logged.
+        """Each prompt with `num_responses` completions and their rewards, and the metrics that rewards logged.
 
         Raises `RewardError` and `SamplerError`.
         """
@@ -85,16 +85,18 @@ class RolloutCollector:
         sampled = self.sampler.sample(prompts, num_responses, settings, seed)
         seconds.spent("generate", started)
         started = time.perf_counter()
-        texts = [[self.tokenizer.decode(one.ids, skip_special_tokens=True) for one in answers] for answers in sampled]
-        scores = self.rewards.score(as_answers(prompts, sampled, texts), trainer_state)
+        texts = [
+            [self.tokenizer.decode(one.ids, skip_special_tokens=True) for one in completions] for completions in sampled
+        ]
+        scores = self.rewards.score(as_completions(prompts, sampled, texts), trainer_state)
         seconds.spent("reward", started)
         rollouts = []
-        for i, (prompt, answers) in enumerate(zip(prompts, sampled, strict=True)):
+        for i, (prompt, completions) in enumerate(zip(prompts, sampled, strict=True)):
             mine = slice(i * num_responses, (i + 1) * num_responses)
             rollouts.append(
                 Rollout(
                     prompt=prompt,
-                    sampled=answers,
+                    sampled=completions,
                     texts=texts[i],
                     values=scores.values[mine],
                     total=scores.total[mine],
@@ -104,16 +106,16 @@ class RolloutCollector:
         return rollouts, scores.metrics
 
 
-def as_answers(prompts: Sequence[Prompt], sampled: list[list[Sampled]], texts: list[list[str]]) -> Answers:
-    """All answers in one list, each with its row's columns, as rewards want them."""
-    owners = [prompt for prompt, answers in zip(prompts, sampled, strict=True) for _ in answers]
+def as_completions(prompts: Sequence[Prompt], sampled: list[list[Sampled]], texts: list[list[str]]) -> Answers:
+    """All completions in one list, each with its row's columns, as rewards want them."""
+    owners = [prompt for prompt, completions in zip(prompts, sampled, strict=True) for _ in completions]
     names = dict.fromkeys(name for prompt in prompts for name in prompt.row)
     return Answers(
         rows=[prompt.id for prompt in owners],
         prompts=[prompt.as_given for prompt in owners],
-        texts=[text for answers in texts for text in answers],
+        texts=[text for completions in texts for text in completions],
         conversational=[prompt.conversational for prompt in owners],
-        token_ids=[one.ids.tolist() for answers in sampled for one in answers],
+        token_ids=[one.ids.tolist() for completions in sampled for one in completions],
         images=[Images(prompt.images) for prompt in owners],
         columns={name: [prompt.row.get(name) for prompt in owners] for name in names},
     )
@@ -156,16 +158,18 @@ class Reuse:
 
     def state(self) -> dict[str, Any]:
         """Everything but the prompts, to go on from."""
-        answers = [{"responses": group.responses, "extra": group.columns.known} for group in self.groups]
-        return {"indices": self.indices, "next_step": self.next_step, "answers": answers}
+        completions = [{"responses": group.responses, "extra": group.columns.known} for group in self.groups]
+        return {"indices": self.indices, "next_step": self.next_step, "answers": completions}
 
     def load_state(self, state: dict[str, Any], prompts: PromptDataset) -> None:
         """Put back what `state` gave, with the prompts from the data set."""
         self.indices, self.next_step = state["indices"], state["next_step"]
         self.groups = []
-        for index, answer in zip(self.indices, state["answers"], strict=True):
+        for index, completion in zip(self.indices, state["answers"], strict=True):
             prompt = prompts[index]
             assert isinstance(prompt, Prompt)
-            weights = tuple(torch.ones(len(response)) for response in answer["responses"])
-            columns = Columns(**answer["extra"])
-            self.groups.append(replace(prompt.group, responses=answer["responses"], weights=weights, columns=columns))
+            weights = tuple(torch.ones(len(response)) for response in completion["responses"])
+            columns = Columns(**completion["extra"])
+            self.groups.append(
+                replace(prompt.group, responses=completion["responses"], weights=weights, columns=columns)
+            )

@@ -1,4 +1,4 @@
-"""From a recipe to an online trainer: rewards, sampler, and where answers are kept."""
+"""From a recipe to an online trainer: rewards, sampler, and where completions are kept."""
 
 from collections.abc import Callable, Sequence
 from importlib.util import find_spec
@@ -46,7 +46,7 @@ def reward_set_of(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> Re
     """The recipe's rewards and those given in Python. Raises `RecipeError` when there are none, or one is not there."""
     if not recipe.rewards and not functions:
         raise RecipeError(
-            f"`objective.type: {recipe.objective.type}` needs `rewards` to judge the answers that it samples, for "
+            f"`objective.type: {recipe.objective.type}` needs `rewards` to judge the completions that it samples, for "
             "example `rewards: {accuracy: 1.0}`; docs/online.md lists them."
         )
     return build_reward_set(recipe.rewards, functions)
@@ -82,7 +82,7 @@ def online_trainer(
     report: Callable[[str], None],
     **options: Any,
 ) -> OnlineTrainer:
-    """The trainer of an objective over sampled answers."""
+    """The trainer of an objective over sampled completions."""
     assert isinstance(train_dataset, PromptDataset)
     prepare_rewards(rewards, train_dataset)
     sampling = sampling_of(recipe)

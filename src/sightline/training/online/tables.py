@@ -1,4 +1,4 @@
-"""Tables of sampled answers: `OUTPUT/completions/completions_00010.parquet`, one row an answer, as TRL names them."""
+"""Tables of sampled completions: `OUTPUT/completions/completions_00010.parquet`, named as TRL's, one row each."""
 
 import io
 from collections import Counter
@@ -26,7 +26,7 @@ def completions_path(folder: Path, step: int) -> Path:
 def completion_rows(
     rollouts: list[Rollout], advantages: list[list[float]], reward_names: list[str], step: int
 ) -> list[dict[str, Any]]:
-    """One row an answer: step, row, question, answer, rewards, their sum, advantage, what rewards logged, image."""
+    """A row per completion: step, row, question, text, rewards, their sum, advantage, what rewards logged, image."""
     rows = []
     for each, mine in zip(rollouts, advantages, strict=True):
         images = each.prompt.images
@@ -56,13 +56,13 @@ def write_completions(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def sampled_rounds(folder: Path, num_prompts: int = 6) -> tuple[Round, ...]:
-    """The first and the last table of a run for its report, `num_prompts` prompts of each, best answers first."""
+    """The first and the last table of a run for its report, `num_prompts` prompts of each, best completions first."""
     written = sorted((folder / "completions").glob("completions_*.parquet"))
     return tuple(_round(path, num_prompts) for path in dict.fromkeys([*written[:1], *written[-1:]]))
 
 
 def _round(path: Path, num_prompts: int) -> Round:
-    # a prompt can come up twice in a round: answers to the same one stand together all the same
+    # a prompt can come up twice in a round: completions to the same one stand together all the same
     by_prompt: dict[str, list[dict[str, Any]]] = {}
     for row in pq.read_table(path).to_pylist():
         by_prompt.setdefault(row["row"], []).append(row)
@@ -71,7 +71,7 @@ def _round(path: Path, num_prompts: int) -> Round:
 
 
 def _sample(rows: list[dict[str, Any]]) -> Sample:
-    """One prompt; answers that were given several times stand once, with their number."""
+    """One prompt; completions that were given several times stand once, with their number."""
     times = Counter((row["reward"], row["completion"]) for row in rows)
     image = rows[0]["image"]
     return Sample(
