@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 RECIPE = "recipe.yaml"
 METRICS = "metrics.jsonl"
 RUN_CARD = "sightline.json"
+MODEL_CARD = "README.md"
 
 
 @contextmanager

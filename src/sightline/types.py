@@ -73,6 +73,13 @@ class Example:
     responses: tuple[Response, ...] = ()
     row: Row = field(default_factory=dict)
 
+    def with_system(self, text: str | None) -> "Example":
+        """With this system turn where the prompt has none; None changes nothing."""
+        if text is None or any(message["role"] == "system" for message in self.prompt):
+            return self
+        turn = {"role": "system", "content": [{"type": "text", "text": text}]}
+        return replace(self, prompt=(turn, *self.prompt))
+
 
 @dataclass(frozen=True)
 class BadRow:

@@ -1,14 +1,22 @@
 """`sightline compare`, run as a user runs it."""
 
 import json
+import re
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
 from sightline.cli.main import main
 from sightline.config import LoraConfig, ModelConfig
+from sightline.evaluation.task import Published
+from sightline.evaluation.tasks.pope import pope
+from sightline.evaluation.tasks.registry import BENCHMARKS
 from sightline.models.load import load_model, load_processor
 from sightline.models.lora import add_lora
 from sightline.recipes import path as recipe_path
@@ -86,6 +94,7 @@ def test_answers_that_evaluate_wrote_are_compared_without_a_model_and_judged(
         (tmp_path / name / "pope-random.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     command = ["compare", str(tmp_path / "yes"), str(tmp_path / "no"), "--task", "pope-random", "--data", str(data)]
     command += ["--output", str(tmp_path / "out")]
+    shutil.rmtree(data / "image")  # nobody is asked
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)["POPE random"]["no"]
     assert found["mcnemar"] == {"only_a": 2, "only_b": 2, "p_value": 1.0} and "judge" not in found
@@ -101,6 +110,29 @@ def test_answers_that_evaluate_wrote_are_compared_without_a_model_and_judged(
     assert judged["win_rate"]["value"] == 75.0 and judged["consistency"]["value"] == 50.0
     page = (tmp_path / "out" / "comparison.html").read_text()
     assert "no wins 75.0%" in page and "Position consistency: 50.0%" in page
+
+
+def test_files_of_answers_are_compared_with_a_table_and_published_rows_are_called_so(
+    tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = toy.write_pope(tmp_path / "pope")
+    shutil.rmtree(data / "image")
+    rows = [{"id": str(i + 1), "response": "Yes"} for i in range(4)]
+    (tmp_path / "yes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    pq.write_table(pa.Table.from_pylist([{**row, "response": "No."} for row in rows]), tmp_path / "no.parquet")
+    paper = Published(label="A model (a paper)", scores={"accuracy": 88.5})
+    monkeypatch.setitem(
+        BENCHMARKS, "pope-random", lambda folder, _: [replace(pope(folder, "random"), published=(paper,))]
+    )
+    command = ["compare", str(tmp_path / "yes.jsonl"), f"no={tmp_path / 'no.parquet'}", "--task", "pope-random"]
+    command += ["--data", str(data), "--output", str(tmp_path / "out")]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"yes\.jsonl +no +always", said) and re.search(r"Accuracy +50\.0 \[.*\] +50\.0 \[.*\]", said)
+    assert "Published: A model (a paper)  Accuracy 88.5" in said and "no against yes.jsonl" in said
+    assert "no image" in (tmp_path / "out" / "comparison.html").read_text()
+    assert main([*command, "--device", "cpu"]) == 2
+    assert "no model is asked, so --device would do nothing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

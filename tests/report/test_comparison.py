@@ -1,5 +1,8 @@
 """The comparison page: what differs is marked, and what is shown is what was said."""
 
+import random
+import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -31,6 +34,26 @@ def test_words_are_compared_with_the_first_model_s() -> None:
         Piece("ring", "new", True),
     )
     assert word_difference("", base) == (Piece(base, "gone", False),)
+    assert word_difference("two dogs and a fox", "a dog and one blue fox")[-4:] == (
+        Piece("and", "", False),
+        Piece("one blue", "gone", False),
+        Piece("a", "new", False),
+        Piece("fox", "", False),
+    )
+
+
+def test_long_answers_are_compared_in_a_moment() -> None:
+    draw = random.Random(0)
+    texts = [
+        " ".join(draw.choice(("dog", "fox", "cup")) + str(draw.randrange(300)) for _ in range(20_000)) for _ in "ab"
+    ]
+    started = time.perf_counter()
+    pieces = word_difference(*texts, hallucinated=("dog1", "fox2"))
+    assert time.perf_counter() - started < 5, "aligning all of them takes minutes"
+    said = {change: [w for p in pieces if p.change == change for w in p.text.split()] for change in ("", "new", "gone")}
+    assert sorted(said[""] + said["new"]) == sorted(texts[0].split()), "every word once"
+    assert sorted(said["new"]) == sorted((Counter(texts[0].split()) - Counter(texts[1].split())).elements())
+    assert sorted(said["gone"]) == sorted((Counter(texts[1].split()) - Counter(texts[0].split())).elements())
 
 
 def test_the_page_shows_every_image_once_with_all_its_questions(tmp_path: Path) -> None:
@@ -57,6 +80,7 @@ def test_rows_from_papers_stand_below_the_models(tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     write_comparison(path, [found], ["base"], "x")
     assert "A model (a paper)" in path.read_text() and "88.5" in path.read_text()
+    assert "published, not measured here" in path.read_text()
 
 
 def test_a_long_list_keeps_the_questions_that_the_models_differ_on() -> None:

@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import ProcessorMixin
 
 from sightline.data.media.images import LazyImage
-from sightline.data.render.render import Renderer
+from sightline.evaluation.asking import PLAIN, Asking
 from sightline.evaluation.models import Models
 from sightline.generation.generate import stream
 from sightline.types import Example, Group
@@ -39,7 +39,7 @@ def answers(
             started = time.perf_counter()
             with models.use(answer.label) as (model, processor):
                 if answer.label not in streams:
-                    group = prompt(processor, image, question)
+                    group = prompt(processor, image, question, models.asking(answer.label))
                     streams[answer.label] = stream(model, processor, group, max_new_tokens=max_new_tokens)
                 token = next(streams[answer.label], None)
             answer.done = token is None
@@ -51,10 +51,10 @@ def answers(
         yield said
 
 
-def prompt(processor: ProcessorMixin, image: Image.Image | None, question: str) -> Group:
+def prompt(processor: ProcessorMixin, image: Image.Image | None, question: str, asking: Asking = PLAIN) -> Group:
     """The question about the image as the model's own template writes it. Raises `RowError` for what it refuses."""
     images = () if image is None else (LazyImage(where="the image", image=image),)
     content = [*({"type": "image"} for _ in images), {"type": "text", "text": question}]
     message = {"role": "user", "content": content}
     example = Example(id="question", source="the question", row_number=0, prompt=(message,), images=images)
-    return Renderer(processor).prompt(example)
+    return asking.renderer(processor).prompt(asking.example(example))

@@ -64,6 +64,9 @@ def add_model_flags(arguments: Arguments, longest: str = "the task's own") -> No
     arguments.add_argument("--max-new-tokens", type=positive, help=f"longest answer in tokens [{longest}]")
     arguments.add_argument("--processor", type=options, metavar="{KEY: VALUE}",
                            help="options of the processor, for all models [each one's own]")  # fmt: skip
+    arguments.add_argument("--system", metavar="TEXT", help="system turn, '' for none [as the model was trained]")
+    arguments.add_argument("--allow-tokens", metavar="TOKEN", action="append",
+                           help="special token that a question may hold, again for more [as trained]")  # fmt: skip
     add_trust_flag(arguments)
 
 
@@ -74,8 +77,8 @@ def add_trust_flag(arguments: Arguments) -> None:
     )
 
 
-LOADING = ("dtype", "device", "processor", "trust_remote_code")
-"""What of `add_model_flags` says how a model is loaded."""
+LOADING = ("dtype", "device", "processor", "trust_remote_code", "system", "allow_tokens")
+"""What of `add_model_flags` says how a model is loaded and asked."""
 
 
 def loading(given: argparse.Namespace) -> dict[str, Any]:

@@ -6,12 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sightline.cli.arguments import Arguments, add_model_flags, loading, new_name, positive, whole
+from sightline.cli.arguments import LOADING, Arguments, add_model_flags, loading, new_name, positive, whole
 from sightline.errors import RecipeError
 
 DESCRIPTION = """Ask several models the same questions and write one HTML page with significance, answers side by side
 and filters. A model is a hub id, a folder, a run folder, `embedded`, or the folder of answers that `sightline
-evaluate` wrote; `label=model` names it. The first is what the others are compared with."""
+evaluate` wrote, or a file of answers (JSON, JSONL or parquet of {id, response}); `label=model` names it. The first
+is what the others are compared with."""
 
 NOT_SERVED = (
     *("task", "data", "limit", "prompt", "judge", "judge_model", "spacy", "synonyms", "seed", "output", "show"),
@@ -43,7 +44,7 @@ def run(argv: list[str]) -> int:
 
     console = Console(stderr=given.json)
     tasks = tasks_of(given)
-    answers, notes = _answers(given, tasks, console)
+    answers, notes = _answers(arguments, given, tasks, console)
     for note in notes:
         console.print(note, highlight=False)
     tasks = [replace(task, notes=(*task.notes, *notes)) for task in tasks]
@@ -103,36 +104,40 @@ def _serve(given: argparse.Namespace) -> int:
     for label in labels:
         with models.use(label):
             pass  # a model that cannot be loaded is named before the page is there
-    if (note := bits_note({label: models.sources[label].bits for label in labels})) is not None:
-        print(note)
+    for note in (bits_note({label: models.sources[label].bits for label in labels}), models.asking_note()):
+        if note is not None:
+            print(note)
     serve(models, labels, port=given.port)
     return 0
 
 
 def _answers(
-    given: argparse.Namespace, tasks: list[Any], console: Any
+    arguments: Arguments, given: argparse.Namespace, tasks: list[Any], console: Any
 ) -> tuple[dict[str, dict[str, list[Any]]], list[str]]:
     """Records by task and label, and a word on models that see images differently or are kept in fewer bits.
 
-    Models are asked one after another, adapters of one base without loading it again.
+    Models are asked one after another, adapters of one base without loading it again. Only they and
+    the judge need the images.
     """
     from sightline.cli.terminal import counting
     from sightline.evaluation.models import Models, reading_note, source_of
     from sightline.evaluation.quantization import bits_note
-    from sightline.evaluation.record import read, rescored
     from sightline.evaluation.run import evaluate
     from sightline.evaluation.tasks.files import require_images
 
-    require_images(tasks)
     sources = [source_of(text) for text in given.models]
     models = Models(sources, **loading(given))
+    stored = {source.label: _stored(source, tasks) for source in sources}
+    if all(stored.values()):
+        arguments.refuse(given, ("batch_size", *LOADING), "all answers are stored and no model is asked")
+    if given.judge is not None or not all(stored.values()):
+        require_images(tasks)
     answers: dict[str, dict[str, list[Any]]] = {task.name: {} for task in tasks}
     processors = {}
     for source in sources:
-        written = [Path(source.base) / f"{task.name}.jsonl" for task in tasks]
-        if source.adapter is None and all(path.is_file() for path in written):
-            for task, path in zip(tasks, written, strict=True):
-                answers[task.name][source.label] = rescored(task, read(path))
+        if (found := stored[source.label]) is not None:
+            for task in tasks:
+                answers[task.name][source.label] = found[task.name]
             continue
         folder = given.output / source.label
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,11 +151,27 @@ def _answers(
                         task,
                         path=folder / f"{task.name}.jsonl",
                         origin=models.origin(source.label),
+                        asking=models.asking(source.label),
                         batch_size=given.batch_size,
                         progress=progress,
                     )
-    notes = reading_note(processors), bits_note({label: models.sources[label].bits for label in processors})
+    bits = bits_note({label: models.sources[label].bits for label in processors})
+    notes = reading_note(processors), bits, models.asking_note(processors) if processors else None
     return answers, [note for note in notes if note is not None]
+
+
+def _stored(source: Any, tasks: list[Any]) -> dict[str, list[Any]] | None:
+    """Records by task of a folder that `evaluate` wrote, or of a file of answers; None where a model is to be asked."""
+    from sightline.evaluation.record import read, rescored
+    from sightline.evaluation.responses import read_responses
+
+    place = Path(source.base)
+    if source.adapter is None and place.is_file():
+        return read_responses(place, tasks)
+    written = {task.name: place / f"{task.name}.jsonl" for task in tasks}
+    if source.adapter is not None or not all(path.is_file() for path in written.values()):
+        return None
+    return {task.name: rescored(task, read(written[task.name])) for task in tasks}
 
 
 def _curves(given: argparse.Namespace) -> list[Any]:
@@ -192,10 +213,14 @@ def _as_json(found: Any) -> dict[str, Any]:
 
 
 def _print(console: Any, found: Any) -> None:
-    """McNemar's test of every model against the first, and the judge's verdicts."""
+    """Figures of all models, McNemar's test of every one against the first, and the judge's verdicts."""
+    from sightline.evaluation.table import published, table
     from sightline.report.html import p_value
 
     console.print(found.title, style="bold", highlight=False)
+    console.print(table(found.summaries), "", highlight=False)
+    for line in published(next(iter(found.summaries.values()))):
+        console.print(line, highlight=False)
     for c in found.comparisons:
         console.print(
             f"  {c.b} against {c.a}: {c.test.only_b} right only for {c.b}, {c.test.only_a} only for {c.a}; "

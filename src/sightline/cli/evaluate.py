@@ -62,7 +62,7 @@ def _show(console: Any, summary: Any, label: str) -> None:
     from sightline.evaluation.table import group_tables, official, published, table, title
 
     console.print(title(summary), style="bold", highlight=False)
-    for shown in (table(summary, label), *group_tables(summary)):
+    for shown in (table({label: summary}), *group_tables(summary)):
         console.print(shown, "", highlight=False)
     for line in (*published(summary), *official(summary), *summary.task.notes):
         console.print(line, highlight=False)
@@ -78,7 +78,7 @@ def _arguments() -> Arguments:
         "model", metavar="MODEL", nargs="?", type=model_name, help="hub id, folder, run or `embedded`"
     )
     arguments.add_argument("--adapter", type=file_name, help="LoRA adapter on MODEL, a folder or hub id")
-    arguments.add_argument("--responses", type=Path, help="JSON of {id, response} to score instead of a model")
+    arguments.add_argument("--responses", type=Path, help="JSON, JSONL or parquet of {id, response} to score")
     add_task_flags(arguments)
     arguments.add_argument("--export", choices=["lmms-eval"], help="write the tasks for lmms-eval instead of asking")
     arguments.add_argument(
@@ -129,8 +129,9 @@ def _from_model(given: argparse.Namespace, tasks: list, console) -> tuple[str, d
     output.mkdir(parents=True, exist_ok=True)
     records = {}
     models = Models([source], **loading(given))
-    if (note := bits_note({source.label: source.bits})) is not None:
-        console.print(note, highlight=False)
+    for note in (bits_note({source.label: source.bits}), models.asking_note()):
+        if note is not None:
+            console.print(note, highlight=False)
     with models.use(source.label) as (model, processor):
         for task in tasks:
             with counting(console, task.title) as progress:
@@ -140,6 +141,7 @@ def _from_model(given: argparse.Namespace, tasks: list, console) -> tuple[str, d
                     task,
                     path=output / f"{task.name}.jsonl",
                     origin=models.origin(source.label),
+                    asking=models.asking(source.label),
                     batch_size=given.batch_size,
                     progress=progress,
                 )

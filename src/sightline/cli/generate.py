@@ -1,6 +1,7 @@
 """`sightline generate MODEL [--adapter A] --image P --prompt TEXT`."""
 
 import json
+import sys
 from pathlib import Path
 
 from sightline.cli.arguments import Arguments, add_model_flags, file_name, loading, model_name, positive, real, seed
@@ -27,7 +28,6 @@ def run(argv: list[str]) -> int:
 
     quiet()
     from sightline.data.media.images import LazyImage
-    from sightline.data.render.render import Renderer
     from sightline.evaluation.models import Models, source_of
     from sightline.generation.generate import generate
     from sightline.types import Example
@@ -39,12 +39,15 @@ def run(argv: list[str]) -> int:
     message = {"role": "user", "content": content}
     source = source_of(given.model, given.adapter)
     models = Models([source], **loading(given))
+    asking = models.asking(source.label)
+    if (note := models.asking_note()) is not None:
+        print(note, file=sys.stderr)
     with models.use(source.label) as (model, processor):
         example = Example(id="prompt", source="--prompt", row_number=0, prompt=(message,), images=images)
         (answers,) = generate(
             model,
             processor,
-            [Renderer(processor).prompt(example)],
+            [asking.renderer(processor).prompt(asking.example(example))],
             max_new_tokens=given.max_new_tokens or 256,
             do_sample=given.temperature > 0,
             temperature=given.temperature or 1.0,

@@ -64,7 +64,7 @@ class Entry(NamedTuple):
     def example(self) -> Example:
         """The row parsed by its format. Raises `RowError`."""
         part = self.part
-        example = parse(
+        return parse(
             self.row,
             format=part.format,
             source=part.source,
@@ -73,11 +73,7 @@ class Entry(NamedTuple):
             allow_urls=part.allow_urls,
             ignore=part.ignore,
             prompt_only=part.prompt_only,
-        )
-        if part.system is None or any(message["role"] == "system" for message in example.prompt):
-            return example
-        turn = {"role": "system", "content": [{"type": "text", "text": part.system}]}
-        return replace(example, prompt=(turn, *example.prompt))
+        ).with_system(part.system)
 
 
 class Rows(Sequence):

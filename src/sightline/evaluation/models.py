@@ -1,7 +1,7 @@
 """Models by name for evaluation: a hub id, a folder, a run of ours, or an adapter on one loaded base."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -16,6 +16,7 @@ from transformers import ProcessorMixin
 
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
+from sightline.evaluation.asking import PLAIN, Asking, as_trained, asking_note
 from sightline.evaluation.quantization import WHOLE, Bits, bits_of, recipe_of
 from sightline.files import RUN_CARD
 from sightline.models.adapter import (
@@ -47,6 +48,7 @@ class Source:
     """Where a model comes from: a hub id, folder or `embedded`, and a peft adapter on it (folder or hub id), or None.
 
     revision: of the base on the hub, as the adapter's recipe names it. bits: that the base is kept in, likewise.
+    asking: how it was trained to be asked.
     """
 
     label: str
@@ -54,6 +56,7 @@ class Source:
     adapter: str | None = None
     revision: str | None = None
     bits: Bits = WHOLE
+    asking: Asking = PLAIN
 
     @property
     def origin(self) -> dict[str, Any]:
@@ -66,7 +69,7 @@ class Source:
         folders = [base, None if self.adapter is None else adapter_folder(self.adapter)]
         weights = [fingerprint(folder) for folder in folders if folder is not None and folder.is_dir()]
         origin = {"model": self.base, "adapter": self.adapter, "weights": weights, "versions": versions}
-        origin |= self.bits.fields()
+        origin |= self.bits.fields() | self.asking.fields()
         return origin if commit is None else {**origin, "commit": commit}
 
 
@@ -81,7 +84,7 @@ def source_of(text: str, adapter: str | None = None) -> Source:
     """`name`, `label=name`, or an adapter (run folder or hub id), as given on the command line.
 
     An adapter's base is the one that the run card names, else the one that peft wrote down; its run's recipe says in
-    how many bits it is kept.
+    how many bits it is kept. A run's recipe, or the card of an exported model, says how it is asked.
     """
     label, equals, name = text.partition("=")
     if not equals or "/" in label:
@@ -89,9 +92,18 @@ def source_of(text: str, adapter: str | None = None) -> Source:
     folder = adapter_folder(adapter or name)
     recipe = None if folder is None else recipe_of(folder)
     bits = WHOLE if recipe is None else bits_of(recipe.model)
+    asking = _asking(folder, name)
     if folder is None or adapter is not None:
-        return Source(label or _short(adapter or name), name, adapter, bits=bits)
-    return Source(label or _short(name), _base_of(folder), name, recipe.model.revision if recipe else None, bits)
+        return Source(label or _short(adapter or name), name, adapter, bits=bits, asking=asking)
+    revision = recipe.model.revision if recipe else None
+    return Source(label or _short(name), _base_of(folder), name, revision, bits, asking)
+
+
+def _asking(adapter: Path | None, name: str) -> Asking:
+    """As the adapter was trained, or where that is nothing, the model of this name."""
+    asking = PLAIN if adapter is None else as_trained(adapter)
+    is_model = asking == PLAIN and name != "embedded" and Path(name).is_dir()
+    return as_trained(Path(name)) if is_model else asking
 
 
 def processor_of(folder: Path, config: ModelConfig) -> ProcessorMixin:
@@ -146,11 +158,16 @@ def _short(name: str) -> str:
 
 
 def _beside(source: Source, others: list[Source]) -> Source:
-    """A base in the bits of the adapters on it, where those agree; everything else as it is."""
+    """A base in the bits of the adapters on it, and asked as they are, where those agree; all else as it is."""
     if source.adapter is not None:
         return source
-    bits = {other.bits for other in others if other.adapter is not None and _place(other.base) == _place(source.base)}
-    return replace(source, bits=bits.pop()) if len(bits) == 1 else source
+    on_it = [other for other in others if other.adapter is not None and _place(other.base) == _place(source.base)]
+    bits, asking = {other.bits for other in on_it}, {other.asking for other in on_it}
+    return replace(
+        source,
+        bits=bits.pop() if len(bits) == 1 else source.bits,
+        asking=asking.pop() if len(asking) == 1 else source.asking,
+    )
 
 
 def _place(base: str) -> str:
@@ -165,7 +182,8 @@ class Models:
     Each sees images through its own processor, an adapter through the one saved beside it. options: of all
     processors, by their own names, over what they were saved with. At most `keep` bases stay in memory; the one that
     was used longest ago goes first. An adapter that changes its base (PiSSA) has one of its own. A base beside adapters
-    that were all trained on it in the same few bits is kept in those, too: then the adapter is all that differs.
+    that were all trained on it in the same few bits, or with the same system turn, is kept and asked like them: then
+    the adapter is all that differs. system, allow_tokens: how all are asked instead of as trained (`Asking.changed`).
     """
 
     def __init__(
@@ -177,13 +195,17 @@ class Models:
         keep: int = 1,
         options: dict[str, Any] | None = None,
         trust_remote_code: bool = False,
+        system: str | None = None,
+        allow_tokens: Sequence[str] | None = None,
     ) -> None:
         doubled = sorted({s.label for s in sources if sum(o.label == s.label for o in sources) > 1})
         if doubled:
             raise ModelError(
                 f"Two models are called {doubled[0]!r}. Give each a name of its own: `first={sources[0].base}`."
             )
-        self.sources = {s.label: _beside(s, sources) for s in sources}
+        beside = [_beside(s, sources) for s in sources]
+        self.sources = {s.label: replace(s, asking=s.asking.changed(system, allow_tokens)) for s in beside}
+        self.asking_is_given = system is not None or allow_tokens is not None
         self.device = device if device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
         self.dtype, self.keep, self.options, self.trust = dtype, keep, options or {}, trust_remote_code
         self._bases: dict[tuple[Any, ...], nn.Module] = {}
@@ -203,6 +225,15 @@ class Models:
                 yield Loaded(model, processor)
         else:
             yield Loaded(model, processor)
+
+    def asking(self, label: str) -> Asking:
+        """How the model of this label is asked."""
+        return self.sources[label].asking
+
+    def asking_note(self, labels: Iterable[str] | None = None) -> str | None:
+        """One sentence on how they are asked, by default all; None where there is nothing to say."""
+        asked = {label: self.asking(label) for label in (self.sources if labels is None else labels)}
+        return asking_note(asked, is_given=self.asking_is_given)
 
     def origin(self, label: str) -> dict[str, Any]:
         """The source's, and the options that were given for all."""

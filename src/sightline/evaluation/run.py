@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from transformers import ProcessorMixin
 
-from sightline.data.render.render import Renderer
+from sightline.evaluation.asking import PLAIN, Asking
 from sightline.evaluation.one_image import Asked, Renders, answer, can_read_in_parts
 from sightline.evaluation.record import Record, append, read, records_of, rescored
 from sightline.evaluation.task import Task
@@ -31,6 +31,7 @@ def evaluate(
     *,
     path: Path | None = None,
     origin: dict[str, Any] | None = None,
+    asking: Asking = PLAIN,
     batch_size: int = 32,
     progress: Progress | None = None,
 ) -> list[Record]:
@@ -38,13 +39,14 @@ def evaluate(
 
     path: JSONL that answers are appended to; those it already holds are not asked again. origin: model, adapter and
     versions, written into every row with the task's prompt and length; rows there of another origin raise `DataError`.
+    asking: with which system turn and tokens.
     """
-    origin = {**(origin or {}), "prompt": task.prompt, "max_new_tokens": task.max_new_tokens}
+    origin = {**(origin or {}), **asking.fields(), "prompt": task.prompt, "max_new_tokens": task.max_new_tokens}
     if task.at_once > 1:
         origin["scored_by"] = task.title  # the judge, whose grades are kept
     done = {r.id: r for r in rescored(task, read(path, origin))} if path is not None else {}
     missing = [i for i, item in enumerate(task.items) if item.id not in done]
-    for records in ask(model, processor, task, missing, batch_size=batch_size):
+    for records in ask(model, processor, task, missing, asking=asking, batch_size=batch_size):
         if path is not None:
             append(path, records, origin)
         done.update((r.id, r) for r in records)
@@ -54,16 +56,22 @@ def evaluate(
 
 
 def ask(
-    model: nn.Module, processor: ProcessorMixin, task: Task, numbers: Sequence[int], *, batch_size: int
+    model: nn.Module,
+    processor: ProcessorMixin,
+    task: Task,
+    numbers: Sequence[int],
+    *,
+    asking: Asking = PLAIN,
+    batch_size: int,
 ) -> Iterator[list[Record]]:
     """Answers to the items of these numbers, some at a time, image by image.
 
     Questions on one image share its features and, where the model is causal, the part of the prompt that it stands
     in. Raises `DataError` naming the item whose image cannot be read.
     """
-    renders = Renders(Renderer(processor), family_of(model))
+    renders = Renders(asking.renderer(processor), family_of(model))
     for part in _parts(task, numbers, batch_size):
-        together, apart = _split(task, part, renders)
+        together, apart = _split(task, asking, part, renders)
         answers = _answer_together(model, processor, task, together, batch_size)
         answers.update(_answer_apart(model, processor, task, apart, batch_size))
         texts = processor.tokenizer.batch_decode([answers[i] for i in part], skip_special_tokens=True)
@@ -86,14 +94,14 @@ def _parts(task: Task, numbers: Sequence[int], batch_size: int) -> Iterator[list
 
 
 def _split(
-    task: Task, part: list[int], renders: Renders
+    task: Task, asking: Asking, part: list[int], renders: Renders
 ) -> tuple[dict[tuple[int, ...], Asked], dict[tuple[int, ...], list[Group]]]:
     """By the numbers of the questions on an image: those that are read in parts, and whole prompts of the others."""
     together: dict[tuple[int, ...], Asked] = {}
     apart: dict[tuple[int, ...], list[Group]] = {}
     for _, members in groupby(part, key=lambda i: task.items[i].picture_id):
         on_image = tuple(members)
-        examples = [task.example(task.items[i], i) for i in on_image]
+        examples = [asking.example(task.example(task.items[i], i)) for i in on_image]
         asked = renders.asked(examples) if len(on_image) > 1 else None
         if asked is None:
             apart[on_image] = [renders.renderer.prompt(example) for example in examples]

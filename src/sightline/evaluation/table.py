@@ -1,6 +1,6 @@
 """A summary as text for the terminal, within 80 columns: figures with intervals, baselines, groups, published rows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import islice
 
 from rich.table import Table
@@ -18,16 +18,17 @@ def title(summary: Summary) -> str:
     return f"{summary.task.title}: {summary.counts[OVERALL]:,} items"
 
 
-def table(summary: Summary, label: str) -> Table:
-    """Metrics downwards; across: the model and the constant answers."""
+def table(summaries: Mapping[str, Summary]) -> Table:
+    """Metrics downwards; across: the models by label and the constant answers, on the first model's items."""
+    first = next(iter(summaries.values()))
     shown = Table(box=None, pad_edge=False)
     shown.add_column("")
-    for heading in (label, *summary.baselines):
+    for heading in (*summaries, *first.baselines):
         shown.add_column(heading, justify="right")
-    for metric in summary.task.metrics:
-        if metric.name in summary.figures[OVERALL]:
-            cells = [_cell(summary.overall(metric.name))]
-            cells += [_value(figures[OVERALL].get(metric.name)) for figures in summary.baselines.values()]
+    for metric in first.task.metrics:
+        cells = [_cell(summary.figures[OVERALL].get(metric.name)) for summary in summaries.values()]
+        if any(cells):
+            cells += [_value(figures[OVERALL].get(metric.name)) for figures in first.baselines.values()]
             shown.add_row(metric.label, *cells)
     return shown
 

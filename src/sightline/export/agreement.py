@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from transformers import ProcessorMixin
 
 from sightline.data.media.images import LazyImage
-from sightline.data.render.render import Renderer
 from sightline.errors import ModelError
+from sightline.evaluation.asking import PLAIN, Asking
 from sightline.forward.features import encode
 from sightline.forward.forward import log_probs
 from sightline.layout import padded
@@ -49,8 +49,8 @@ class Agreement(NamedTuple):
         )
 
 
-def probe(processor: ProcessorMixin) -> Group:
-    """A question about an image drawn here, and two answers, through the model's own processor."""
+def probe(processor: ProcessorMixin, asking: Asking = PLAIN) -> Group:
+    """A question about an image drawn here, and two answers, through the model's own processor, asked as trained."""
     image = Image.linear_gradient("L").resize((320, 240)).convert("RGB")
     image.paste((200, 30, 30), (40, 60, 120, 140))
     content = [{"type": "image"}, {"type": "text", "text": QUESTION}]
@@ -65,7 +65,7 @@ def probe(processor: ProcessorMixin) -> Group:
         images=(LazyImage(image=image, where="the probe's image"),),
         responses=answers,
     )
-    return Renderer(processor).group(example)
+    return asking.renderer(processor).group(asking.example(example))
 
 
 @torch.no_grad()

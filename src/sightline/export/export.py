@@ -11,15 +11,17 @@ import torch
 from rich.console import Console
 from transformers import PreTrainedModel, ProcessorMixin
 
+from sightline import __version__
 from sightline.config import ModelConfig, Recipe
 from sightline.errors import UserError
+from sightline.evaluation.asking import Asking, as_trained
 from sightline.evaluation.models import processor_of, source_of
 from sightline.evaluation.quantization import recipe_of
 from sightline.export.agreement import Agreement, agreement, probe, score
-from sightline.export.card import card
 from sightline.export.merge import load_base, merged
 from sightline.files import RUN_CARD
 from sightline.models.adapter import adapter_folder, require_adapter, with_adapter
+from sightline.report.card import card
 from sightline.training.checkpoint.run_folder import explain_disk_errors
 
 Precision = Literal["bfloat16", "float16", "float32"]
@@ -69,7 +71,8 @@ def export(
     processor = processor_of(source, config)
     model: Any = load_base(config, device)
     precision = getattr(torch, dtype)
-    group = probe(processor)
+    asking = as_trained(source)
+    group = probe(processor, asking)
     before = score(model, group)
     if adapter is None:
         trained = before
@@ -85,7 +88,7 @@ def export(
             f"Warning: {dtype} rounds away a good part of what training did. `--dtype float32` keeps it.",
             highlight=False,
         )
-    _write(folder, source, whole, processor, recipe, base, checked, name or folder.name)
+    _write(folder, source, whole, processor, recipe, base, checked, name or folder.name, asking)
     console.print(f"Saved to {folder}", highlight=False)
     return Exported(folder=folder, agreement=checked)
 
@@ -140,6 +143,7 @@ def _write(
     base: str,
     checked: Agreement,
     name: str,
+    asking: Asking,
 ) -> None:
     aside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(aside, ignore_errors=True)
@@ -159,9 +163,12 @@ def _write(
                 recipe=recipe,
                 run=run,
                 curves=[f"curves/{curve.name}" for curve in curves],
-                checked=checked,
+                checked=checked.sentence(),
+                asking=asking,
             )
             (aside / "README.md").write_text(text, encoding="utf-8")
+            said = {"sightline": __version__, "base_model": run.get("base_model") or base, **asking.fields()}
+            (aside / RUN_CARD).write_text(json.dumps(said, indent=2) + "\n", encoding="utf-8")
             if folder.exists():
                 folder.rmdir()
             os.replace(aside, folder)

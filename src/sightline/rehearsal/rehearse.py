@@ -10,7 +10,6 @@ from pathlib import Path
 from rich.console import Console
 
 from sightline.config import Recipe
-from sightline.data.render.render import Renderer
 from sightline.evaluation.models import Models, source_of
 from sightline.generation.generate import generate
 from sightline.memory.estimator import Estimator
@@ -67,5 +66,6 @@ def ask(run: Path) -> str:
     example = Example(id="asked", source="rehearsal", row_number=0, prompt=(message,), images=(image,))
     source = source_of(str(run))
     with Models([source]).use(source.label) as (model, processor):
-        (answers,) = generate(model, processor, [Renderer(processor).prompt(example)], max_new_tokens=8)
+        prompt = source.asking.renderer(processor).prompt(source.asking.example(example))
+        (answers,) = generate(model, processor, [prompt], max_new_tokens=8)
     return processor.tokenizer.batch_decode(answers, skip_special_tokens=True)[0]

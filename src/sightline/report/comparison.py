@@ -5,9 +5,8 @@ model did not say, hallucinated words marked, and filters such as "A right, B wr
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import SequenceMatcher
 from io import BytesIO
 from itertools import groupby
 from pathlib import Path
@@ -19,11 +18,13 @@ from sightline.evaluation.comparison import PairedTest, compare
 from sightline.evaluation.record import Record
 from sightline.evaluation.summary import Summary, summarise
 from sightline.evaluation.task import OVERALL, Item, Task
+from sightline.evaluation.tasks.files import missing_files
 from sightline.files import page, write_text
 from sightline.report.contents import Column, Comparison, Judgement, ModelRow
 from sightline.report.curves import CHARTS, Curve, draw_contrast, read_metrics
 from sightline.report.html import FILTERS
 from sightline.scoring.interval import Interval
+from sightline.scoring.word_diff import common_words
 
 COMPARED = ("loss", "reward_accuracy", "reward", "entropy")
 """Charts of `report.curves` that say something when several runs stand in them."""
@@ -70,9 +71,10 @@ class Card:
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One task. total: questions that the figures are of; the cards may show fewer."""
+    """One task. summaries: by the models' labels. total: questions that the figures are of; cards may show fewer."""
 
     title: str
+    summaries: dict[str, Summary]
     notes: tuple[str, ...]
     columns: tuple[Column, ...]
     rows: tuple[ModelRow, ...]
@@ -104,6 +106,7 @@ def section(
     by = next((m.label for m in task.metrics if m.name == task.correct), task.correct)
     return Section(
         title=task.title,
+        summaries=summaries,
         notes=task.notes,
         columns=tuple(
             Column(key=m.name, label=m.label, better=m.better, explanation=m.explanation, unit=m.unit)
@@ -153,19 +156,29 @@ def word_difference(text: str, base: str, hallucinated: Sequence[str] = ()) -> t
 
     Words that stand together and look alike are joined. A difference of case or of a trailing comma is none.
     """
-    marked = _marked_places(text, hallucinated)
+    is_marked = _marked_characters(text, hallucinated)
     words, base_words = list(re.finditer(r"\S+", text)), base.split()
-    matcher = SequenceMatcher(None, [_plain(w) for w in base_words], [_plain(w.group()) for w in words], autojunk=False)
+    common = common_words([_plain(word.group()) for word in words], [_plain(word) for word in base_words])
+    kept = [place for place, is_kept in enumerate(common.theirs) if is_kept]
     pieces: list[Piece] = []
-    for kind, base_start, base_end, start, end in matcher.get_opcodes():
-        if kind in ("delete", "replace"):
-            pieces += [Piece(word, "gone", False) for word in base_words[base_start:base_end]]
+    for start, end, until in _stretches(common.ours, kept, len(base_words)):
+        pieces += [Piece(word, "gone", False) for word in base_words[until.start : until.stop]]
         pieces += [
-            Piece(w.group(), "" if kind == "equal" else "new", any(w.start() < e and s < w.end() for s, e in marked))
-            for w in words[start:end]
+            Piece(w.group(), "" if place == end else "new", any(is_marked[w.start() : w.end()]))
+            for place, w in enumerate(words[start : end + 1], start=start)
         ]
     alike = groupby(pieces, key=lambda piece: piece[1:])
     return tuple(Piece(" ".join(p.text for p in run), *look) for look, run in alike)
+
+
+def _stretches(is_common: Sequence[bool], kept: Sequence[int], num_base: int) -> Iterator[tuple[int, int, range]]:
+    """Per word that both have, and once for the rest: from which of our words on, that word, base's words that are gone
+    before it. kept: places in the base of the words that both have."""
+    start, gone = 0, 0
+    ends = [place for place, common in enumerate(is_common) if common]
+    for end, place in zip([*ends, len(is_common)], [*kept, num_base], strict=True):
+        yield start, end, range(gone, place)
+        start, gone = end + 1, place + 1
 
 
 def thumbnail(image: Image.Image) -> bytes:
@@ -184,9 +197,13 @@ def _plain(word: str) -> str:
     return word.lower().rstrip(".,;:!?")
 
 
-def _marked_places(text: str, phrases: Sequence[str]) -> list[tuple[int, int]]:
-    found = (re.finditer(rf"(?<!\w){re.escape(p)}(?!\w)", text, re.IGNORECASE) for p in phrases if p)
-    return [match.span() for matches in found for match in matches]
+def _marked_characters(text: str, phrases: Sequence[str]) -> bytearray:
+    """Of each character, whether it is part of one of the phrases."""
+    marked = bytearray(len(text))
+    for phrase in filter(None, phrases):
+        for match in re.finditer(rf"(?<!\w){re.escape(phrase)}(?!\w)", text, re.IGNORECASE):
+            marked[match.start() : match.end()] = b"\1" * (match.end() - match.start())
+    return marked
 
 
 def _rows(summaries: dict[str, Summary]) -> tuple[ModelRow, ...]:
@@ -195,7 +212,12 @@ def _rows(summaries: dict[str, Summary]) -> tuple[ModelRow, ...]:
     models = [ModelRow(label=label, scores=dict(s.figures[OVERALL])) for label, s in summaries.items()]
     constant = [ModelRow(label=label, scores=dict(f[OVERALL]), kind="baseline") for label, f in first.baselines.items()]
     papers = [
-        ModelRow(label=row.label, scores={n: Interval(v, v, v) for n, v in row.scores.items()}, kind="published")
+        ModelRow(
+            label=row.label,
+            scores={n: Interval(v, v, v) for n, v in row.scores.items()},
+            note="published, not measured here",
+            kind="published",
+        )
         for row in first.task.published
     ]
     return (*models, *constant, *papers)
@@ -221,12 +243,19 @@ def _cards(task: Task, items: list[Item], by_id: list[dict[str, Record]]) -> tup
         grouped.setdefault(item.picture_id, []).append(item)
     return tuple(
         Card(
-            image=thumbnail(members[0].images[0].open()) if members[0].images else None,
+            image=_thumbnail_of(members[0]),
             name=name,
             questions=tuple(_question(task, item, by_id) for item in members),
         )
         for name, members in grouped.items()
     )
+
+
+def _thumbnail_of(item: Item) -> bytes | None:
+    """None where there is no image, or its file is not here: stored answers are compared without it."""
+    if not item.images or missing_files([item]):
+        return None
+    return thumbnail(item.images[0].open())
 
 
 def _question(task: Task, item: Item, by_id: list[dict[str, Record]]) -> Question:

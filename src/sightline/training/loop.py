@@ -21,6 +21,7 @@ from transformers.optimization import GreedyLR
 from transformers.trainer_utils import align_special_tokens, speed_metrics
 
 from sightline.errors import Terminated
+from sightline.files import MODEL_CARD
 from sightline.training.checkpoint.contents import (
     SCHEDULER,
     TRAINER_STATE,
@@ -279,7 +280,11 @@ class TrainingLoop(Trainer, ABC):
         weights = self.engine.weights_to_save(model, keep=self.args.should_save)
         assert folder is not None
         if self.args.should_save:
+            blank = Path(folder) / MODEL_CARD
+            is_new = not blank.exists()
             model.save_pretrained(folder, state_dict=weights)
+            if is_new:
+                blank.unlink(missing_ok=True)  # peft's template of a card, which says nothing of the run
             self.processing_class.save_pretrained(folder)  # pyright: ignore[reportOptionalMemberAccess]
 
 

@@ -8,7 +8,7 @@ from sightline.errors import DataError
 from sightline.evaluation.record import record
 from sightline.evaluation.summary import Summary, summarise
 from sightline.evaluation.task import Task
-from sightline.evaluation.tasks.files import missing_images, require_images
+from sightline.evaluation.tasks.files import missing_files, require_images
 from sightline.evaluation.tasks.registry import build
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -87,7 +87,7 @@ def test_amber_descriptions_read_from_the_truth_score_perfectly_and_their_expect
 @needs_amber
 def test_missing_images_are_named_and_counted() -> None:
     tasks = build("amber", DATA)
-    assert len(missing_images(tasks)) == 1004
+    assert len(missing_files(item for task in tasks for item in task.items)) == 1004
     with pytest.raises(DataError, match=r"1004 image.*AMBER_1\.jpg"):
         require_images(tasks)
 

@@ -78,7 +78,7 @@ def test_tables_fit_eighty_columns(capsys):
     task = toy.task(num_images=40)
     summary = summarise(task, [record(task, item, "Yes") for item in task.items])
     console = Console(width=80)
-    console.print(table(summary, "llava-v1.6-mistral-7b-hf"))
+    console.print(table({"llava-v1.6-mistral-7b-hf": summary}))
     (groups,) = group_tables(summary)
     console.print(groups)
     printed = capsys.readouterr().out

@@ -1,10 +1,8 @@
 """Rows for people: one HTML page with images, prompts, a word diff of chosen and rejected, and token counts."""
 
-import difflib
 import io
 import itertools
 import re
-from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,11 @@ from sightline.data.checks.check import check_example
 from sightline.data.defects import RowError
 from sightline.data.rows import Entry
 from sightline.files import data_uri, page, write_text
+from sightline.scoring.word_diff import common_words
 from sightline.types import Example
 
 MAX_SIDE = 480
 """Pixels of the longer side of an image on the page."""
-MOST_PAIRS = 1_000_000
-"""Pairs of words that are compared to align two texts: some tenths of a second."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,40 +84,12 @@ def text_of(message: dict[str, Any]) -> str:
 
 
 def word_diff(ours: str, theirs: str) -> tuple[tuple[str, str], ...]:
-    """`ours` in stretches of words: ("only" for those that `theirs` lacks, "" for common ones), spaces kept.
-
-    What both begin and end with is common. Between, words are aligned; where that would compare more than `MOST_PAIRS`
-    pairs of them, a word is common as often as the other side has it, which takes time in proportion to the texts.
-    """
+    """`ours` in stretches of words: ("only" for those that `theirs` lacks, "" for common ones), spaces kept."""
     words, others = (re.findall(r"\s*\S+", text) for text in (ours, theirs))
     plain, compared = ([word.strip() for word in side] for side in (words, others))
-    start = _num_equal(plain, compared)
-    end = _num_equal(plain[start:][::-1], compared[start:][::-1])
-    middle, opposite = plain[start : len(plain) - end], compared[start : len(compared) - end]
-    is_common = [True] * start + _common(middle, opposite) + [True] * end
+    is_common = common_words(plain, compared).ours
     stretches = itertools.groupby(zip(words, is_common, strict=True), key=lambda one: one[1])
     return tuple(("".join(word for word, _ in run), "" if common else "only") for common, run in stretches)
-
-
-def _num_equal(ours: list[str], theirs: list[str]) -> int:
-    """How many words two lists have in common before the first that differ."""
-    pairs = enumerate(zip(ours, theirs, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(ours), len(theirs)))
-
-
-def _common(ours: list[str], theirs: list[str]) -> list[bool]:
-    """Of each of our words: whether the other side has it too."""
-    if len(ours) * len(theirs) > MOST_PAIRS:
-        left = Counter(theirs)
-        found = []
-        for word in ours:
-            found.append(left[word] > 0)
-            left[word] -= 1
-        return found
-    found = [False] * len(ours)
-    for block in difflib.SequenceMatcher(None, ours, theirs, autojunk=False).get_matching_blocks():
-        found[block.a : block.a + block.size] = [True] * block.size
-    return found
 
 
 def _sides(example: Example) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:

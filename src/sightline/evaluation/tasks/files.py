@@ -33,7 +33,9 @@ def read_json(path: Path) -> Any:
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
-    """Objects of a JSON array, or of JSON lines. Raises `DataError` naming the line."""
+    """Objects of a JSON array, of JSON lines, or of a parquet file. Raises `DataError` naming the line."""
+    if path.suffix == ".parquet":
+        return _parquet(path)
     text = path.read_text(encoding="utf-8")
     if text.lstrip().startswith("["):
         rows = read_json(path)
@@ -43,6 +45,16 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
         if not isinstance(row, dict):
             raise DataError(f"{path}, row {number}: expected a JSON object, got {type(row).__name__}.")
     return rows
+
+
+def _parquet(path: Path) -> list[dict[str, Any]]:
+    from pyarrow import ArrowException
+    from pyarrow.parquet import read_table
+
+    try:
+        return read_table(path).to_pylist()
+    except (ArrowException, OSError) as error:
+        raise DataError(f"{path} is no parquet file ({error}).") from error
 
 
 def _row(line: str, where: str) -> Any:
@@ -109,15 +121,15 @@ def image_in(folder: Path, name: str, where: str) -> LazyImage:
     return image(name, where, Media(folder=images if images.is_dir() else folder))
 
 
-def missing_images(tasks: Iterable[Task]) -> list[Path]:
+def missing_files(items: Iterable[Item]) -> list[Path]:
     """Files of images that items name and that are not there, each once."""
-    paths = (p.path for task in tasks for item in task.items for p in item.images if isinstance(p, LazyImage))
+    paths = (p.path for item in items for p in item.images if isinstance(p, LazyImage))
     return [path for path in dict.fromkeys(paths) if path is not None and not path.is_file()]
 
 
 def require_images(tasks: Iterable[Task]) -> None:
     """Raises `DataError` naming the first missing images and counting them: none is skipped in silence."""
-    missing = missing_images(tasks)
+    missing = missing_files(item for task in tasks for item in task.items)
     if missing:
         named = ", ".join(str(path) for path in missing[:3])
         raise DataError(

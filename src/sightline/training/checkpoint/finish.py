@@ -10,8 +10,10 @@ import torch
 
 from sightline import __version__
 from sightline.config import Recipe
-from sightline.files import METRICS, RUN_CARD, write_text
+from sightline.evaluation.asking import asking_of
+from sightline.files import METRICS, MODEL_CARD, RUN_CARD, write_text
 from sightline.recipe import dump_recipe
+from sightline.report.card import card
 from sightline.report.contents import Report
 from sightline.report.curves import draw_curves
 from sightline.report.html import write_report
@@ -49,7 +51,7 @@ def finish(
         notes=(*watched(watch), *row_notes(trainer, recipe)),
     )
     write_report(folder / REPORT, report)
-    card = {
+    run = {
         "sightline": __version__,
         "versions": versions(),
         "python": platform.python_version(),
@@ -64,8 +66,22 @@ def finish(
         "metrics": figures,
         **({} if watch is None else watch_card(watch, recipe)),
     }
-    write_text(folder / RUN_CARD, json.dumps(card, indent=2) + "\n")
+    write_text(folder / MODEL_CARD, model_card(folder, recipe, run))
+    write_text(folder / RUN_CARD, json.dumps(run, indent=2) + "\n")
     return figures
+
+
+def model_card(folder: Path, recipe: Recipe, run: dict[str, Any]) -> str:
+    """The README.md of a run's folder, as the hub shows it. run: what goes into `sightline.json`."""
+    return card(
+        name=folder.name,
+        base=recipe.model.name or "a model in memory",
+        recipe=recipe,
+        run=run,
+        curves=[f"curves/{curve.name}" for curve in sorted((folder / "curves").glob("*.png"))],
+        asking=asking_of(recipe),
+        is_adapter=recipe.lora is not None,
+    )
 
 
 def watch_card(watch: Watch, recipe: Recipe) -> dict[str, Any]:
@@ -115,4 +131,5 @@ def versions() -> dict[str, str]:
 def read_card(folder: Path) -> dict[str, Any] | None:
     """The card of a finished run; None where the run did not end."""
     path = folder / RUN_CARD
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found if "steps" in found else None  # the card of best weights, or of an export, is none of a run

@@ -13,6 +13,7 @@ from transformers import TrainerControl, TrainerState, TrainingArguments
 from sightline.config import Recipe
 from sightline.config.evaluation import EvaluationConfig
 from sightline.errors import RecipeError
+from sightline.evaluation.asking import asking_of
 from sightline.evaluation.record import Record, append
 from sightline.evaluation.run import ask
 from sightline.evaluation.summary import Summary, summarise, write_summary
@@ -118,7 +119,7 @@ class Scores(InCheckpoint):
     def __init__(self, recipe: Recipe, tasks: Sequence[Task], better: dict[str, Better], bar: ProgressBar) -> None:
         self.recipe, self.config, self.tasks, self.better, self.bar = recipe, recipe.evaluation, tasks, better, bar
         self.folder = Path(recipe.output_dir)
-        self.watch = Watch()
+        self.watch, self.asking = Watch(), asking_of(recipe)
 
     def attach(self, trainer: AlignmentTrainer, checkpoint: Path | None) -> None:
         """Score this trainer's policy. checkpoint: the one that the run resumes from, or None."""
@@ -195,7 +196,7 @@ class Scores(InCheckpoint):
                 path.unlink(missing_ok=True)
         found: list[Record] = []
         with self.trainer.engine.autocast(), self.bar.counting(task.name, len(mine)) as progress:
-            for records in ask(model, processor, task, mine, batch_size=self.config.batch_size):
+            for records in ask(model, processor, task, mine, asking=self.asking, batch_size=self.config.batch_size):
                 found += records
                 progress(len(found))
         by_id = {r.id: r for records in self.trainer.engine.gather(found) for r in records}
@@ -220,7 +221,7 @@ class Scores(InCheckpoint):
         return self.folder / SCORES / f"step-{step}"
 
     def _origin(self, step: int) -> dict[str, Any]:
-        return {"run": str(self.folder), "step": step}
+        return {"run": str(self.folder), "step": step, **self.asking.fields()}
 
 
 def scores_of(recipe: Recipe, bar: ProgressBar, *, held_out: bool) -> Scores | None:
