@@ -94,8 +94,9 @@ def test_answers_that_evaluate_wrote_are_compared_without_a_model_and_judged(
         (tmp_path / name / "pope-random.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     command = ["compare", str(tmp_path / "yes"), str(tmp_path / "no"), "--task", "pope-random", "--data", str(data)]
     command += ["--output", str(tmp_path / "out")]
-    shutil.rmtree(data / "image")  # nobody is asked
-    assert main([*command, "--json"]) == 0
+    (data / "image").rename(data / "aside")
+    assert main([*command, "--json"]) == 0, "nobody is asked, so nobody needs the images"
+    (data / "aside").rename(data / "image")
     found = json.loads(capsys.readouterr().out)["POPE random"]["no"]
     assert found["mcnemar"] == {"only_a": 2, "only_b": 2, "p_value": 1.0} and "judge" not in found
     # the second answer wins in the first two questions whatever the order, then the judge likes what stands first
