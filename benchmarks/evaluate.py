@@ -88,7 +88,7 @@ def questions(num_images: int, num_questions: int) -> Task:
         image = LazyImage(where=f"image {p}", image=Image.fromarray(pixels))
         for q in range(num_questions):
             text = f"Is there a {THINGS[q % len(THINGS)]} in this image?"
-            items.append(Item(id=f"{p}-{q}", question=text, truth="no", picture_id=str(p), images=(image,)))
+            items.append(Item(id=f"{p}-{q}", question=text, truth="no", image_id=str(p), images=(image,)))
     return Task(
         name="benchmark",
         title="benchmark",

@@ -25,7 +25,7 @@ def rows(data: Path) -> sl.Task:
                 id=str(number),
                 question=row["question"],
                 truth=row["answer"],
-                picture_id=row["image"],  # intervals draw whole images: questions about one image are not independent
+                image_id=row["image"],  # intervals draw whole images: questions about one image are not independent
                 images=(image,),
             )
         )

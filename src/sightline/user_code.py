@@ -15,12 +15,23 @@ from typing import Any
 
 from sightline.errors import RecipeError, did_you_mean
 
+_GIVEN: dict[str, Any] = {}
+"""Objects given in Python, by the names that recipes have for them."""
+
+
+def give_user_object(given: Any, name: str) -> str:
+    """Let `name` lead to this object in this process; the name."""
+    _GIVEN[name] = given
+    return name
+
 
 def find_user_object(name: str, *, what: str) -> Any:
     """The object that `name` leads to. what: the kind of thing, such as `Reward`, for messages.
 
     Raises `RecipeError` where there is no such file, module or name, or the user's code fails while it is imported.
     """
+    if name in _GIVEN:
+        return _GIVEN[name]
     if ":" in name:
         file, _, attribute = name.rpartition(":")
         return _attribute(_module_in_file(Path(file), name, what), attribute, name, what)

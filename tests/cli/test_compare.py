@@ -87,7 +87,7 @@ def test_answers_that_evaluate_wrote_are_compared_without_a_model_and_judged(
         always = {"groups": [], "prompt": "", "answer": answer, "origin": {}}
         rights = [float((answer == "Yes") == (i % 2 == 0)) for i in range(4)]
         rows = [
-            {"id": str(i + 1), "picture_id": f"{i // 2}.png", "scores": {"accuracy": [right, 1.0]}, **always}
+            {"id": str(i + 1), "image_id": f"{i // 2}.png", "scores": {"accuracy": [right, 1.0]}, **always}
             for i, right in enumerate(rights)
         ]
         (tmp_path / name).mkdir()

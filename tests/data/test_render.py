@@ -76,7 +76,7 @@ def test_base_paligemma_is_rendered_as_its_own_processor_does():
 
 def test_several_images_and_no_image(processor):
     two = example(image=[IMAGE, IMAGE.resize((60, 200))])
-    mark = Renderer(processor).picture_ids
+    mark = Renderer(processor).image_token_ids
     count = sum(t in mark for t in Renderer(processor).group(two).prompt_ids.tolist())
     ids = own_tokens(processor, two.prompt, [p.open() for p in two.images]).tolist()
     assert count == sum(t in mark for t in ids) > 0
@@ -247,8 +247,8 @@ def test_trl_hurt_5_plain_strings_with_a_image_end_with_eos_and_images_may_be_mi
 
 def test_trl_hurt_6_image_placeholders_are_never_targets(processor):
     group = Renderer(processor).group(parse({"messages": CHAT, "images": [IMAGE]}, source="r", row_number=0))
-    assert not set(group.responses[0].tolist()) & Renderer(processor).picture_ids
-    assert set(group.prompt_ids.tolist()) & Renderer(processor).picture_ids
+    assert not set(group.responses[0].tolist()) & Renderer(processor).image_token_ids
+    assert set(group.prompt_ids.tolist()) & Renderer(processor).image_token_ids
 
 
 def test_extra_columns_travel_with_the_group_untouched():

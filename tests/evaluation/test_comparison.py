@@ -25,7 +25,7 @@ def test_a_better_model_is_told_from_a_worse_one() -> None:
     a, b = answers(task, set(ids[:20])), answers(task, set(ids[5:50]))
     found = compare(task, a, b)
     assert found.items == 60
-    images = [item.picture_id for item in task.items]
+    images = [item.image_id for item in task.items]
     assert found.mcnemar == mcnemar([i < 20 for i in range(60)], [5 <= i < 50 for i in range(60)], images)
     assert (found.mcnemar.only_a, found.mcnemar.only_b) == (5, 30)
     gained = found.differences["accuracy"]

@@ -66,7 +66,7 @@ def test_answers_are_those_of_each_question_alone(family: str, load: Callable[[s
 def test_questions_with_and_without_a_image_are_answered_in_one_run(family: str, load: Callable[[str], Loaded]) -> None:
     model, processor = load(family)
     task = toy.task(num_images=3, questions_a_image=2)
-    items = [replace(item, images=()) if item.picture_id == "image 1" else item for item in task.items]
+    items = [replace(item, images=()) if item.image_id == "image 1" else item for item in task.items]
     alone = [r.answer for item in items for r in evaluate(model, processor, replace(task, items=[item]))]
     assert [r.answer for r in evaluate(model, processor, replace(task, items=items))] == alone
 

@@ -34,7 +34,7 @@ def test_every_item_is_answered_and_written_with_all_that_tells_it_apart(llava: 
     assert [r.id for r in records] == [item.id for item in task.items]
     assert calls[-1] == (9, 9)
     rows = [json.loads(line) for line in path.read_text().splitlines()]
-    assert set(rows[0]) == {"id", "groups", "picture_id", "prompt", "answer", "scores", "origin"}
+    assert set(rows[0]) == {"id", "groups", "image_id", "prompt", "answer", "scores", "origin"}
     assert rows[0]["origin"] == {"model": "m", "prompt": "{question}", "max_new_tokens": 4}
     assert rows[0]["scores"]["accuracy"][1] == 1.0
     assert read(path) == records

@@ -23,7 +23,7 @@ def task(num_images: int = 3, questions_a_image: int = 3) -> Task:
             id=f"{p}-{q}",
             question=f"Is there a {word} in image {p}?",
             truth="yes" if (p + q) % 2 else "no",
-            picture_id=f"image {p}",
+            image_id=f"image {p}",
             images=(LazyImage(where=f"image {p}", image=image(p)),),
             groups=("even" if q % 2 == 0 else "odd",),
         )

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from examples.own_objective import dpo_with_target
+from examples.own_reward import names_color
+from examples.own_sampler import FromColumn
+from examples.own_task import rows as rows_task
 from PIL import Image
 from rich.console import Console
 
@@ -12,6 +16,7 @@ from sightline.cli.main import main
 from sightline.errors import RecipeError, SamplerError
 from sightline.models.families.find import FAMILIES
 from sightline.recipe import load_recipe
+from sightline.training.given import with_objects
 from sightline.training.run import RunResult, train
 
 pytestmark = pytest.mark.usefixtures("without_drawing")
@@ -70,6 +75,45 @@ def test_a_sampler_and_a_reward_of_ones_own_train_a_policy(tmp_path):
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     # one of three drafts is right for each color, and rows without one are not judged
     assert [line["reward"] for line in lines if "reward" in line] == pytest.approx([1 / 3, 1 / 3])
+
+
+def test_objects_in_python_train_as_their_names_do(tmp_path):
+    """A loss, a sampler, a reward and a task as objects give the figures that `my.py:NAME` gives."""
+    flags = ["--model", "embedded", "--lora", "--max-steps", "2", "--per-device-train-batch-size", "2", "--use-cpu"]
+    flags += ["--logging-steps", "1", "--shuffle", "false"]
+    quiet = Console(quiet=True)
+    for name in ("named", "given", "online named", "online given"):
+        (tmp_path / name).mkdir()
+    strong = ("--objective.beta", "0.7", "--shuffle", "false")
+    run(tmp_path / "named", pairs(), "--objective.type", f"{EXAMPLES / 'own_objective.py'}:dpo_with_target", *strong)
+    recipe = load_recipe(None, [*flags, "--objective.beta", "0.7", "--output-dir", str(tmp_path / "given" / "run")])
+    image(0).save(tmp_path / "a.png")
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"image": "a.png", "question": "Is it red?", "answer": "yes"}))
+    scored = rows_task(tmp_path / "rows.jsonl")
+    result = train(recipe, data=pairs(), objective=dpo_with_target, tasks=[scored], console=quiet)
+    assert losses(tmp_path / "given") == losses(tmp_path / "named")
+    assert any("accuracy" in name for name in result.metrics), result.metrics
+    run(tmp_path / "online named", prompts(), *online("--sampler.importance-sampling", "none"))
+    sampling = ["--objective.type", "grpo", "--sampler.type", "vllm", "--sampler.num-generations", "3"]
+    sampling += ["--sampler.importance-sampling", "none", "--output-dir", str(tmp_path / "online given" / "run")]
+    recipe = load_recipe(None, [*flags, *sampling])
+    train(recipe, data=prompts(), sampler=FromColumn, rewards=[names_color], console=quiet)
+    assert losses(tmp_path / "online given") == losses(tmp_path / "online named")
+
+
+@pytest.mark.parametrize(
+    "given, says",
+    [
+        ({"objective": 0.1}, "`objective` is a float"),
+        ({"objective": lambda weights: weights}, "`objective` takes weights"),
+        ({"sampler": 3}, "`sampler` is a int"),
+        ({"tasks": ["pope"]}, "`tasks` holds a str"),
+    ],
+)
+def test_objects_that_are_none_are_told(tmp_path, given, says):
+    recipe = load_recipe(None, ["--model", "embedded", "--lora", "--output-dir", str(tmp_path / "run")])
+    with pytest.raises(RecipeError, match=says):
+        with_objects(recipe, **given)
 
 
 def test_a_sampler_without_log_probs_is_refused_where_they_are_needed(tmp_path):

@@ -61,7 +61,7 @@ def compare(task: Task, a: Sequence[Record], b: Sequence[Record]) -> PairedTest:
     differences = {m.name: difference(m, pairs) for m in task.metrics if any(_concerned(m, p) for p in pairs)}
     judged = [(a, b) for a, b in pairs if task.correct in a.scores and task.correct in b.scores]
     right_a, right_b = ([task.is_right(r.scores) for r in side] for side in _columns(judged))
-    images = [a.picture_id for a, _ in judged]
+    images = [a.image_id for a, _ in judged]
     test = mcnemar(right_a, right_b, images)
     effect = design_effect(right_a, right_b, images)
     smallest = smallest_detectable_difference(len(judged), test.only_a + test.only_b, effect)
@@ -83,7 +83,7 @@ def difference(metric: Metric, pairs: Sequence[tuple[Record, Record]]) -> Differ
         [q.denominator for q in of_a],
         [q.numerator for q in of_b],
         [q.denominator for q in of_b],
-        [a.picture_id for a, _ in pairs],
+        [a.image_id for a, _ in pairs],
         is_share=metric.unit == "percent",
     )
     scale = 100 if metric.unit == "percent" else 1

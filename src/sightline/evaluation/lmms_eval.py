@@ -91,7 +91,7 @@ def from_sample(row: dict[str, Any], path: Path, tasks: Sequence[Task], where: s
 
 
 def _row(task: Task, item: Any, folder: Path, written: dict[str, str]) -> dict[str, Any]:
-    images = [_image(image, f"{item.picture_id}/{number}", folder, written) for number, image in enumerate(item.images)]
+    images = [_image(image, f"{item.image_id}/{number}", folder, written) for number, image in enumerate(item.images)]
     target = task.truth_text(item)
     return {"id": item.id, "task": task.name, "question": task.asked(item), "target": target, "images": images}
 

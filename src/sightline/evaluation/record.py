@@ -14,11 +14,11 @@ from sightline.scoring.ratio import Ratio, Ratios
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """One answer with its scores. prompt: the text that was asked. picture_id: the cluster for intervals."""
+    """One answer with its scores. prompt: the text that was asked. image_id: the cluster for intervals."""
 
     id: str
     groups: tuple[str, ...]
-    picture_id: str
+    image_id: str
     prompt: str
     answer: str
     scores: Ratios
@@ -29,7 +29,7 @@ def record(task: Task, item: Item, answer: str) -> Record:
     return Record(
         id=item.id,
         groups=item.groups,
-        picture_id=item.picture_id,
+        image_id=item.image_id,
         prompt=task.asked(item),
         answer=answer,
         scores=task.scorer(item, answer),
@@ -89,6 +89,7 @@ def _parse(line: str, where: str, origin: dict[str, Any] | None) -> Record:
     try:
         row = json.loads(line)
         found = row.pop("origin")
+        row["image_id"] = row.pop("picture_id", None) or row["image_id"]  # its name in files of earlier versions
         row["scores"] = {name: Ratio(*ratio) for name, ratio in row["scores"].items()}
         parsed = Record(**{**row, "groups": tuple(row["groups"])})
     except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -82,7 +82,7 @@ def _parts(task: Task, numbers: Sequence[int], batch_size: int) -> Iterator[list
     """The numbers image by image, cut into some batches each: few images are then in memory at a time."""
     by_image: dict[str, list[int]] = {}
     for i in numbers:
-        by_image.setdefault(task.items[i].picture_id, []).append(i)
+        by_image.setdefault(task.items[i].image_id, []).append(i)
     part: list[int] = []
     for members in by_image.values():
         part += members
@@ -99,7 +99,7 @@ def _split(
     """By the numbers of the questions on an image: those that are read in parts, and whole prompts of the others."""
     together: dict[tuple[int, ...], Asked] = {}
     apart: dict[tuple[int, ...], list[Group]] = {}
-    for _, members in groupby(part, key=lambda i: task.items[i].picture_id):
+    for _, members in groupby(part, key=lambda i: task.items[i].image_id):
         on_image = tuple(members)
         examples = [asking.example(task.example(task.items[i], i)) for i in on_image]
         asked = renders.asked(examples) if len(on_image) > 1 else None

@@ -77,7 +77,7 @@ def summarise(task: Task, records: Sequence[Record]) -> Summary:
 
 def figures(metrics: Sequence[Metric], records: Sequence[Record]) -> Figures:
     """Every metric that some answer of the group has a part in, by group."""
-    images = np.array([r.picture_id for r in records], dtype=object)
+    images = np.array([r.image_id for r in records], dtype=object)
     ratios = {}
     for metric in metrics:
         parts = chain.from_iterable(r.scores.get(metric.name, EMPTY) for r in records)

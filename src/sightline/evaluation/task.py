@@ -31,7 +31,7 @@ class Metric:
 class Item:
     """One question about one image (or several, or none).
 
-    id: unique in its task and stable, answers are found again by it. picture_id: the same for all questions on one
+    id: unique in its task and stable, answers are found again by it. image_id: the same for all questions on one
     image; intervals draw whole images. groups: what else to report it under, such as `existence`. truth: whatever
     the task's scorer needs, JSON only.
     """
@@ -39,7 +39,7 @@ class Item:
     id: str
     question: str
     truth: Any
-    picture_id: str
+    image_id: str
     images: tuple[AnyImage, ...] = ()
     groups: tuple[str, ...] = ()
 

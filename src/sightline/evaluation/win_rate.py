@@ -71,8 +71,8 @@ def win_rate(
                 progress(len(verdicts), len(pairs))
     read = [(pair, v) for pair, v in zip(pairs, verdicts, strict=True) if v is not None]
     points = [{"b": 1.0, "a": 0.0}.get(v, 0.5) for _, v in read]
-    images = [item.picture_id for (item, _, _), _ in read]
-    asked = [(item.picture_id, v != "flipped") for (item, _, _), v in read if v != "equal"]
+    images = [item.image_id for (item, _, _), _ in read]
+    asked = [(item.image_id, v != "flipped") for (item, _, _), v in read if v != "equal"]
     return WinRate(
         win_rate=ratio_interval(points, [1.0] * len(points), images).percent(),
         consistency=ratio_interval([kept for _, kept in asked], [1.0] * len(asked), [p for p, _ in asked]).percent()

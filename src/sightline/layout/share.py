@@ -13,15 +13,15 @@ from torch import Tensor
 from sightline.types import Columns, Group
 
 
-def share_prefix(groups: list[Group], picture_ids: Collection[int] = ()) -> Group | None:
+def share_prefix(groups: list[Group], image_token_ids: Collection[int] = ()) -> Group | None:
     """Join groups that show the same images; None where they do not, or where a question comes before its image.
 
-    groups: not placed yet. picture_ids: token ids that stand for images; all must lie in the common prefix.
+    groups: not placed yet. image_token_ids: token ids that stand for images; all must lie in the common prefix.
     The result has the responses of all groups in order, with their columns and rows.
     """
     assert all(group.positions is None for group in groups), "share groups before they are placed"
     length = _common_length([group.prompt_ids for group in groups])
-    images = torch.tensor(sorted(picture_ids))
+    images = torch.tensor(sorted(image_token_ids))
     if length == 0 or any(torch.isin(group.prompt_ids[length:], images).any() for group in groups):
         return None
     inputs = [_cut(group, length) for group in groups]

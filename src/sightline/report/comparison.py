@@ -240,7 +240,7 @@ def _most_telling(task: Task, items: list[Item], by_id: list[dict[str, Record]],
 def _cards(task: Task, items: list[Item], by_id: list[dict[str, Record]]) -> tuple[Card, ...]:
     grouped: dict[str, list[Item]] = {}
     for item in items:
-        grouped.setdefault(item.picture_id, []).append(item)
+        grouped.setdefault(item.image_id, []).append(item)
     return tuple(
         Card(
             image=_thumbnail_of(members[0]),

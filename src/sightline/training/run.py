@@ -25,6 +25,7 @@ from sightline.config.combinations import refuse_idle_evaluation
 from sightline.config.packages import refuse_absent
 from sightline.data.stream.loader_workers import check_temporary_folder
 from sightline.errors import RecipeError, UserError
+from sightline.evaluation.task import Task
 from sightline.files import METRICS
 from sightline.forward.reference import Reference, build_reference
 from sightline.models.families.find import family_of
@@ -48,6 +49,7 @@ from sightline.training.distributed.world import (
     explain_lost_processes,
     join_world,
 )
+from sightline.training.given import with_objects
 from sightline.training.layout_choice import choose_layout
 from sightline.training.online.setup import check_sampler, online_trainer, reward_set_of, sampling_of
 from sightline.training.reference import ReferenceUpdates, precomputed_reference
@@ -83,7 +85,10 @@ def train(
     eval_data: Sequence[dict[str, Any]] | None = None,
     model: PreTrainedModel | None = None,
     processor: Any = None,
+    objective: Callable[..., Any] | None = None,
+    sampler: Any = None,
     rewards: Sequence[Callable[..., Any]] = (),
+    tasks: Sequence[Task] = (),
     callbacks: Sequence[TrainerCallback] = (),
     console: Console | None = None,
     description: str = "Training",
@@ -92,16 +97,18 @@ def train(
 
     data, eval_data: rows (a `datasets.Dataset` or any sequence of dicts) instead of `recipe.data.source`.
     model, processor: objects already in memory instead of `recipe.model.name`.
-    rewards: functions besides `recipe.rewards`, for objectives over sampled completions.
+    objective, sampler: a loss and a sampler instead of the recipe's; rewards, tasks: besides the recipe's
+        `rewards` and `evaluation.tasks`. docs/extending.md says what each must be.
     Raises `UserError` and its kinds for every mistake of the user's.
     """
     console = main_process_console(console or Console())
-    objective = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
+    recipe = with_objects(recipe, objective=objective, sampler=sampler, tasks=tasks)
+    built = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
     refuse_absent(recipe)
     check_temporary_folder(recipe.dataloader_num_workers)
     engine = requested_engine(recipe)
     engine.check_installed(on_cpu=device(recipe).type == "cpu")
-    reward_set = reward_set_of(recipe, rewards) if objective.num_responses == 0 else None
+    reward_set = reward_set_of(recipe, rewards) if built.num_responses == 0 else None
     if (finished := finished_run(recipe, console)) is not None:
         return finished
     processes = join_world(recipe, on_cpu=device(recipe).type == "cpu")
@@ -110,13 +117,13 @@ def train(
         set_seed(recipe.seed)
         processor = processor if processor is not None else load_processor(recipe.model)
         model = model if model is not None else load_model(recipe.model, device(recipe))
-        rows = training_rows(recipe, objective, processor, model, data=data, eval_data=eval_data)
+        rows = training_rows(recipe, built, processor, model, data=data, eval_data=eval_data)
         console.print(rows.summary, highlight=False)
         refuse_idle_evaluation(recipe.eval_steps, recipe.eval_on_start, rows.eval is not None)
         policy = prepare(model, recipe)
         given = {"engine": engine, "reward_set": reward_set, "folder": folder, "checkpoint": checkpoint}
         shown = {"callbacks": callbacks, "console": console, "description": description}
-        trainer, watch = assemble(recipe, objective, rows, policy, processor, **given, **shown)
+        trainer, watch = assemble(recipe, built, rows, policy, processor, **given, **shown)
     with reporting_saved_model(trainer, folder, console):
         seconds = train_and_evaluate(trainer, checkpoint)
         figures = finish(trainer, folder, recipe, seconds, watch)

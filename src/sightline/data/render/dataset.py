@@ -56,7 +56,7 @@ class GroupDataset(Dataset):
         groups = [item for item in read if isinstance(item, Group)]
         if not groups or not all(item.skip for item in bad):
             return bad[0]
-        shared = share_prefix(groups, self.renderer.picture_ids) if len(groups) > 1 else groups[0]
+        shared = share_prefix(groups, self.renderer.image_token_ids) if len(groups) > 1 else groups[0]
         if shared is None:
             raise RecipeError(
                 f"data.share_images: this model's prompts differ before the image ({groups[0].id}), so its rows "

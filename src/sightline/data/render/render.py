@@ -53,7 +53,7 @@ class Renderer:
         return self._ids(self.template.end_of_turn)[-1]
 
     @property
-    def picture_ids(self) -> frozenset[int]:
+    def image_token_ids(self) -> frozenset[int]:
         """Tokens that stand for images in `Group.prompt_ids`."""
         names = {self.template.image_mark, getattr(self.processor, "image_token", self.template.image_mark)}
         return frozenset(self.tokenizer.convert_tokens_to_ids(sorted(names)))

@@ -122,7 +122,7 @@ def _item(folder: Path, row: dict[str, Any], truth: dict[str, Any]) -> Item:
         id=str(row["id"]),
         question=row["query"],
         truth=truth,
-        picture_id=row["image"],
+        image_id=row["image"],
         images=(image_in(folder, row["image"], f"AMBER question {row['id']}"),),
         groups=KINDS.get(truth.get("kind", ""), ()),
     )

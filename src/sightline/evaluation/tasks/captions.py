@@ -48,7 +48,7 @@ def chair_task(folder: Path, synonyms: Path | None = None) -> Task:
                     "present": present(row, where),
                     "companions": _list(row.get("companions") or [], "companions", where),
                 },
-                picture_id=name,
+                image_id=name,
                 images=(image_in(folder, name, where),),
             )
         )

@@ -64,7 +64,7 @@ def _item(path: Path, number: str, row: dict[str, Any]) -> Item:
             "kind": field(row, ("answer_type",), where),
             "precision": int(row["precision"]) if row.get("precision") else None,
         },
-        picture_id=name,
+        image_id=name,
         images=(image_in(path.parent, shown, where),),
         groups=(str(row["question_type"]),) if row.get("question_type") else (),
     )

@@ -51,7 +51,7 @@ def mmhal(folder: Path, judge: Judge | None) -> Task:
                     "content": ", ".join(map(str, field(row, ("image_content",), where))),
                     "answer": str(field(row, ("gt_answer",), where)),
                 },
-                picture_id=name,
+                image_id=name,
                 images=(image_in(folder, name, where),),
                 groups=(str(row["question_type"]),) if row.get("question_type") else (),
             )

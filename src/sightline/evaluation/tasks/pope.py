@@ -28,7 +28,7 @@ def pope(folder: Path, setting: str) -> Task:
                 id=str(field(row, ("question_id",), where)),
                 question=field(row, ("text", "question"), where),
                 truth=yes_or_no(field(row, ("label",), where), where),
-                picture_id=name,
+                image_id=name,
                 images=(image_in(folder, name, where),),
             )
         )

@@ -102,7 +102,7 @@ def _item(scene: Scene, question: Question, id: str) -> Item:
         id=id,
         question=question.text,
         truth=truth,
-        picture_id=f"{scene.seed[0]}-{scene.seed[1]}",
+        image_id=f"{scene.seed[0]}-{scene.seed[1]}",
         images=(image_of(scene),),
         groups=groups,
     )

@@ -95,7 +95,7 @@ def _item(path: Path, row: dict[str, Any], number: int, with_choices: bool) -> I
         id=str(row.get("id", number)),
         question=question,
         truth={"answers": answers, "choices": choices},
-        picture_id=name,
+        image_id=name,
         images=(image_in(path.parent, name, where),),
         groups=tuple(str(g) for g in row.get("groups", ())),
     )

@@ -184,9 +184,9 @@ class Scores(InCheckpoint):
 
     def _answers(self, task: Task, step: int) -> list[Record]:
         """The policy's answers to all items, in their order; every process answers those on its share of the images."""
-        images = {image: n for n, image in enumerate(dict.fromkeys(item.picture_id for item in task.items))}
+        images = {image: n for n, image in enumerate(dict.fromkeys(item.image_id for item in task.items))}
         world, index = self.trainer.args.world_size, self.trainer.args.process_index
-        mine = [i for i, item in enumerate(task.items) if images[item.picture_id] % world == index]
+        mine = [i for i, item in enumerate(task.items) if images[item.image_id] % world == index]
         model, processor = self.trainer.model, self.trainer.processor
         assert model is not None
         path = self._step_folder(step) / f"{task.name}.jsonl"
