@@ -158,6 +158,7 @@ class Group:
     next_position: the position of every response's first token.
     block: [P] tokens with the same number ≥ 0 see each other in both directions (PaliGemma's prompt, Gemma 3's
         images); −1 is causal. None before placing.
+    fed_whole: whether tokens that predict no target are fed all the same, as a router's loss is over all tokens.
     columns: what is known of the responses besides their tokens; objectives read it.
     rows: the user's columns, a mapping for each row in the group: one, or several that share their images.
     truncated: id of a row that `data.max_length` trimmed → how many of its responses.
@@ -173,6 +174,7 @@ class Group:
     positions: Tensor | None = None
     next_position: int = 0
     block: Tensor | None = None
+    fed_whole: bool = False
     columns: Columns = field(default_factory=Columns)
     rows: tuple[Row, ...] = ()
     truncated: Mapping[str, int] = field(default_factory=dict)

@@ -36,7 +36,9 @@ SHARED = [
     "qwen2_5_vl",
     "qwen2_vl",
     "qwen3_5",
+    "qwen3_5_moe",
     "qwen3_vl",
+    "qwen3_vl_moe",
     "smolvlm",
 ]
 ALL = SHARED

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 
+import pytest
 import torch
 
+from sightline.forward.experts import times_read
 from sightline.forward.features import encode
 from sightline.forward.forward import log_probs
-from sightline.layout import padded
+from sightline.layout import padded, prefix
 from sightline.models.families.find import family_of
 from sightline.models.load import unfreeze
 from tests.forward import plain
@@ -40,9 +42,43 @@ def test_router_losses_arrive_unchanged(loaded: Load) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
+@pytest.mark.parametrize("kind", ["qwen3_vl_moe", "qwen3_5_moe"])
+def test_a_shared_prompt_counts_for_all_its_responses(loaded: Load, kind: str) -> None:
+    """Value and gradient of the router loss are those of the padded rows, packed prompts and padding included."""
+    experts = loaded(kind)
+    model = unfreeze(experts.model, experts.config)
+    groups = [experts.group(lengths=(7, 3, 5)), experts.group(seed=1, lengths=(2,)), experts.group(seed=2)]
+    features = encode(model, groups)
+    losses, gradients = [], []
+    for batch in (padded.lay_out(groups), prefix.lay_out(groups), prefix.lay_out(groups, row_length=10**4)):
+        found = log_probs(model, batch, groups=groups, features=features).router_loss
+        assert found is not None
+        routers = [p for name, p in model.named_parameters() if name.endswith("mlp.gate.weight")]
+        losses.append(found.detach())
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(found, routers)]))
+    unweighed = log_probs(model, prefix.lay_out(groups[:1]), groups=groups[:1], features=features.select([0]))
+    for loss, gradient in zip(losses[1:], gradients[1:], strict=True):
+        torch.testing.assert_close(loss, losses[0], rtol=1e-6, atol=0)
+        torch.testing.assert_close(gradient, gradients[0], rtol=1e-3, atol=1e-8)
+    assert unweighed.router_loss is not None and not torch.isclose(unweighed.router_loss, losses[0], rtol=1e-6)
+
+
+def test_every_token_counts_as_often_as_it_stands_in_padded_rows(loaded: Load) -> None:
+    experts = loaded("qwen3_vl_moe")
+    groups = [experts.group(lengths=(7, 3)), experts.group(seed=1, lengths=(2, 1, 1)), experts.group(seed=2)]
+    plain, shared = padded.lay_out(groups), prefix.lay_out(groups, row_length=10**4)
+    read = times_read(shared)
+    for g in range(len(groups)):
+        for prompt in (True, False):
+            in_plain = int(((plain.group == g) & (plain.segment >= 0) & ((plain.segment == 0) == prompt)).sum())
+            in_shared = int(read[(shared.group == g) & (shared.segment >= 0) & ((shared.segment == 0) == prompt)].sum())
+            assert in_plain == in_shared > 0
+    assert not read[shared.segment < 0].any()
+
+
 def test_log_probs_are_those_of_plain_forwards_with_several_rows_and_none_without_gradient(loaded: Load) -> None:
     experts = loaded("qwen3_vl_moe")
-    assert family_of(experts.model).layout == "padded"
+    assert family_of(experts.model).layout == "prefix"
     groups = [experts.group(), experts.group(seed=1, sizes=((30, 40), (50, 20)))]
     with torch.no_grad():
         found = log_probs(experts.model, padded.lay_out(groups), groups=groups, features=encode(experts.model, groups))

@@ -16,6 +16,7 @@ from torch.distributed.fsdp import FSDPModule
 
 from sightline.attention import flex
 from sightline.errors import ModelError
+from sightline.forward.experts import counting_shared_tokens
 from sightline.forward.features import Features
 from sightline.forward.head import token_log_probs
 from sightline.forward.last_layer import only_what_is_read, replaced_forward
@@ -58,6 +59,8 @@ def log_probs(
         inputs["output_router_logits"] = True
     with ExitStack() as stack:
         stack.enter_context(family.calling(batch, in_grid))
+        if trains_routers and batch.position_ids is not None:
+            stack.enter_context(counting_shared_tokens(family, batch))
         if batch.position_ids is not None and not is_compiled(model):
             # the padded layout stays as plain as it can be: it is what others are compared with
             stack.enter_context(only_what_is_read(family, batch))

@@ -2,7 +2,8 @@
 
 No token is computed twice. Positions restart after the prompt for each response, `visibility` keeps responses apart,
 and an index says which hidden state predicts which target; the first token of *every* response is predicted by the
-last prompt token. What follows a response's last but one target is not fed at all: it would predict nothing.
+last prompt token. What follows a response's last but one target is not fed at all: it would predict nothing (but for
+mixtures of experts, whose router loss is over all tokens).
 """
 
 from dataclasses import dataclass
@@ -78,7 +79,7 @@ def _strip(group: Group) -> Strip:
     prompt_length = len(group.prompt_ids)
     scored = [target_mask(w).nonzero()[:, 0] for w in group.weights]
     # a response is fed up to the token before its last target
-    fed = [int(s[-1]) if len(s) else 0 for s in scored]
+    fed = [int(s[-1]) if len(s) else 0 for s in scored] if not group.fed_whole else group.lengths
     columns, start = [], prompt_length
     for targets, length in zip(scored, fed, strict=True):
         # token j of a response stands in column start + j and is predicted from the one before it;

@@ -99,6 +99,7 @@ FAMILIES: dict[str, Family] = {
     "qwen2_5_vl": _QWEN,
     "qwen2_vl": _QWEN,
     "qwen3_5": _QWEN,
+    "qwen3_5_moe": _QWEN,
     "qwen3_vl": _QWEN_3,
     "qwen3_vl_moe": _QWEN_3,
     "smolvlm": Family(
@@ -123,6 +124,7 @@ NAMED: dict[str, tuple[str, Mapping[str, Any]]] = {
     "qwen2_5_vl": ("qwen2.5-vl-7b-instruct", {}),
     "qwen2_vl": ("qwen2-vl-7b-instruct", {}),
     "qwen3_5": ("", {}),
+    "qwen3_5_moe": ("", {}),
     "qwen3_vl": ("qwen3-vl-8b-instruct", {}),
     "qwen3_vl_moe": ("", {}),
     "smolvlm": ("smolvlm2-2.2b-instruct", {}),

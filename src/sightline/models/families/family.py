@@ -123,6 +123,7 @@ class Family:
             positions=torch.arange(length),
             next_position=length,
             block=torch.full((length,), -1),
+            fed_whole=self.router_coefficient != 0,
         )
 
     def num_placeholders(self, group: Group) -> int:

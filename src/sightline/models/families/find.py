@@ -8,7 +8,7 @@ from sightline.errors import RecipeError
 from sightline.models.families.family import Family
 from sightline.models.families.gemma import Gemma3Family, PaliGemmaFamily
 from sightline.models.families.mllama import MllamaFamily
-from sightline.models.families.qwen import DeepstackFamily, ExpertsFamily, HybridFamily, QwenFamily
+from sightline.models.families.qwen import DeepstackFamily, HybridFamily, QwenFamily
 from sightline.models.families.smolvlm import SmolVLMFamily
 from sightline.models.unwrap import unwrap
 
@@ -24,8 +24,9 @@ FAMILIES: dict[str, type[Family]] = {
     "qwen2_5_vl": QwenFamily,
     "qwen2_vl": QwenFamily,
     "qwen3_5": HybridFamily,
+    "qwen3_5_moe": HybridFamily,
     "qwen3_vl": DeepstackFamily,
-    "qwen3_vl_moe": ExpertsFamily,
+    "qwen3_vl_moe": DeepstackFamily,
     "smolvlm": SmolVLMFamily,
 }
 """By the `model_type` of config.json."""

@@ -170,6 +170,7 @@ PUBLISHED: dict[str, Callable[[Any], hf.ProcessorMixin]] = {
     "qwen2_5_vl": _qwen2,
     "qwen2_vl": _qwen2,
     "qwen3_5": _qwen3,
+    "qwen3_5_moe": _qwen3,
     "qwen3_vl": _qwen3,
     "qwen3_vl_moe": _qwen3,
     "smolvlm": _smolvlm,

@@ -1,4 +1,4 @@
-"""Qwen2-VL, Qwen2.5-VL and Qwen3-VL: positions on three axes (time, height, width), from the images' grids."""
+"""Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5: positions on three axes (time, height, width), from the images' grids."""
 
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -50,12 +50,6 @@ class DeepstackFamily(QwenFamily):
         deep: Any = [[piece[layer] for piece in present] for layer in layers]
         output = BaseModelOutputWithDeepstackFeatures(pooler_output=pooled, deepstack_features=deep)
         return {"mm_encoder_outputs": {"image": output}}
-
-
-class ExpertsFamily(DeepstackFamily):
-    """Qwen3-VL with a mixture of experts: its router loss averages over the tokens of ordinary rows."""
-
-    layout = "padded"
 
 
 class HybridFamily(QwenFamily):
