@@ -80,10 +80,14 @@ def _refuse_characters(value: Any, keys: tuple[str, ...]) -> None:
             _refuse_characters(inner, keys)
 
 
+def tree_of(recipe: Recipe) -> Tree:
+    """The recipe as plain values, with every field."""
+    return TypeAdapter(Recipe).dump_python(recipe, mode="json")
+
+
 def dump_recipe(recipe: Recipe) -> str:
     """The recipe as YAML text with every field, so that it can be run again as it is."""
-    tree = TypeAdapter(Recipe).dump_python(recipe, mode="json")
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(tree_of(recipe), sort_keys=False, allow_unicode=True)
 
 
 def parse_flags(flags: list[str]) -> Tree:

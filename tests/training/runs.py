@@ -1,5 +1,6 @@
 """Small real runs for the tests: rows with images, a recipe, and the curve that came out."""
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
+from sightline.config import Recipe
 from sightline.recipe import normalise, structure
 from sightline.training.run import RunResult, train
 
@@ -29,8 +31,8 @@ def pairs(count: int, seed: int = 0) -> list[dict[str, Any]]:
     return rows
 
 
-def run(folder: Path, model: Path, rows: list[dict[str, Any]], /, **changes: Any) -> RunResult:
-    """Train for a few steps on the CPU without workers; `changes` are recipe fields."""
+def recipe_of(folder: Path, model: Path, /, **changes: Any) -> Recipe:
+    """A few steps on the CPU without workers; `changes` are recipe fields."""
     tree = {
         "model": str(model),
         "output_dir": str(folder),
@@ -43,8 +45,19 @@ def run(folder: Path, model: Path, rows: list[dict[str, Any]], /, **changes: Any
         "layout": "prefix",
         **changes,
     }
-    recipe = structure(normalise(tree))
-    return train(recipe, data=rows, console=Console(quiet=True))
+    return structure(normalise(tree))
+
+
+def run(folder: Path, model: Path, rows: list[dict[str, Any]], /, **changes: Any) -> RunResult:
+    """Train by `recipe_of` these."""
+    return train(recipe_of(folder, model, **changes), data=rows, console=Console(quiet=True))
+
+
+def said_by(folder: Path, model: Path, rows: list[dict[str, Any]], /, **changes: Any) -> str:
+    """What the same says on the terminal."""
+    said = io.StringIO()
+    train(recipe_of(folder, model, **changes), data=rows, console=Console(file=said, width=10_000))
+    return said.getvalue()
 
 
 def lines(folder: Path) -> list[dict[str, Any]]:

@@ -53,7 +53,7 @@ CALLED: dict[str, tuple[tuple, dict[str, Any]]] = {
     "transformers.Trainer.create_scheduler": ((0,), {"num_training_steps": 1}),
     "transformers.Trainer.log": ((0, {}, None), {}),
     "transformers.TrainerState.compute_steps": ((0, 0, 1), {}),
-    "transformers.TrainerState.load_from_json": (("path",), {}),
+    "transformers.TrainerState": ((), {"global_step": 1, "log_history": []}),
     "transformers.TrainerState.save_to_json": ((0, "path"), {}),
     "transformers.trainer_utils.align_special_tokens": ((0, 0), {}),
     "transformers.trainer_utils.speed_metrics": (("train", 0.0), {"num_samples": 1, "num_steps": 1}),

@@ -15,24 +15,25 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 from transformers.optimization import GreedyLR
 from transformers.trainer_utils import align_special_tokens, speed_metrics
 
-from sightline.errors import Terminated
+from sightline.errors import Terminated, UserError
 from sightline.files import MODEL_CARD
 from sightline.training.checkpoint.contents import (
-    SCHEDULER,
-    TRAINER_STATE,
     Part,
+    load_schedule,
     load_weights,
     new_checkpoint,
     read_process,
     save_process,
+    save_schedule,
     set_random_states,
 )
-from sightline.training.checkpoint.files import InCheckpoint, load_state, save_state
+from sightline.training.checkpoint.files import TRAINER_STATE, InCheckpoint, explain_unreadable, trainer_state
 from sightline.training.checkpoint.run_folder import write_folder_into
 from sightline.training.distributed.engine import Engine
 from sightline.training.guard import Guard
@@ -132,7 +133,14 @@ class TrainingLoop(Trainer, ABC):
             max_steps = math.ceil(self.args.num_train_epochs * per_pass)
         self.steps_per_pass = per_pass or max_steps
         if checkpoint is not None:
-            self.state = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE))
+            with explain_unreadable(checkpoint):
+                self.state = TrainerState(**trainer_state(checkpoint))
+            if self.state.global_step > max_steps:
+                raise UserError(
+                    f"The run is to end after step {max_steps}, but {checkpoint} is {self.state.global_step} steps in. "
+                    "Give more (`max_steps`, or `num_train_epochs`), or resume from an earlier checkpoint by its "
+                    "folder (`resume: FOLDER`)."
+                )
         self.state.max_steps = max_steps
         self.state.num_train_epochs = math.ceil(max_steps / per_pass) if per_pass is not None else sys.maxsize
         self.state.train_batch_size = self.args.per_device_train_batch_size
@@ -145,7 +153,8 @@ class TrainingLoop(Trainer, ABC):
         model: Any = self.model
         align_special_tokens(model, self.processing_class)
         if checkpoint is not None:
-            load_weights(model, checkpoint)
+            with explain_unreadable(checkpoint):
+                load_weights(model, checkpoint)
         self.model_wrapped, self.optimizer = self.engine.prepare(model, self.create_optimizer(), self.frozen_copy)
         self.create_scheduler(num_training_steps=self.state.max_steps)
         handler = self.callback_handler
@@ -153,13 +162,19 @@ class TrainingLoop(Trainer, ABC):
         self.model_wrapped.zero_grad()
 
     def _resume(self, checkpoint: Path) -> dict[str, Any]:
-        """Put back everything but the weights; what this process saved, for its random states come last."""
+        """Put back everything but the weights; what this process saved, for its random states come last.
+
+        The optimizer's settings and the schedule are those of the recipe as it is now.
+        """
         assert self.optimizer is not None and self.lr_scheduler is not None
-        saved = read_process(checkpoint, index=self.args.process_index, world=self.args.world_size)
-        self.engine.load_optimizer(self.optimizer, checkpoint)
-        self.lr_scheduler.load_state_dict(load_state(checkpoint / SCHEDULER))
-        for name, part in self.parts.items():
-            part.load_state(saved["state"][name])
+        asked = settings_of(self.optimizer)
+        with explain_unreadable(checkpoint):
+            saved = read_process(checkpoint, **self._of_process())
+            self.engine.load_optimizer(self.optimizer, checkpoint)
+            load_schedule(self.lr_scheduler, checkpoint, step=self.state.global_step)
+            for name, part in self.parts.items():
+                part.load_state(saved["state"][name])
+        apply_settings(asked, self.optimizer, self.lr_scheduler)
         return saved
 
     def _pass(self, number: int, first: int) -> None:
@@ -254,14 +269,17 @@ class TrainingLoop(Trainer, ABC):
         ) as checkpoint:
             self.save_model(str(checkpoint))
             self.engine.save_optimizer(optimizer, checkpoint)
-            save_process(checkpoint, self.parts, index=self.args.process_index, world=self.args.world_size)
+            save_process(checkpoint, self.parts, **self._of_process())
             if self.is_world_process_zero():
-                save_state(scheduler.state_dict(), checkpoint / SCHEDULER)
+                save_schedule(scheduler, checkpoint)
                 self.state.save_to_json(str(checkpoint / TRAINER_STATE))
                 for callback in self.callback_handler.callbacks:
                     if isinstance(callback, InCheckpoint):
                         callback.save_into(checkpoint)
         self.control = self.callback_handler.on_save(self.args, self.state, self.control)
+
+    def _of_process(self) -> dict[str, int]:
+        return {"step": self.state.global_step, "index": self.args.process_index, "world": self.args.world_size}
 
     def save_final_model(self) -> None:
         """Write the model into the run's folder, whole or not at all. Every process calls it."""
@@ -286,6 +304,32 @@ class TrainingLoop(Trainer, ABC):
             if is_new:
                 blank.unlink(missing_ok=True)  # peft's template of a card, which says nothing of the run
             self.processing_class.save_pretrained(folder)  # pyright: ignore[reportOptionalMemberAccess]
+
+
+FROM_THE_RECIPE = ("initial_lr", "weight_decay", "betas", "eps")
+"""What a recipe says of an optimizer; everything else in its groups of weights is its own state."""
+
+
+def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
+    """What the recipe says of each group of weights."""
+    return [{name: group[name] for name in FROM_THE_RECIPE if name in group} for group in optimizer.param_groups]
+
+
+def apply_settings(asked: list[dict[str, Any]], optimizer: Optimizer, scheduler: LRScheduler) -> None:
+    """Have a loaded optimizer and its schedule go on with what `settings_of` gave before they were loaded.
+
+    Schedules are functions of the step: the learning rate is what it would be, had the settings been so from the
+    start. One that follows the held-out loss keeps the learning rate that it has come to.
+    """
+    for group, settings in zip(optimizer.param_groups, asked, strict=True):
+        group.update(settings)
+    if not isinstance(scheduler, LambdaLR):
+        return
+    scheduler.base_lrs = [settings["initial_lr"] for settings in asked]
+    factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
+    rates = [base * factor for base, factor in zip(scheduler.base_lrs, factors, strict=True)]
+    for group, rate in zip(optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
 
 
 class RunningLoss:

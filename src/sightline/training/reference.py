@@ -28,7 +28,7 @@ from sightline.errors import DataError, RecipeError
 from sightline.files import whole_file, write_text
 from sightline.forward.moving_reference import load_moved_state, move_reference, moved_state
 from sightline.forward.reference import Reference, is_neutral
-from sightline.training.checkpoint.files import InCheckpoint
+from sightline.training.checkpoint.files import InCheckpoint, explain_unreadable
 from sightline.training.checkpoint.run_folder import explain_disk_errors
 from sightline.training.step.micro_batch import StepSettings, with_companions
 from sightline.training.step.scoring import score_by_policy
@@ -308,4 +308,5 @@ class ReferenceUpdates(InCheckpoint):
 
     def resume(self, checkpoint: Path) -> None:
         """Put back the reference of a checkpoint."""
-        load_moved_state(self.reference, load_file(checkpoint / FILE))
+        with explain_unreadable(checkpoint):
+            load_moved_state(self.reference, load_file(checkpoint / FILE))

@@ -24,9 +24,8 @@ from sightline.config import Recipe
 from sightline.config.combinations import refuse_idle_evaluation
 from sightline.config.packages import refuse_absent
 from sightline.data.stream.loader_workers import check_temporary_folder
-from sightline.errors import RecipeError, UserError
+from sightline.errors import RecipeError
 from sightline.evaluation.task import Task
-from sightline.files import METRICS
 from sightline.forward.reference import Reference, build_reference
 from sightline.models.families.find import family_of
 from sightline.models.load import load_model, load_processor, trainable_summary, unfreeze
@@ -35,9 +34,9 @@ from sightline.models.recompute import recompute
 from sightline.objectives.objective import Objective, build
 from sightline.rewards.reward_set import RewardSet
 from sightline.training.arguments import device, training_arguments, uses_bf16
-from sightline.training.checkpoint.files import last_checkpoint, named_checkpoint
-from sightline.training.checkpoint.finish import finish, read_card
+from sightline.training.checkpoint.finish import finish
 from sightline.training.checkpoint.run_folder import opened_run_folder
+from sightline.training.checkpoint.start import Start, find_start, nothing_left, read_card
 from sightline.training.datasets import TrainingRows, training_rows
 from sightline.training.distributed.engine import Engine
 from sightline.training.distributed.probe import try_longest_first
@@ -53,11 +52,10 @@ from sightline.training.given import with_objects
 from sightline.training.layout_choice import choose_layout
 from sightline.training.online.setup import check_sampler, online_trainer, reward_set_of, sampling_of
 from sightline.training.reference import ReferenceUpdates, precomputed_reference
-from sightline.training.step.metrics import MetricsFile
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch.memory import report_memory
 from sightline.training.watch.progress import ProgressBar
-from sightline.training.watch.scores import Watch, scores_of, stop_rules
+from sightline.training.watch.scores import Watch, scores_of
 from sightline.training.watch.tensorboard import tensorboard
 
 
@@ -112,8 +110,8 @@ def train(
     if (finished := finished_run(recipe, console)) is not None:
         return finished
     processes = join_world(recipe, on_cpu=device(recipe).type == "cpu")
-    with prepared_folder(recipe, engine, processes, console) as folder:
-        checkpoint = find_checkpoint(recipe, console)
+    start = find_start(recipe, partial(console.print, markup=False, highlight=False))
+    with prepared_folder(recipe, engine, processes, start, console) as folder:
         set_seed(recipe.seed)
         processor = processor if processor is not None else load_processor(recipe.model)
         model = model if model is not None else load_model(recipe.model, device(recipe))
@@ -121,11 +119,11 @@ def train(
         console.print(rows.summary, highlight=False)
         refuse_idle_evaluation(recipe.eval_steps, recipe.eval_on_start, rows.eval is not None)
         policy = prepare(model, recipe)
-        given = {"engine": engine, "reward_set": reward_set, "folder": folder, "checkpoint": checkpoint}
+        given = {"engine": engine, "reward_set": reward_set, "folder": folder, "start": start}
         shown = {"callbacks": callbacks, "console": console, "description": description}
         trainer, watch = assemble(recipe, built, rows, policy, processor, **given, **shown)
     with reporting_saved_model(trainer, folder, console):
-        seconds = train_and_evaluate(trainer, checkpoint)
+        seconds = train_and_evaluate(trainer, start.checkpoint)
         figures = finish(trainer, folder, recipe, seconds, watch)
     report_rows(trainer, recipe, console)
     console.print(f"Saved to {folder}", highlight=False)
@@ -143,28 +141,17 @@ def finished_run(recipe: Recipe, console: Console) -> RunResult | None:
     """The result of a run that had already ended when it was resumed, after a line about it; None of any other run."""
     folder = Path(recipe.output_dir)
     card = read_card(folder) if recipe.resume else None
-    if card is None or has_more_to_do(card, recipe):
+    line = None if card is None else nothing_left(card, recipe)
+    if card is None or line is None:
         return None
-    if card.get("stopped") is not None:
-        line = (
-            f"{folder} stopped early at step {card['steps']}: {card['stopped']}. Nothing is left to do; to go on all "
-            "the same, change `evaluation.limits` or `evaluation.patience`."
-        )
-    else:
-        line = f"{folder} is a finished run; nothing is left to do"
     console.print(line, highlight=False)
     return RunResult(folder=folder, model=None, processor=None, metrics=card["metrics"], seconds=card["seconds"])
 
 
-def has_more_to_do(card: dict[str, Any], recipe: Recipe) -> bool:
-    """Whether a run that has ended is to take more steps, or to follow other rules than those that stopped it early."""
-    if card.get("stopped") is not None:
-        return card["stop_rules"] != stop_rules(recipe.evaluation)
-    return recipe.max_steps > card["steps"]
-
-
 @contextlib.contextmanager
-def prepared_folder(recipe: Recipe, engine: Engine, processes: PartialState, console: Console) -> Iterator[Path]:
+def prepared_folder(
+    recipe: Recipe, engine: Engine, processes: PartialState, start: Start, console: Console
+) -> Iterator[Path]:
     """The run's folder, opened once for all processes; removed again where the run is refused before it begins.
 
     Raises `UserError` where some processes are missing or cannot see it, or where nobody can sample.
@@ -172,34 +159,12 @@ def prepared_folder(recipe: Recipe, engine: Engine, processes: PartialState, con
     check_world(processes.num_processes, recipe)
     engine.check_recipe(recipe, processes.num_processes)
     check_sampler(recipe, partial(console.print, highlight=False))
-    with opened_run_folder(recipe) if processes.is_main_process else contextlib.nullcontext():
+    opened = opened_run_folder(recipe, goes_on=start.checkpoint is not None)
+    with opened if processes.is_main_process else contextlib.nullcontext():
         processes.wait_for_everyone()
         folder = Path(recipe.output_dir)
         check_shared_folder(folder)
         yield folder
-
-
-def find_checkpoint(recipe: Recipe, console: Console) -> Path | None:
-    """The checkpoint to resume from, or None to start at step 0.
-
-    Raises `UserError` when none of several is whole, or a run that has ended left none.
-    """
-    if not recipe.resume:
-        return None
-    if isinstance(recipe.resume, str):
-        found, damaged = named_checkpoint(Path(recipe.resume)), []
-    else:
-        found, damaged = last_checkpoint(Path(recipe.output_dir))
-    if found is None and read_card(Path(recipe.output_dir)) is not None:
-        raise UserError(
-            f"The run in {recipe.output_dir} ended without a checkpoint (`save_steps` was not given), so it cannot go "
-            "on. Start a new run from its weights (`lora.adapter`, or `model.name`), or over with "
-            "--overwrite-output-dir in place of --resume."
-        )
-    for sentence in damaged:
-        console.print(sentence, highlight=False)
-    console.print(f"Resuming from {found}" if found else "No checkpoint yet: starting at step 0", highlight=False)
-    return found
 
 
 def prepare(model: PreTrainedModel, recipe: Recipe) -> PreTrainedModel | PeftModel:
@@ -230,14 +195,14 @@ def assemble(
     engine: Engine,
     reward_set: RewardSet | None,
     folder: Path,
-    checkpoint: Path | None,
+    start: Start,
     callbacks: Sequence[TrainerCallback],
     console: Console,
     description: str,
 ) -> Assembled:
     """Layout, reference, callbacks and the trainer around them, by the recipe.
 
-    reward_set: for objectives over sampled completions. checkpoint: the one that the run resumes from.
+    reward_set: for objectives over sampled completions. start: at step 0, or at a checkpoint.
     """
     console.print(describe_trainable(policy), highlight=False)
     family = family_of(policy)
@@ -248,11 +213,14 @@ def assemble(
     reference = build_reference(
         policy, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
     )
+    checkpoint = start.checkpoint
     updates = reference_updates(recipe, reference, policy, checkpoint)
     bar = ProgressBar(console, description)
     scores = scores_of(recipe, bar, held_out=rows.eval is not None and recipe.eval_steps is not None)
     watching = [scores] if scores is not None else []
-    metrics_file = opened_metrics(folder, checkpoint, {"event": "layout", "layout": layout, "reason": reason})
+    report = partial(console.print, highlight=False)
+    metrics_file = start.metrics_file(folder, {"event": "layout", "layout": layout, "reason": reason}, report)
+    files = [metrics_file, start.recipe_file(recipe)]
     make = partial(online_trainer, recipe, rewards=reward_set) if reward_set is not None else AlignmentTrainer
     arguments = training_arguments(recipe, has_eval=rows.eval is not None, resumes=checkpoint is not None)
     engine.check_model(policy, None if reference is None else reference.mode)
@@ -270,11 +238,11 @@ def assemble(
         eval_dataset=rows.eval,
         processor=processor,
         guard=recipe.guard,
-        report=lambda sentence: console.print(sentence, highlight=False),
-        callbacks=[metrics_file, bar, *tensorboard(recipe, folder, checkpoint), *updates, *watching, *callbacks],
+        report=report,
+        callbacks=[*files, bar, *tensorboard(recipe, folder, checkpoint), *updates, *watching, *callbacks],
     )
     if scores is not None:
-        scores.attach(trainer, checkpoint)
+        scores.attach(trainer, checkpoint, new_figures=start.changes.new_figures)
     report_memory(trainer, recipe, metrics_file, console)
     try_longest_first(trainer, recipe, metrics_file, console)
     if recipe.reference.type == "precomputed":
@@ -308,16 +276,6 @@ def reference_updates(
     if checkpoint is not None:
         updates.resume(checkpoint)
     return [updates]
-
-
-def opened_metrics(folder: Path, checkpoint: Path | None, first: dict[str, str]) -> MetricsFile:
-    """The file of the run's metrics: those up to the checkpoint, or the first line and nothing else."""
-    is_main = PartialState().is_main_process
-    metrics_file = MetricsFile(folder / METRICS, checkpoint if is_main else None)
-    if is_main and checkpoint is None:
-        metrics_file.path.unlink(missing_ok=True)  # of an attempt that ended before its first checkpoint
-        metrics_file.write(first)
-    return metrics_file
 
 
 def train_and_evaluate(trainer: AlignmentTrainer, checkpoint: Path | None) -> float:

@@ -30,6 +30,7 @@ from sightline.training.distributed.engine import Engine
 from sightline.training.guard import Guard
 from sightline.training.layout_choice import typical_group
 from sightline.training.loop import TrainingLoop
+from sightline.training.same_rows import SameRows
 from sightline.training.step.auxiliary import with_auxiliary, with_corrected
 from sightline.training.step.evaluation import HeldOut
 from sightline.training.step.memory import Memory
@@ -97,10 +98,20 @@ class AlignmentTrainer(TrainingLoop):
         self.group_stream = train_dataset if isinstance(train_dataset, GroupStream) else None
         self.means, self.rows_seen = Means(), RowsSeen()
         self.dummy_group = DummyGroup(family, lambda: some_group(train_dataset, family))
-        self.settings = StepSettings(
-            family=family,
-            layout=layout,
-            groups_per_forward=groups_per_forward,
+        self.settings = self._step_settings(family=family, layout=layout, groups_per_forward=groups_per_forward)
+        self.parts |= {
+            "objective": PartOf(lambda: self.objective_state, self.objective_state.update),
+            "means": self.means,
+            "rows": self.rows_seen,
+            "memory": self.settings.memory,
+            "data": SameRows(self.rows_trained_on) if self.group_stream is None else self._place_in(self.group_stream),
+        }
+
+    def _step_settings(self, **given: Any) -> StepSettings:
+        """How steps are computed here: by this engine, as this process of so many."""
+        engine = self.engine
+        return StepSettings(
+            **given,
             device=self.accelerator.device,
             autocast=engine.autocast,
             reference_autocast=lambda: self.accelerator.autocast(),
@@ -113,16 +124,12 @@ class AlignmentTrainer(TrainingLoop):
             process_index=self.accelerator.process_index,
             dummy_group=self.dummy_group if engine.sharded else None,
         )
-        self.parts |= {
-            "objective": PartOf(lambda: self.objective_state, self.objective_state.update),
-            "means": self.means,
-            "rows": self.rows_seen,
-            "memory": self.settings.memory,
-        }
-        if (stream := self.group_stream) is not None:
-            self.parts["stream"] = PartOf(
-                lambda: stream.state(self.state.global_step), lambda state: stream.load(state, self.state.global_step)
-            )
+
+    def _place_in(self, stream: GroupStream) -> PartOf:
+        """Where a stream stands after the present step."""
+        return PartOf(
+            lambda: stream.state(self.state.global_step), lambda state: stream.load(state, self.state.global_step)
+        )
 
     # the rows of a step
 
@@ -274,12 +281,23 @@ class AlignmentTrainer(TrainingLoop):
         ignore_keys: list[str] | None = None,
         metric_key_prefix: str = "eval",
     ) -> dict[str, float]:
-        """Loss and metrics over held-out rows: sums over all of them, divided once."""
+        """What `held_out_figures` gives, logged as `eval_…` with the seconds that it took."""
         dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
+        assert isinstance(dataset, Dataset)
+        started = time.time()
+        figures = self.held_out_figures(dataset)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
+        metrics[f"{metric_key_prefix}_runtime"] = time.time() - started
+        self.log(dict(metrics))
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def held_out_figures(self, dataset: Dataset) -> dict[str, float]:
+        """Loss and metrics over held-out rows: sums over all of them, divided once."""
         model = self.model_wrapped
-        assert isinstance(dataset, Dataset) and model is not None
+        assert model is not None
         model.eval()
-        held_out, started = HeldOut(self.objective, self.settings, self.objective_state), time.time()
+        held_out = HeldOut(self.objective, self.settings, self.objective_state)
         other: Group | None = None
         for inputs in self._eval_batches(dataset):
             self.rows_seen.see(inputs)
@@ -287,13 +305,7 @@ class AlignmentTrainer(TrainingLoop):
             other = self._last_of(inputs["groups"]) or other
             if groups:
                 held_out.add(model, groups, self.reference)
-        figures = held_out.figures()
-        self.rows_seen.gather(self.engine.gather)
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
-        metrics[f"{metric_key_prefix}_runtime"] = time.time() - started
-        super().log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        return held_out.figures()
 
     def _last_of(self, groups: list[Group]) -> Group | None:
         """The last group of a batch over all processes, without its images; None without mismatched completions."""

@@ -16,14 +16,13 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from peft import PeftModel
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel
 
 from sightline.errors import UserError
-from sightline.training.checkpoint.files import ASIDE, load_state, publish, save_state, seal
+from sightline.models.adapter import check_keys
+from sightline.training.checkpoint.files import ASIDE, SCHEDULER, load_state, publish, save_state, seal
 from sightline.training.checkpoint.run_folder import explain_disk_errors
-
-SCHEDULER = "scheduler.safetensors"
-TRAINER_STATE = "trainer_state.json"
 
 
 @runtime_checkable
@@ -77,7 +76,7 @@ def new_checkpoint(
 def load_weights(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:
     """Give a model, not yet prepared, the weights of a checkpoint, or its adapter those of the checkpoint's."""
     if isinstance(model, PeftModel):
-        model.load_adapter(str(checkpoint), model.active_adapters[0], is_trainable=True)
+        check_keys(model.load_adapter(str(checkpoint), model.active_adapters[0], is_trainable=True), checkpoint)
         return
     # names in the file are not always those of the modules; `from_pretrained` knows both. float32 holds weights of
     # both kinds, trained (float32) and frozen (bfloat16), without loss
@@ -85,13 +84,29 @@ def load_weights(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:
     model.load_state_dict(read.state_dict(), strict=True)
 
 
-def save_process(checkpoint: Path, parts: Mapping[str, Part], *, index: int, world: int) -> None:
+def save_schedule(scheduler: LRScheduler, checkpoint: Path) -> None:
+    """Write where a schedule stands."""
+    save_state(scheduler.state_dict(), checkpoint / SCHEDULER)
+
+
+def load_schedule(scheduler: LRScheduler, checkpoint: Path, *, step: int) -> None:
+    """Put back what `save_schedule` wrote. Raises `ValueError` for the state of something else, or of another step."""
+    state = load_state(checkpoint / SCHEDULER)
+    if state.keys() != scheduler.state_dict().keys():  # torch takes any
+        raise ValueError(f"{SCHEDULER} is not the state of a {type(scheduler).__name__}")
+    if isinstance(scheduler, LambdaLR) and state["last_epoch"] != step:
+        raise ValueError(f"{SCHEDULER} is of step {state['last_epoch']}, the checkpoint of step {step}")
+    scheduler.load_state_dict(state)
+
+
+def save_process(checkpoint: Path, parts: Mapping[str, Part], *, step: int, index: int, world: int) -> None:
     """Write what process `index` of `world` has to find again."""
     state = {name: part.state() for name, part in parts.items()}
-    save_state({"world": world, "random": random_states(), "state": state}, checkpoint / process_file(index))
+    written = {"world": world, "step": step, "random": random_states(), "state": state}
+    save_state(written, checkpoint / process_file(index))
 
 
-def read_process(checkpoint: Path, *, index: int, world: int) -> dict[str, Any]:
+def read_process(checkpoint: Path, *, step: int, index: int, world: int) -> dict[str, Any]:
     """What `save_process` wrote. Raises `UserError` where another number of processes wrote the checkpoint."""
     written = load_state(checkpoint / process_file(0))["world"]
     if written != world:
@@ -100,7 +115,10 @@ def read_process(checkpoint: Path, *, index: int, world: int) -> dict[str, Any]:
             "stood in the data. Start as many processes again, or start a new run from the checkpoint's weights "
             "(`lora.adapter`, or `model.name`)."
         )
-    return load_state(checkpoint / process_file(index))
+    saved = load_state(checkpoint / process_file(index))
+    if saved["step"] != step:
+        raise ValueError(f"{process_file(index)} is of step {saved['step']}, the checkpoint of step {step}")
+    return saved
 
 
 def process_file(index: int) -> str:

@@ -7,19 +7,26 @@ import json
 import os
 import shutil
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import TrainerCallback
 
-from sightline.errors import UserError
+from sightline.errors import RunFailed, UserError, shown
+from sightline.files import RECIPE
 
 MANIFEST = "checkpoint.json"
+SCHEDULER = "scheduler.safetensors"
+TRAINER_STATE = "trainer_state.json"
+ALWAYS = (RECIPE, SCHEDULER, TRAINER_STATE, "process-0.safetensors")
+"""Files that every checkpoint has, besides the weights and the optimizer's state."""
 ASIDE = ".checkpoint.part"
 TRASH = ".checkpoint.old"
 CHUNK = 2**22
@@ -90,8 +97,8 @@ def last_checkpoint(folder: Path) -> tuple[Path | None, list[str]]:
 
 def named_checkpoint(path: Path) -> Path:
     """The checkpoint that a recipe names. Raises `UserError` where it is not a checkpoint, or damaged."""
-    if not path.is_dir() or not (path / "trainer_state.json").is_file():
-        raise UserError(f"`resume: {path}` is not a checkpoint folder (no trainer_state.json in it).")
+    if not path.is_dir() or not (path / TRAINER_STATE).is_file():
+        raise UserError(f"`resume: {path}` is not a checkpoint folder (no {TRAINER_STATE} in it).")
     wrong = damage(path)
     if wrong is not None:
         raise UserError(
@@ -106,10 +113,12 @@ def damage(folder: Path) -> str | None:
     manifest = folder / MANIFEST
     if not manifest.is_file():
         return f"it has no {MANIFEST}, which is written last"
-    try:
-        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
-    except (ValueError, KeyError):
-        return f"its {MANIFEST} cannot be read"
+    files = _listed(manifest)
+    if files is None:
+        return f"its {MANIFEST} is no list of files with their sizes and checksums"
+    absent = next((name for name in ALWAYS if name not in files), None)
+    if absent is not None:
+        return f"its {MANIFEST} does not list {absent}, which every checkpoint has"
     for name, (size, expected) in files.items():
         path = folder / name
         if not path.is_file():
@@ -119,6 +128,48 @@ def damage(folder: Path) -> str | None:
         if checksum(path) != expected:
             return f"its {name} does not hold what was written (checksum)"
     return None
+
+
+def _listed(manifest: Path) -> dict[str, list[int]] | None:
+    """Name → size and checksum of each file of a checkpoint; None where its manifest does not say so."""
+    try:
+        files = json.loads(manifest.read_text(encoding="utf-8"))["files"]
+        whole = all([type(one) for one in about] == [int, int] for about in files.values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return files if whole else None
+
+
+def trainer_state(checkpoint: Path) -> dict[str, Any]:
+    """What a checkpoint's trainer_state.json holds. Raises `UserError` where that is no state of a run."""
+    with explain_unreadable(checkpoint):
+        state = json.loads((checkpoint / TRAINER_STATE).read_text(encoding="utf-8"))
+        step, lines = state["global_step"], state["log_history"]
+        if type(step) is not int or step < 0:
+            raise ValueError(f"{TRAINER_STATE}: global_step is {step!r:.40} and not a number of steps")
+        if type(lines) is not list or not all(type(line) is dict and "step" in line for line in lines):
+            raise ValueError(f"{TRAINER_STATE}: log_history is no list of logged lines")
+        return state
+
+
+def step_of(checkpoint: Path) -> int:
+    """The step after which a checkpoint was written. Raises `UserError` where it does not say."""
+    return trainer_state(checkpoint)["global_step"]
+
+
+@contextmanager
+def explain_unreadable(checkpoint: Path) -> Iterator[None]:
+    """Within, a file of a checkpoint that is not what it should be, though its checksum is right, is one paragraph."""
+    try:
+        yield
+    except (UserError, RunFailed, torch.OutOfMemoryError):
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, RuntimeError, SafetensorError, OSError) as error:
+        raise UserError(
+            f"The checkpoint {checkpoint} cannot be read, although its files are those that its {MANIFEST} lists "
+            f"({type(error).__name__}: {shown(error, 200)}). Resume from another one by its folder (`resume: FOLDER`), "
+            "or move this one away and resume from the newest of the others."
+        ) from error
 
 
 def checksum(path: Path) -> int:

@@ -11,15 +11,15 @@ import torch
 from sightline import __version__
 from sightline.config import Recipe
 from sightline.evaluation.asking import asking_of
-from sightline.files import METRICS, MODEL_CARD, RUN_CARD, write_text
-from sightline.recipe import dump_recipe
+from sightline.files import METRICS, MODEL_CARD, RECIPE, RUN_CARD, write_text
 from sightline.report.card import card
 from sightline.report.contents import Report
 from sightline.report.curves import draw_curves
 from sightline.report.html import write_report
+from sightline.training.checkpoint.start import stop_rules
 from sightline.training.online.tables import sampled_rounds
 from sightline.training.trainer import AlignmentTrainer
-from sightline.training.watch.scores import BEST, Watch, stop_rules
+from sightline.training.watch.scores import BEST, Watch
 
 REPORT = "report.html"
 PACKAGES = ("torch", "transformers", "peft", "accelerate", "datasets")
@@ -45,7 +45,7 @@ def finish(
         ),
         curves=tuple(curves),
         rounds=sampled_rounds(folder),
-        recipe=dump_recipe(recipe),
+        recipe=(folder / RECIPE).read_text(encoding="utf-8"),
         timings={"training": seconds},
         versions=versions(),
         notes=(*watched(watch), *row_notes(trainer, recipe)),
@@ -60,6 +60,7 @@ def finish(
         "engine": trainer.engine.description,
         "base_model": recipe.model.name,
         "steps": trainer.state.global_step,
+        "steps_per_epoch": trainer.num_steps_per_pass(),
         "seconds": round(seconds, 2),
         "rows_skipped": len(trainer.rows_seen.bad),
         "rows_truncated": len(trainer.rows_seen.truncated.known),
@@ -126,10 +127,3 @@ def headline(steps: int, seconds: float, figures: dict[str, float], *, early: bo
 def versions() -> dict[str, str]:
     """Versions of what the figures depend on."""
     return {"sightline": __version__, **{name: version(name) for name in PACKAGES}}
-
-
-def read_card(folder: Path) -> dict[str, Any] | None:
-    """The card of a finished run; None where the run did not end."""
-    path = folder / RUN_CARD
-    found = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found if "steps" in found else None  # the card of best weights, or of an export, is none of a run

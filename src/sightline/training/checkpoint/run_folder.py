@@ -1,6 +1,7 @@
 """A run's folder: what is in it, when it may be written to, and writing so that nothing half-done bears a final name.
 
-recipe.yaml          the resolved recipe; `sightline train OUTPUT/recipe.yaml` runs it again
+recipe.yaml          the resolved recipe; `sightline train OUTPUT/recipe.yaml` runs it again. What a resumed run changed
+                     stands above it
 adapter_model.safetensors, adapter_config.json    or model.safetensors, config.json
 processor files      as `save_pretrained` writes them
 metrics.jsonl        one line a logged step
@@ -12,21 +13,56 @@ sightline.json       versions, the base model, figures of the run
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
+from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from sightline.config import Recipe
 from sightline.errors import UserError
 from sightline.files import METRICS, RECIPE, write_text
 from sightline.recipe import dump_recipe
+from sightline.training.checkpoint.files import InCheckpoint
 
 
-def open_run_folder(recipe: Recipe) -> Path:
+class RecipeFile(InCheckpoint):
+    """Writes the recipe that is in use: into the run's folder when training begins, and into every checkpoint.
+
+    changed: what holds since some step, a line each; they stand above the recipe as comments.
+    """
+
+    def __init__(self, recipe: Recipe, changed: Sequence[str] = ()) -> None:
+        self.folder = Path(recipe.output_dir)
+        self.text = "".join(f"{CHANGED}{line}\n" for line in changed) + dump_recipe(recipe)
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        if state.is_world_process_zero:
+            with explain_disk_errors(self.folder):
+                write_text(self.folder / RECIPE, self.text)
+
+    def save_into(self, checkpoint: Path) -> None:
+        """Write the recipe by which this checkpoint was trained."""
+        (checkpoint / RECIPE).write_text(self.text, encoding="utf-8")
+
+
+CHANGED = "# "
+
+
+def changed_before(checkpoint: Path) -> tuple[str, ...]:
+    """What had changed on the way to a checkpoint, as its recipe says."""
+    text = (checkpoint / RECIPE).read_text(encoding="utf-8")
+    return tuple(line.removeprefix(CHANGED) for line in text.splitlines() if line.startswith(CHANGED))
+
+
+def open_run_folder(recipe: Recipe, *, goes_on: bool = False) -> Path:
     """Make the output folder and write the recipe into it.
 
+    goes_on: from a checkpoint; a recipe that is there is then replaced when all is restored (`RecipeFile`).
     Raises `UserError` when the folder holds something and the recipe neither resumes nor overwrites, or when it cannot
     be written.
     """
@@ -36,7 +72,8 @@ def open_run_folder(recipe: Recipe) -> Path:
         if recipe.overwrite_output_dir and not recipe.resume and folder.is_dir():
             _empty(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / RECIPE, dump_recipe(recipe))
+        if not (goes_on and (folder / RECIPE).is_file()):
+            write_text(folder / RECIPE, dump_recipe(recipe))
     return folder
 
 
@@ -70,15 +107,15 @@ def refuse_occupied(recipe: Recipe) -> None:
 
 
 @contextmanager
-def opened_run_folder(recipe: Recipe) -> Iterator[Path]:
+def opened_run_folder(recipe: Recipe, *, goes_on: bool = False) -> Iterator[Path]:
     """The output folder while a run is prepared; one that is refused leaves no new folder.
 
-    Raises `UserError` as `open_run_folder` does.
+    goes_on: from a checkpoint. Raises `UserError` as `open_run_folder` does.
     """
     folder = Path(recipe.output_dir)
     was_there = folder.is_dir()
     is_new = not was_there or recipe.overwrite_output_dir or not any(folder.iterdir())
-    open_run_folder(recipe)
+    open_run_folder(recipe, goes_on=goes_on)
     try:
         yield folder
     except BaseException:  # a mistake, a fault or Ctrl-C: none leaves a folder that the next run would refuse

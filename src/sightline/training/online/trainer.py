@@ -209,16 +209,10 @@ class OnlineTrainer(AlignmentTrainer):
         paragraph, line_break, stack = str(stop).partition("\n")
         raise type(stop)(f"{paragraph} {how_to_continue(self.folder)}{line_break}{stack}") from problem
 
-    def evaluate(
-        self,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
-        ignore_keys: list[str] | None = None,
-        metric_key_prefix: str = "eval",
-    ) -> dict[str, float]:
+    def held_out_figures(self, dataset: Dataset) -> dict[str, float]:
         """Rewards of one greedy answer to each held-out prompt."""
-        dataset = eval_dataset if eval_dataset is not None else self.eval_dataset
         assert isinstance(dataset, PromptDataset) and self.model_wrapped is not None
-        started, problem, rollouts = time.time(), None, []
+        problem, rollouts = None, []
         self.is_evaluation_due = True  # says a checkpoint that is written because it failed
         try:
             self.collector.sampler.sync(self.model_wrapped)
@@ -230,12 +224,7 @@ class OnlineTrainer(AlignmentTrainer):
         names = self.collector.rewards.names
         figures = round_metrics(RewardStats.join(self.settings.gather(RewardStats.of(rollouts, len(names)))), names)
         # of one answer a prompt there is no spread
-        figures = {name: value for name, value in figures.items() if not name.endswith(("_std", "/std"))}
-        metrics = {f"{metric_key_prefix}_{name}": value for name, value in figures.items()}
-        metrics[f"{metric_key_prefix}_runtime"] = time.time() - started
-        self.log(dict(metrics))
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
-        return metrics
+        return {name: value for name, value in figures.items() if not name.endswith(("_std", "/std"))}
 
     def _greedy_answers(self, dataset: PromptDataset) -> list[Rollout]:
         """One answer to each of this process's prompts."""

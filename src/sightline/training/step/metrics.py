@@ -3,15 +3,15 @@
 import json
 import os
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerState
 
-from sightline.training.checkpoint.files import InCheckpoint, to_disk
+from sightline.training.checkpoint.files import InCheckpoint, explain_unreadable, step_of, to_disk
 from sightline.training.checkpoint.run_folder import explain_disk_errors
 
 LENGTH = "metrics_length.json"
@@ -87,13 +87,15 @@ def averages(totals: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
 class MetricsFile(InCheckpoint):
     """Appends every logged step to `OUTPUT/metrics.jsonl`, one JSON object a line.
 
-    checkpoint: what the run resumes from; later lines are removed, since their steps are done again.
+    checkpoint: what the run resumes from; later lines are removed, since their steps are done again. say: shows the
+    user a sentence about lines that are missing.
     """
 
-    def __init__(self, path: Path, checkpoint: Path | None = None) -> None:
+    def __init__(self, path: Path, checkpoint: Path | None = None, say: Callable[[str], None] = print) -> None:
         self.path = path
-        if checkpoint is not None and path.exists():
-            cut_back(path, checkpoint)
+        missing = None if checkpoint is None else cut_back(path, checkpoint)
+        if missing is not None:
+            say(missing)
 
     def save_into(self, checkpoint: Path) -> None:
         """How long the file is now, and that this much of it is on the disk."""
@@ -102,14 +104,7 @@ class MetricsFile(InCheckpoint):
         if length:
             to_disk(self.path)
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         if logs is not None and state.is_world_process_zero:
             self.write({"step": state.global_step, **logs})
 
@@ -119,24 +114,38 @@ class MetricsFile(InCheckpoint):
             file.write(json.dumps(row) + "\n")
 
 
-def cut_back(path: Path, checkpoint: Path) -> None:
-    """Make the file of metrics what it was when the checkpoint was written."""
+def cut_back(path: Path, checkpoint: Path) -> str | None:
+    """Make the file of metrics what it was when the checkpoint was written; a sentence where lines are missing."""
+    step = step_of(checkpoint)
+    with explain_unreadable(checkpoint):
+        length = int(json.loads((checkpoint / LENGTH).read_text(encoding="utf-8"))["bytes"])
+    elsewhere = checkpoint.resolve().parent != path.resolve().parent
+    if not path.exists():
+        source = checkpoint.parent / path.name
+        where = f"are in {source}" if elsewhere and source.is_file() else "are lost"
+        return f"{path} is not there: it begins anew after step {step}, and the figures up to then {where}."
     content = path.read_bytes()
-    length = json.loads((checkpoint / LENGTH).read_text(encoding="utf-8"))["bytes"]
-    if checkpoint.resolve().parent == path.resolve().parent and length <= len(content):
+    if not elsewhere and content[:length].endswith(b"\n") and length <= len(content):
         os.truncate(path, length)
-        return
-    # a checkpoint of another folder, or a file that a power cut shortened: whole lines up to the checkpoint's step
-    step = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"]
-    kept = []
+        return None
+    # a checkpoint of another folder, or a file that a power cut or a user shortened: whole lines up to the step
+    kept, last = [], 0
     for line in content.decode("utf-8", errors="replace").splitlines():
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+            here = int(row.get("step", 0))
+        except (ValueError, AttributeError, TypeError, RecursionError):
             continue  # the line that was being written when the run died
-        if row.get("step", 0) <= step and "train_runtime" not in row:
+        if here <= step and "train_runtime" not in row:
             kept.append(line)
+            last = max(last, here)
     path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
+    if elsewhere:
+        return None
+    return (
+        f"{path} is not what it was when {checkpoint.name} was written ({len(content):,} bytes, {length:,} then). Its "
+        f"whole lines are kept, the last of step {last}; figures of steps up to {step} may be lost."
+    )
 
 
 def device_memory() -> dict[str, float]:

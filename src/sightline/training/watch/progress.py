@@ -61,14 +61,7 @@ class ProgressBar(TrainerCallback):
                 self.description, total=state.max_steps, completed=state.global_step, figures=""
             )
 
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, Any] | None = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: TrainerState, control: Any, logs: Any = None, **kwargs: Any) -> None:
         logs = logs or {}
         shown = [f"{name} {logs[key]:.3g}" for key, name in SHOWN.items() if key in logs]
         if shown:

@@ -20,7 +20,7 @@ from sightline.evaluation.summary import Summary, summarise, write_summary
 from sightline.evaluation.task import OVERALL, Task
 from sightline.evaluation.tasks.registry import named_tasks
 from sightline.files import RUN_CARD, write_text
-from sightline.training.checkpoint.files import InCheckpoint
+from sightline.training.checkpoint.files import InCheckpoint, explain_unreadable
 from sightline.training.checkpoint.run_folder import explain_disk_errors
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch.progress import ProgressBar
@@ -75,9 +75,14 @@ class Watch:
         self.stopped = self.reason_to_stop(config, better)
         return is_best
 
-    def go_on(self, config: EvaluationConfig, better: Mapping[str, Better]) -> None:
-        """Judge what a checkpoint remembers by these settings, which may be others than those it was judged by."""
-        if self.figure != config.best:
+    def go_on(self, config: EvaluationConfig, better: Mapping[str, Better], *, new_figures: bool = False) -> None:
+        """Judge what a checkpoint remembers by these settings, which may be others than those it was judged by.
+
+        new_figures: those to come cannot be compared with what it remembers.
+        """
+        if new_figures:
+            self.limited = {}
+        if new_figures or self.figure != config.best:
             self.figure, self.best, self.best_step, self.waited = config.best, None, None, 0
         self.stopped = self.reason_to_stop(config, better)
 
@@ -98,11 +103,6 @@ class Watch:
         return asdict(self)
 
 
-def stop_rules(config: EvaluationConfig) -> dict[str, Any]:
-    """The settings that an early stop follows from."""
-    return {"best": config.best, "patience": config.patience, "limits": config.limits}
-
-
 def is_better(a: float, b: float, better: Better) -> bool:
     """Whether a is strictly better than b; NaN is never better."""
     return a > b if better == "higher" else a < b
@@ -121,12 +121,16 @@ class Scores(InCheckpoint):
         self.folder = Path(recipe.output_dir)
         self.watch, self.asking = Watch(), asking_of(recipe)
 
-    def attach(self, trainer: AlignmentTrainer, checkpoint: Path | None) -> None:
-        """Score this trainer's policy. checkpoint: the one that the run resumes from, or None."""
+    def attach(self, trainer: AlignmentTrainer, checkpoint: Path | None, *, new_figures: bool = False) -> None:
+        """Score this trainer's policy. checkpoint: the one that the run resumes from, or None.
+
+        new_figures: settings have changed since, so that earlier values cannot be compared.
+        """
         self.trainer = trainer
         if checkpoint is not None and (checkpoint / FILE).is_file():
-            self.watch = Watch(**json.loads((checkpoint / FILE).read_text(encoding="utf-8")))
-            self.watch.go_on(self.config, self.better)
+            with explain_unreadable(checkpoint):
+                self.watch = Watch(**json.loads((checkpoint / FILE).read_text(encoding="utf-8")))
+                self.watch.go_on(self.config, self.better, new_figures=new_figures)
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

@@ -1,6 +1,5 @@
 """TensorBoard's log of a run in OUTPUT/tensorboard: one run, however often it was resumed."""
 
-import json
 from pathlib import Path
 
 from accelerate import PartialState
@@ -8,6 +7,7 @@ from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
 from sightline.config import Recipe
+from sightline.training.checkpoint.files import step_of
 
 FOLDER = "tensorboard"
 
@@ -21,7 +21,5 @@ def tensorboard(recipe: Recipe, folder: Path, checkpoint: Path | None) -> list[T
         return []
     from torch.utils.tensorboard import SummaryWriter
 
-    first = 0
-    if checkpoint is not None:
-        first = json.loads((checkpoint / "trainer_state.json").read_text(encoding="utf-8"))["global_step"] + 1
+    first = 0 if checkpoint is None else step_of(checkpoint) + 1
     return [TensorBoardCallback(SummaryWriter(log_dir=str(folder / FOLDER), purge_step=first))]
