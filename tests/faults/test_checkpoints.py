@@ -67,7 +67,7 @@ def test_a_state_comes_back_with_the_same_bits(tmp_path):
 def test_a_checkpoint_holds_no_pickle(whole):
     files = {file.name for file in (whole / "checkpoint-4").iterdir()}
     assert {"optimizer.safetensors", "scheduler.safetensors", "process-0.safetensors", "checkpoint.json"} <= files
-    assert {Path(name).suffix for name in files} <= {".safetensors", ".json", ".jinja", ".md"}
+    assert {Path(name).suffix for name in files} <= {".safetensors", ".json", ".jinja", ".md", ".yaml"}
     assert "adapter_model.safetensors" in files and "model.safetensors" not in files
 
 

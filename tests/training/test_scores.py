@@ -120,7 +120,8 @@ def go(folder: Path, model: Path, limit: float, **changes: Any) -> tuple[dict[st
 
 def figures(folder: Path) -> list[dict[str, Any]]:
     times = ("memory/", "seconds/", "train_", "eval_runtime")
-    return [{k: v for k, v in line.items() if not k.startswith(times)} for line in lines(folder)]
+    logged = [line for line in lines(folder) if line.get("event") != "settings changed"]
+    return [{k: v for k, v in line.items() if not k.startswith(times)} for line in logged]
 
 
 def same_weights(a: Path, b: Path) -> bool:
