@@ -105,7 +105,8 @@ BAD = [
     ("init_lora_weights", "evil"), ("init_lora_weights", "loftq"), ("layer_replication", [[0, 2]]),
     ("megatron_core", "evil_library"), ("megatron_config", {"a": 1}),
     ("peft_type", "IA3"), ("peft_type", None), ("rank_pattern", {"q_proj": "big"}), ("rank_pattern", [1]),
-    ("base_model_name_or_path", 7), ("modules_to_save", "lm_head("),
+    ("base_model_name_or_path", 7), ("modules_to_save", "lm_head("), ("rank_pattern", {"(": 4}),
+    ("trainable_token_indices", [10**9]), ("exclude_modules", "*"),
 ]  # fmt: skip
 
 
@@ -114,6 +115,36 @@ def test_a_config_that_peft_would_fail_on_is_named(write, key, value):
     folder = changed(write("right"), "wrong", **{key: value})
     with pytest.raises(ModelError, match=r"adapter_config.json|does not fit this model"):
         add_lora(load_model(ModelConfig(name="embedded")), Adapter(adapter=str(folder)))
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"target_modules": "(([a-z_.0-9]+)+)+!"},
+        {"rank_pattern": {"(([a-z_.0-9]+)+)+!": 2}},
+        {"exclude_modules": "(.*)*!"},
+    ],
+    ids=["target_modules", "rank_pattern", "exclude_modules"],
+)
+def test_a_pattern_that_never_ends_is_named(write, config, monkeypatch):
+    monkeypatch.setattr("sightline.models.trial.SECONDS", 1)
+    folder = changed(write("right"), "wrong", **config)
+    with pytest.raises(ModelError, match=f"adapter_config.json: {next(iter(config))}: .* is not done after 1 s"):
+        add_lora(load_model(ModelConfig(name="embedded")), Adapter(adapter=str(folder)))
+
+
+@pytest.mark.parametrize("options", [{"modules_to_save": ["lm_head"]}, {"target_modules": ["lm_head", "q_proj"]}])
+def test_an_adapter_of_the_output_embedding_is_refused_in_words_of_the_adapter(write, options):
+    folder = write("head", **options)
+    with pytest.raises(ModelError, match=r"\(`lora.adapter`\) adapts the output embedding .*merge_and_unload"):
+        add_lora(load_model(ModelConfig(name="embedded")), Adapter(adapter=str(folder)))
+
+
+def test_a_bias_that_no_merged_layer_could_hold_is_named(write, capsys, tmp_path):
+    folder = write("biased", lora_bias=True)
+    assert main(["export", str(folder), str(tmp_path / "out")]) == 2
+    assert "`lora_bias: true`" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\x80\x81", b"7", b"[" * 100_000])

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from sightline.cli.main import main
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
 from sightline.models.load import EMBEDDED, load_model, load_processor
@@ -59,6 +61,8 @@ VALUES = [
     ("dtype", "os.system"),
     ("model_type", None),
     ("vision_feature_layer", -99),
+    ("text_config.eos_token_id", "</s>"),
+    ("text_config.pad_token_id", [1, "2"]),
 ]
 
 
@@ -67,6 +71,22 @@ def test_a_config_that_makes_no_model_is_named(folder, key, value):
     set_config(folder, key, value)
     with pytest.raises(ModelError, match="model"):
         load(folder)
+
+
+@pytest.mark.parametrize("value", ["x", [0, None], True, 1.5])
+def test_a_token_that_is_no_number_is_named(folder, value):
+    (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": value}))
+    with pytest.raises(ModelError, match=r"generation_config.json: `eos_token_id`"):
+        load(folder)
+
+
+def test_a_processor_for_another_size_of_patches_is_named(folder, tmp_path, capsys):
+    path = folder / "processor_config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "patch_size": 2}))
+    image = tmp_path / "image.png"
+    Image.new("RGB", (64, 64), "red").save(image)
+    assert main(["generate", str(folder), "--image", str(image), "--prompt", "What is this?"]) == 2
+    assert "Processor and model do not match" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b"null", b"\x80", b"[" * 100_000, b'{"a": NaN'])

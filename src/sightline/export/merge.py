@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from sightline.config import ModelConfig
+from sightline.errors import ModelError
 from sightline.models.load import load_model
 
 
@@ -50,11 +51,16 @@ def unpacked(module: nn.Module) -> Tensor | None:
 def merged(policy: PeftModel, dtype: torch.dtype) -> PreTrainedModel:
     """The base with its adapter merged in, every weight in `dtype`; the policy is used up.
 
-    Raises ValueError where a merged weight is not finite.
+    Raises ValueError where a merged weight is not finite, ModelError for a bias that its layer has no place for.
     """
-    for module in policy.modules():
+    for name, module in policy.named_modules():
         if isinstance(module, LoraLayer):
             base: Any = module.get_base_layer()
+            if any(module.lora_bias.values()) and base.bias is None:
+                raise ModelError(
+                    f"The adapter has a bias (`lora_bias: true`) on {name!r}, which has none in this architecture: no "
+                    "merged model could hold it. Load base and adapter with peft, which `generate` and `evaluate` do."
+                )
             base.weight.data = base.weight.data.float()
             module.merge(safe_merge=True)
             base.weight.data = base.weight.data.to(dtype)

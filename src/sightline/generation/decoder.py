@@ -23,7 +23,7 @@ from sightline.data.render.render import Renderer
 from sightline.forward.features import Features
 from sightline.generation.sampling import Pick, Sampled, SamplingSettings, draw
 from sightline.layout.grid import stack_left
-from sightline.models.families.family import Family
+from sightline.models.families.family import Family, fitting_images
 from sightline.types import Group
 
 KEEP_UNTIL = 0.75
@@ -104,15 +104,16 @@ def read_prompts(
 def _next_logits(
     family: Family, cache: Cache, ids: Tensor, mask: Tensor, positions: Tensor, inputs: dict[str, Any]
 ) -> Float[Tensor, "rows vocabulary"]:
-    output = family.model(
-        input_ids=ids,
-        attention_mask=mask,
-        position_ids=positions,
-        past_key_values=cache,
-        use_cache=True,
-        logits_to_keep=1,
-        **inputs,
-    )
+    with fitting_images():
+        output = family.model(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+            **inputs,
+        )
     return output.logits[:, -1].float()
 
 
@@ -238,14 +239,15 @@ def _by_transformers(
     )
     ids = stack_left([group.prompt_ids for group in groups], tokens.padding).to(model.device)
     mask = stack_left([torch.ones_like(group.prompt_ids) for group in groups], 0).to(model.device)
-    model.generate(  # pyright: ignore[reportCallIssue]
-        input_ids=ids,
-        attention_mask=mask,
-        generation_config=settings,
-        logits_processor=LogitsProcessorList([_Drawn(answers)]),
-        stopping_criteria=StoppingCriteriaList([_Ended(answers)]),
-        **family.prompt_inputs(groups, None if features is None else features.pieces),
-    )
+    with fitting_images():
+        model.generate(  # pyright: ignore[reportCallIssue]
+            input_ids=ids,
+            attention_mask=mask,
+            generation_config=settings,
+            logits_processor=LogitsProcessorList([_Drawn(answers)]),
+            stopping_criteria=StoppingCriteriaList([_Ended(answers)]),
+            **family.prompt_inputs(groups, None if features is None else features.pieces),
+        )
     yield from answers.ids[:, : answers.step].T
 
 

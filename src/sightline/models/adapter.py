@@ -14,6 +14,7 @@ from transformers.utils.peft_utils import find_adapter_config_file
 
 from sightline.errors import ModelError, shown
 from sightline.models.folder_checks import check_header, read_object
+from sightline.models.trial import try_patterns
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 FILES = [CONFIG, WEIGHTS, "*token*", "*processor*", "vocab*", "merges.txt", "chat_template*"]
@@ -140,6 +141,7 @@ def with_adapter(
     Raises `ModelError` where the adapter does not fit the model.
     """
     options: dict[str, Any] = {"adapter_name": name, "is_trainable": is_trainable}
+    _try_patterns(read_adapter_config(Path(folder)), model, Path(folder) / CONFIG)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of missing keys, which are an error here
@@ -147,7 +149,7 @@ def with_adapter(
                 model = PeftModel.from_pretrained(model, str(folder), **options)  # pyright: ignore[reportArgumentType]
             # peft's `from_pretrained` does not say which keys found no place; loading again does
             result = model.load_adapter(str(folder), **options)
-    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError, MemoryError) as error:
+    except Exception as error:  # whatever peft raises for values that make no sense
         said = str(error).strip().splitlines()
         raise ModelError(
             f"The adapter {str(folder)!r} does not fit this model: {shown(said[-1] if said else error, 200)} Name the "
@@ -156,6 +158,17 @@ def with_adapter(
     check_keys(result, folder)
     _check_adapter_finite(model, name, folder)
     return model
+
+
+def _try_patterns(config: Mapping[str, Any], model: nn.Module, path: Path) -> None:
+    """Raises `ModelError` for regular expressions of adapter_config.json that do not compile or never get done."""
+    names = [name for name, _ in model.named_modules()]
+    for key in ("target_modules", "exclude_modules"):
+        if isinstance(config.get(key), str) and config[key] != "all-linear":
+            try_patterns([config[key]], names, f"{path}: {key}")
+    for key in ("rank_pattern", "alpha_pattern"):
+        # as peft completes them
+        try_patterns([rf"(.*\.)?({one})$" for one in config.get(key) or {}], names, f"{path}: {key}")
 
 
 def _check_adapter_finite(model: PeftModel, name: str, folder: str | Path) -> None:

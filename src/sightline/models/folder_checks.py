@@ -50,7 +50,9 @@ def check_model_folder(folder: Path) -> None:
     """Raises `ModelError` for sizes in config.json that no model has, and for weights' files that are damaged."""
     for name in OBJECTS:
         if (folder / name).is_file():
-            read_object(folder / name)
+            found = read_object(folder / name)
+            if name in ("config.json", "generation_config.json"):
+                check_token_ids(found, folder / name)
     config = read_object(folder / "config.json")
     check_sizes(config, folder / "config.json")
     check_feature_layer(config, folder / "config.json")
@@ -81,6 +83,17 @@ def check_sizes(config: Mapping[str, Any], path: Path) -> None:
         least = 0 if key.endswith(("layers", "experts")) or "window" in key or "num_" in key else 1
         if not least <= value <= limit:
             raise ModelError(f"{path}: `{name}: {value}` is not a size that a model can have ({least} to {limit:,}).")
+
+
+def check_token_ids(config: Mapping[str, Any], path: Path) -> None:
+    """Raises `ModelError` where the number of a token, or one of a list of them, is no whole number."""
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            check_token_ids(value, path)
+        elif key.endswith(("_token_id", "_token_index")) and value is not None:
+            ids = value if isinstance(value, list) else [value]
+            if not all(isinstance(one, int) and not isinstance(one, bool) for one in ids):
+                raise ModelError(f"{path}: `{key}` is {shown(value)!r}; expected is the number of a token.")
 
 
 def check_feature_layer(config: Mapping[str, Any], path: Path) -> None:

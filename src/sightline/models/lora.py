@@ -1,9 +1,6 @@
 """Low-rank adapters (arXiv:2106.09685) through peft, on the language model's linear layers unless told otherwise."""
 
-import json
 import re
-import subprocess
-import sys
 from typing import Any
 
 from peft import LoraConfig as PeftLoraConfig
@@ -12,17 +9,16 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from sightline.config import LoraConfig
-from sightline.errors import ModelError, shown
+from sightline.errors import ModelError
 from sightline.models.adapter import changes_base, read_adapter_config, require_adapter, with_adapter
 from sightline.models.families.family import Family
 from sightline.models.families.find import family_of
 from sightline.models.load import trainable_summary
 from sightline.models.lora_linear import fuse
+from sightline.models.trial import try_patterns
 
 __all__ = ["add_lora", "part_targets", "trainable_summary"]
 
-SECONDS = 10
-"""For matching a user's regular expression with the names of all layers."""
 PARTS = ("language", "projector", "vision")
 INITS: dict[str, Any] = {"default": True, "gaussian": "gaussian", "pissa": "pissa"}
 
@@ -65,6 +61,12 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
                 "Use `language`, `projector`, `vision`, `all-linear`, or names such as `q_proj`."
             ) from error
     if type(model.get_output_embeddings()) is not nn.Linear:
+        if config.adapter is not None:
+            raise ModelError(
+                f"The adapter {config.adapter!r} (`lora.adapter`) adapts the output embedding (`lm_head`, named in "
+                "target_modules or modules_to_save of its adapter_config.json), whose weight log-probs are computed "
+                "from. Merge it into its base with peft (`merge_and_unload`) and train that model."
+            )
         raise ModelError(
             "`lora.target_modules` adapts the output embedding (`lm_head`), whose weight log-probs are computed from. "
             "Leave it out; `language` adapts all linear layers below it."
@@ -79,7 +81,7 @@ def targets_of(family: Family, targets: str | list[str]) -> str | list[str]:
     parts = [one for one in named if one in PARTS]
     if not parts:
         if isinstance(targets, str) and targets != "all-linear":
-            _refuse_endless(targets, [name for name, _ in family.model.named_modules()])
+            try_patterns([targets], [name for name, _ in family.model.named_modules()], "lora.target_modules")
         return targets
     if len(parts) < len(named):
         raise ModelError(
@@ -87,20 +89,6 @@ def targets_of(family: Family, targets: str | list[str]) -> str | list[str]:
             "parts alone, or names alone."
         )
     return part_targets(family, parts)
-
-
-def _refuse_endless(pattern: str, names: list[str]) -> None:
-    """Raises ModelError for a regular expression that does not get done with the names of all layers: some take longer
-    than the universe has. A process of its own can be ended."""
-    code = "import json, re, sys\npattern, names = json.load(sys.stdin)\nfor name in names: re.fullmatch(pattern, name)"
-    try:
-        asked = json.dumps([pattern, names])
-        subprocess.run([sys.executable, "-I", "-c", code], input=asked, text=True, timeout=SECONDS, check=True)
-    except subprocess.TimeoutExpired:
-        raise ModelError(
-            f"`lora.target_modules: {shown(pattern)}` is a regular expression that takes more than {SECONDS} s for "
-            f"the names of {len(names)} layers. Do not repeat what is repeated already, or give the names as a list."
-        ) from None
 
 
 def part_targets(family: Family, parts: list[str]) -> str:

@@ -15,30 +15,44 @@ from transformers.models.auto.processing_auto import PROCESSOR_MAPPING, processo
 from transformers.models.smolvlm import processing_smolvlm
 from transformers.utils import cached_file, is_torchvision_available
 
-from sightline.errors import ModelError, did_you_mean
+from sightline.errors import ModelError, did_you_mean, shown
+from sightline.models.image_checks import check_images
+from sightline.models.trial import try_processor
 
 
 def from_pretrained(
     folder: str, config: PretrainedConfig, revision: str | None, trust_remote_code: bool = False
 ) -> ProcessorMixin:
-    """The processor in a folder or hub repository; images only where torchvision is missing."""
+    """The processor in a folder or hub repository; images only where torchvision is missing.
+
+    Raises `ModelError` where it cannot be loaded, or has settings, a template or a tokenizer that cannot be used.
+    """
     options = {"revision": revision or "main", "trust_remote_code": trust_remote_code}
     do_without_number_words()
     try:
-        if is_torchvision_available():
-            return AutoProcessor.from_pretrained(folder, **options)
-        named = ProcessorMixin.get_processor_dict(folder, revision=options["revision"])[0].get("processor_class")
-        kind = processor_class_from_name(named) if named else PROCESSOR_MAPPING.get(type(config), None)
-        if kind is None or "video_processor" not in kind.get_attributes():
-            return AutoProcessor.from_pretrained(folder, **options)
-        return without_video(kind).from_pretrained(folder, revision=options["revision"])
-    except (OSError, ValueError) as error:
+        found = _loaded(folder, config, options)
+    except Exception as error:  # whatever transformers raises for values that make no sense
         refuse_foreign_code(error, folder)
-        reason = str(error).strip().splitlines()[0]
+        reason = shown(next(iter(str(error).strip().splitlines()), "") or type(error).__name__, 200)
+        if isinstance(error, KeyError | AttributeError | TypeError):
+            reason = f"a value of its files is missing or of another kind ({type(error).__name__}: {reason})."
         raise ModelError(
             f"The processor of {folder!r} cannot be loaded: {reason} The folder must hold the processor's files "
             "(preprocessor_config.json or processor_config.json) and the tokenizer's."
         ) from error
+    check_images(found, folder)
+    try_processor(found, folder)
+    return found
+
+
+def _loaded(folder: str, config: PretrainedConfig, options: dict[str, Any]) -> ProcessorMixin:
+    if is_torchvision_available():
+        return AutoProcessor.from_pretrained(folder, **options)
+    named = ProcessorMixin.get_processor_dict(folder, revision=options["revision"])[0].get("processor_class")
+    kind = processor_class_from_name(named) if named else PROCESSOR_MAPPING.get(type(config), None)
+    if kind is None or "video_processor" not in kind.get_attributes():
+        return AutoProcessor.from_pretrained(folder, **options)
+    return without_video(kind).from_pretrained(folder, revision=options["revision"])
 
 
 def refuse_foreign_code(error: Exception, name: str) -> None:

@@ -18,7 +18,7 @@ from sightline.config.data import DataConfig
 from sightline.data.defects import RowError
 from sightline.data.formats.content import Message
 from sightline.data.render.template import PROBE, ChatTemplate, Piece, control_tokens, template_of
-from sightline.errors import ModelError, RecipeError
+from sightline.errors import ModelError, RecipeError, shown
 from sightline.types import Columns, Example, Group, Response
 
 NOT_FOR_THE_MODEL = ("input_ids", "attention_mask", "labels")
@@ -145,8 +145,11 @@ class Renderer:
             call["add_special_tokens"] = not (bos and text.startswith(bos))
         try:
             return dict(self.processor(**call))
-        except ValueError as error:
-            raise RowError("processor refuses the row", _where(example), f"the processor says: {error}") from error
+        except (MemoryError, OSError):
+            raise
+        except Exception as error:
+            what = f"the processor says: {shown(error, 300) or type(error).__name__}"
+            raise RowError("processor refuses the row", _where(example), what) from error
 
     def _fit(
         self, num_prompt: int, responses: tuple[Tensor, ...], weights: tuple[Tensor, ...], where: str

@@ -14,9 +14,11 @@ from transformers import ProcessorMixin
 
 from sightline.data.defects import RowError
 from sightline.data.formats.content import IMAGE_PART, Message, assistant, user
-from sightline.errors import ModelError
+from sightline.errors import ModelError, shown
 
 PROBE = "probe"
+LONGEST_MARKUP = 1_000_000
+"""Characters that a template may add to a conversation; more are no markup."""
 
 
 class Piece(NamedTuple):
@@ -43,9 +45,10 @@ class ChatTemplate:
             full = self._apply((question, answer), False)
             plain = self._apply((question,), True)
             shown = self._apply(({**question, "content": [dict(IMAGE_PART), *question["content"]]},), True)
-        except TemplateError as error:
+        except Exception as error:  # whatever a template does with what it does not have
             raise ModelError(
-                f"The chat template refuses a question with an answer: {error}. Fix the template."
+                f"The chat template refuses a question with an answer: {_said(error)}. Fix the template, or take the "
+                "one of the model's source."
             ) from error
         if PROBE not in full:
             raise ModelError(
@@ -110,12 +113,17 @@ class ChatTemplate:
     def _render(self, messages: tuple[Message, ...], add_generation_prompt: bool, where: str) -> str:
         try:
             return self._apply(messages, add_generation_prompt)
-        except TemplateError as error:
-            raise RowError("template refuses the conversation", where, f"the chat template says: {error}") from error
+        except Exception as error:
+            what = f"the chat template says: {_said(error)}"
+            raise RowError("template refuses the conversation", where, what) from error
 
     def _apply(self, messages: tuple[Message, ...], add_generation_prompt: bool) -> str:
         plain = [{"role": message["role"], "content": message["content"]} for message in messages]
-        return self.processor.apply_chat_template(plain, tokenize=False, add_generation_prompt=add_generation_prompt)
+        text = self.processor.apply_chat_template(plain, tokenize=False, add_generation_prompt=add_generation_prompt)
+        given = sum(len(part.get("text", "")) for message in plain for part in message["content"])
+        if len(text) > LONGEST_MARKUP + 10 * given:
+            raise TemplateError(f"it makes {len(text):,} characters of {given:,}")
+        return text
 
     def _require_texts(self, messages: tuple[Message, ...], text: str, where: str) -> None:
         """Raise `RowError` where the template leaves out or changes a message's text."""
@@ -136,7 +144,7 @@ class ChatTemplate:
         ]
         try:
             text = self._apply(tuple(marked), True)
-        except TemplateError:
+        except Exception:
             return list(range(len(messages)))  # a template that looks at the texts
         found = [int(number) for number in re.findall(r"q(\d{4})x\d{4}q", text)]
         written = set(re.findall(r"q\d{4}x\d{4}q", text))
@@ -214,6 +222,14 @@ def control_tokens(processor: ProcessorMixin, allowed: Sequence[str] = ()) -> re
 def _any_of(tokens: set[str]) -> re.Pattern[str]:
     """Longest first, so that a token is not taken for its own beginning."""
     return re.compile("|".join(re.escape(t) for t in sorted(tokens, key=len, reverse=True) if t) or r"(?!)")
+
+
+def _said(error: Exception) -> str:
+    """What a template that failed says, its own words or Python's."""
+    if isinstance(error, TypeError) and "no loader" in str(error):
+        return "it includes another file, which chat templates cannot"
+    said = shown(error, 200).rstrip(".") or type(error).__name__
+    return said if isinstance(error, TemplateError) else f"it fails with {type(error).__name__} ({said})"
 
 
 def _header(spoken: str, message: Message) -> str:

@@ -6,8 +6,8 @@ Model-specific names (`pixel_values` and the like) appear here, in the other fam
 """
 
 import inspect
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -19,13 +19,27 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sightline.attention import attention, flex
-from sightline.errors import ModelError
+from sightline.errors import ModelError, shown
 from sightline.layout import visible
 from sightline.layout.grid import stack_left, stack_rows
 from sightline.types import Batch, Group
 
 Pieces = dict[str, Tensor]
 """What the tower made of one group's images: tensors by name, tokens or images along the first axis."""
+
+
+@contextmanager
+def fitting_images() -> Iterator[None]:
+    """Around a model's forward: raises `ModelError` where it finds other places for images than it has features."""
+    try:
+        yield
+    except ValueError as error:
+        if "do not match" not in str(error) or isinstance(error, ModelError):
+            raise
+        raise ModelError(
+            f"Processor and model do not match: {shown(error, 200)}. Load the processor from the model's own folder, "
+            "or correct `model.processor`."
+        ) from error
 
 
 class Family:
