@@ -18,7 +18,7 @@ from sightline.recipe import dump_recipe
 
 DESCRIPTION = """How much memory a recipe takes, line by line, and the cheapest change that fits a GPU. No weights are
 loaded and no GPU is needed. Every other flag is one of the recipe's (`sightline train --help`)."""
-SIZES = ("picture", "text_tokens", "response_tokens")
+SIZES = ("image", "text_tokens", "response_tokens")
 NUM_ROWS = 64
 """Rows of the data that are looked at; the longest is planned for."""
 

@@ -49,7 +49,8 @@ def complaint(error: Any, path: str | Path | None, lines: dict[tuple[str, ...], 
             )
     message = error["msg"].removeprefix("Value error, ")
     if error["type"] == "value_error":
-        return f"{where}: {message}"
+        is_named = not keys or name in message or f"`{keys[-1]}" in message or isinstance(error["input"], dict)
+        return f"{where}: {message}" if is_named else f"{where}: `{name}`: {message}"
     got = shown(error["input"]) if not isinstance(error["input"], dict) else "a group of keys"
     return f"{where}: `{name}: {got}` cannot be. {_expected(error, keys, owner) or message + '.'}"
 

@@ -64,6 +64,7 @@ class EvaluationConfig:
         figures = [name for name in (self.best, *self.limits) if name is not None and not name.startswith("eval_")]
         if figures and not self.tasks:
             raise ValueError(
-                f"`evaluation` watches `{figures[0]}`, but scores no task. Give `evaluation.tasks`, such as `[scenes]`."
+                f"`evaluation` watches `{shown(figures[0])}`, but scores no task. Give `evaluation.tasks`, such as "
+                "`[scenes]`."
             )
         return self

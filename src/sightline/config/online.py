@@ -164,7 +164,10 @@ def _group(value: Any) -> dict[str, Any]:
 def _with_options(entry: dict[str, Any]) -> dict[str, Any]:
     """What is no field of RewardConfig is an option of the reward."""
     own = {f.name for f in fields(RewardConfig)}
-    options = {**entry.get("options", {}), **{key: value for key, value in entry.items() if key not in own}}
+    given = entry.get("options") or {}
+    if not isinstance(given, Mapping):
+        return entry  # the field says what is wrong with it
+    options = {**given, **{key: value for key, value in entry.items() if key not in own}}
     return {**{key: value for key, value in entry.items() if key in own}, "options": options}
 
 

@@ -1,10 +1,12 @@
 """How recipe dataclasses are checked: unknown keys refused, everything immutable, docstrings kept for `--help`."""
 
+import math
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict
 
 from sightline.config.plain_yaml import NUMBER, parse_scalar
+from sightline.errors import shown
 
 STRICT = ConfigDict(
     extra="forbid",
@@ -17,10 +19,14 @@ STRICT = ConfigDict(
 
 def parse_scalars(options: Any) -> Any:
     """Values of a free-form group come from flags as text: `"384"` means 384, `"false"` means False. In a list only
-    numbers are read: `["yes", "no"]` are words."""
+    numbers are read: `["yes", "no"]` are words. Raises `ValueError` for numbers that JSON cannot hold."""
     match options:
         case dict():
-            return {key: parse_scalars(value) for key, value in options.items()}
+            found = {key: parse_scalars(value) for key, value in options.items()}
+            for key, value in found.items():
+                if isinstance(value, float) and not math.isfinite(value):
+                    raise ValueError(f"`{shown(key)}: {value}` is no number to compute with. Give a finite one.")
+            return found
         case list():
             return [parse_scalar(one) if isinstance(one, str) and NUMBER.fullmatch(one) else one for one in options]
         case str():

@@ -29,9 +29,9 @@ def small_data(data: DataConfig, folder: Path, kind: Kind, changes: list[str]) -
     if small.val_size != data.val_size:
         changes.append(f"held-out rows: {small.val_size:g} for {data.val_size:g}")
     if data.source == "scenes":
-        images = min(int(data.scenes.get("pictures", IMAGES)), IMAGES)
+        images = min(int(data.scenes.get("images", IMAGES)), IMAGES)
         changes.append(f"data: {images} drawn images")
-        return replace(small, limit=data.limit, scenes={**data.scenes, "pictures": images})
+        return replace(small, limit=data.limit, scenes={**data.scenes, "images": images})
     if data.source and not _is_here(data.source):
         path = _made_up(data, folder / "train.parquet", kind, changes)
         small = replace(small, source=str(path), subset=None, split="train", media_dir=None)
