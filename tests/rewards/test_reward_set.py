@@ -191,6 +191,37 @@ def test_what_rewards_log_is_kept():
     assert scores.columns == {"words": [1, 2]} and scores.metrics == {"mean_words": 1.5}
 
 
+@pytest.mark.parametrize("name", ["loss", "reward", "rewards/length/mean", "learning_rate", "eval_reward", "kl"])
+def test_a_reward_cannot_log_over_a_figure_of_the_run(name):
+    def chatty(completions, log_metric, **columns):
+        log_metric(name, 1.5)
+        return [0.0] * len(completions)
+
+    with pytest.raises(RewardError, match=f"logs `{name}` with `log_metric`.*such as `own/{name}`"):
+        only(chatty).score(answers("a"))
+
+
+def test_a_metric_is_a_number():
+    def chatty(completions, log_metric, **columns):
+        log_metric("words", "many")
+        return [0.0] * len(completions)
+
+    with pytest.raises(RewardError, match=r"logs 'many' as `words`.*a number is expected"):
+        only(chatty).score(answers("a"))
+
+
+def test_a_reward_of_weight_0_is_logged_and_changes_no_total():
+    """What no other reward judges stays unjudged: as 0 it would be compared with the other completions."""
+    watched = RewardSet(
+        [Reward(name="even", function=even_only), Reward(name="length", function=length, weight=0.0)],
+    )
+    scores = watched.score(answers("ab", "abc", "abcd"))
+    assert scores.total.isnan().tolist() == [False, True, False] and scores.total[[0, 2]].tolist() == [1.0, 1.0]
+    assert scores.values[:, 1].tolist() == [2.0, 3.0, 4.0]
+    with pytest.raises(RewardError, match="Every reward has weight 0"):
+        only(length, weight=0.0)
+
+
 def test_two_rewards_of_one_name_are_refused():
     with pytest.raises(RewardError, match="Two rewards are named `length`"):
         RewardSet([Reward(name="length", function=length)] * 2)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from sightline.errors import DataError, RecipeError, RewardError
 from sightline.recipe import normalise, structure
+from sightline.rewards.reward_set import is_logged_by_runs
 from sightline.training.online.trainer import OnlineTrainer
 from sightline.training.run import RunResult, train
 from tests.training.runs import curve, lines
@@ -85,7 +86,8 @@ def model(tiny_model):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, model, rows):
     folder = tmp_path_factory.mktemp("online") / "run"
-    return run(folder, model, rows, data={"val_size": 2}, sampler={"completions_steps": 2}, eval_steps=3)
+    options = {"sampler": {"completions_steps": 2}, "eval_steps": 3, "evaluation": {"best": "eval_reward"}}
+    return run(folder, model, rows, data={"val_size": 2}, **options)
 
 
 def test_every_step_logs_what_trl_logs_and_where_the_time_went(finished):
@@ -94,6 +96,7 @@ def test_every_step_logs_what_trl_logs_and_where_the_time_went(finished):
     assert all(line.keys() >= METRICS for line in steps)
     spent = ("seconds/wait", "seconds/generate", "seconds/reward", "seconds/update")
     assert all(line[name] >= 0 for line in steps for name in spent) and steps[0]["seconds/update"] > 0
+    assert all(is_logged_by_runs(name) for line in lines(finished.folder) for name in line), "no reward may log these"
 
 
 def test_held_out_prompts_are_answered_greedily_once(finished):
@@ -101,6 +104,8 @@ def test_held_out_prompts_are_answered_greedily_once(finished):
     assert [line["step"] for line in held_out] == [3]
     assert held_out[0]["eval_rewards/shortness/mean"] == pytest.approx(held_out[0]["eval_reward"])
     assert "eval_reward_std" not in held_out[0]
+    best = json.loads((finished.folder / "best" / "sightline.json").read_text())
+    assert (best["step"], best["eval_reward"]) == (3, held_out[0]["eval_reward"])
 
 
 def test_answers_are_kept_in_a_table_with_rewards_advantages_and_images(finished):

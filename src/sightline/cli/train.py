@@ -43,8 +43,7 @@ def run(argv: list[str]) -> int:
     if not rehearsing:
         refuse_missing(recipe)
         refuse_absent(recipe)
-        held_out = recipe.data.val_size > 0 or recipe.data.eval_source is not None
-        refuse_idle_evaluation(recipe.eval_steps, recipe.eval_on_start, held_out)
+        refuse_idle_evaluation(recipe.eval_steps, recipe.eval_on_start, recipe.data.holds_out)
         if recipe.data.source == "scenes":
             _refuse_scenes(recipe)
         refuse_unwritable(recipe)

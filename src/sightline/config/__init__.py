@@ -15,6 +15,7 @@ from sightline.config.custom import SamplerConfig
 from sightline.config.data import DataConfig
 from sightline.config.engine import Engine
 from sightline.config.evaluation import EvaluationConfig
+from sightline.config.figures import refuse_figures
 from sightline.config.guard import GuardConfig
 from sightline.config.model import LoraConfig, ModelConfig, ReferenceConfig
 from sightline.config.numbers import Real, Whole
@@ -178,6 +179,7 @@ class Recipe:
         refuse_rows(self.objective, self.data)
         refuse_groups(self.objective, self.sampler)
         refuse_sampler(self.model, self.lora, self.sampler)
+        refuse_figures(self.objective, self.evaluation)
         return self
 
     @model_validator(mode="after")

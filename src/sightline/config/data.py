@@ -113,3 +113,8 @@ class DataConfig:
     def is_given(self) -> bool:
         """Whether any source is named."""
         return bool(self.source or self.registry or self.mixture)
+
+    @property
+    def holds_out(self) -> bool:
+        """Whether rows are held out for evaluation."""
+        return self.val_size > 0 or self.eval_source is not None

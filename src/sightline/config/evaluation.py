@@ -34,7 +34,7 @@ class EvaluationConfig:
     """Answers at a time, on each device."""
     best: str | None = None
     """Figure by which the best weights are kept in OUTPUT/best: `scenes/hal`, `amber-discriminative/existence/f1`, or
-    one of held-out rows such as `eval_loss`."""
+    one of held-out rows such as `eval_loss`, or `eval_reward` where completions are sampled."""
     patience: Whole | None = Field(default=None, ge=1, le=10**6)
     """Stop after so many values of `best` in a row that are no better than the best one so far."""
     limits: dict[str, Annotated[Real, Field(ge=-(10**6), le=10**6)]] = field(default_factory=dict)

@@ -129,7 +129,7 @@ class RewardConfig:
     name: FileName
     """Built-in name, dotted path (`package.module.function`), or `file.py:function`."""
     weight: Real = Field(default=1.0, ge=-1000, le=1000)
-    """Factor in the sum of rewards."""
+    """Factor in the sum of rewards; 0 logs it and changes nothing."""
     timeout: Real = Field(default=120.0, gt=0, le=10**6)
     """Seconds that one call, over all answers of a step, may take."""
     completions: Literal["as_data", "text", "messages"] = "as_data"

@@ -32,6 +32,25 @@ GIVEN = ("images", "prompts", "completions", "completion_ids", "trainer_state", 
 TABLE = ("step", "row", "prompt", "completion", "reward", "advantage", "image")
 """Columns of the tables of completions besides `rewards/NAME`; what rewards log with `log_extra` stands beside them."""
 
+LOGGED = (
+    "step", "epoch", "event", "layout", "reason", "loss", "grad_norm", "learning_rate", "num_tokens", "token_limit",
+    "entropy", "kl", "cispo_clip_ratio", "reward", "reward_std", "frac_reward_zero_std", "rows_skipped",
+    "rows_truncated",
+)  # fmt: skip
+"""Figures of online runs in metrics.jsonl; what rewards log with `log_metric` stands beside them."""
+LOGGED_UNDER = (
+    "rewards/",
+    "completions/",
+    "clip_ratio/",
+    "sampling/",
+    "seconds/",
+    "memory/",
+    "loss/",
+    "eval_",
+    "train_",
+)
+"""How the others begin."""
+
 CONVENTION = "Rewards are called as `reward(completions=…, prompts=…, **columns)`."
 
 
@@ -48,7 +67,8 @@ class Prepares(Protocol):
 class Reward:
     """A reward function and how it counts.
 
-    name: in metrics and messages. timeout: seconds a call may take. form: how it wants completions.
+    name: in metrics and messages. weight: in the sum of rewards; 0: logged only. timeout: seconds a call may take.
+    form: how it wants completions.
     """
 
     name: str
@@ -62,8 +82,8 @@ class Reward:
 class Scores:
     """What the rewards made of some answers.
 
-    values: each reward of each answer, NaN where it does not apply. total: the weighted sum over those that do; NaN
-    where none does. columns and metrics: what rewards logged by `log_extra` and `log_metric`.
+    values: each reward of each completion, NaN where it does not apply. total: the weighted sum over those that do; NaN
+    where none of a weight other than 0 does. columns and metrics: what rewards logged by `log_extra` and `log_metric`.
     """
 
     values: Float[Tensor, "responses rewards"]
@@ -80,11 +100,21 @@ class RewardSet:
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise RewardError(f"Two rewards are named `{twice}`, so their metrics could not be told apart. Rename one.")
+        if rewards and not any(reward.weight for reward in rewards):
+            raise RewardError(
+                "Every reward has weight 0, so that nothing would be learned: weight 0 only logs a reward. Give one a "
+                "weight."
+            )
         self.rewards = tuple(rewards)
 
     @property
     def names(self) -> list[str]:
         return [reward.name for reward in self.rewards]
+
+    @property
+    def weights(self) -> dict[str, float]:
+        """Name → factor in the sum; 0 is for logging alone."""
+        return {reward.name: reward.weight for reward in self.rewards}
 
     def prepare(self, columns: Sequence[str]) -> None:
         """Before the first answers: raises `UserError` for what a reward will lack. columns: that the rows have."""
@@ -106,10 +136,19 @@ class RewardSet:
         metrics: dict[str, float] = {}
 
         def log_extra(name: str, values: list[Any]) -> None:
-            refuse_logged(name)
+            refuse_column(name)
             columns[name] = values
 
-        given = {"trainer_state": trainer_state, "log_extra": log_extra, "log_metric": metrics.__setitem__}
+        def log_metric(name: str, value: Any) -> None:
+            refuse_metric(name)
+            try:
+                metrics[name] = float(value)
+            except (TypeError, ValueError):
+                raise RewardError(
+                    f"A reward logs {value!r:.60} as `{name}` with `log_metric`; a number is expected."
+                ) from None
+
+        given = {"trainer_state": trainer_state, "log_extra": log_extra, "log_metric": log_metric}
         started = {
             r.name: BackgroundCall(r.timeout, r.function, **arguments(r, answers, given))
             for r in self.rewards
@@ -126,8 +165,10 @@ class RewardSet:
             except (Exception, TimeUp) as error:
                 raise failure(reward, answers, given, error) from error
         table = torch.tensor(values, dtype=torch.float32).T.reshape(len(answers), len(self.rewards))
-        weights = torch.tensor([reward.weight for reward in self.rewards])
-        total = (table.nan_to_num() * weights).sum(1).masked_fill(table.isnan().all(1), math.nan)
+        weights = torch.tensor(list(self.weights.values()))
+        # what is only logged judges nothing: a completion that no other reward judges has none
+        judged = (~table.isnan() & (weights != 0)).any(1)
+        total = (table.nan_to_num() * weights).sum(1).masked_fill(~judged, math.nan)
         return Scores(values=table, total=total, columns=columns, metrics=metrics)
 
 
@@ -180,13 +221,27 @@ def refuse_reserved(columns: Collection[str], *, where: str) -> None:
         )
 
 
-def refuse_logged(name: str) -> None:
+def refuse_column(name: str) -> None:
     """Raises `RewardError` for a name under which the table of completions has something already."""
     if name in TABLE or name.startswith("rewards/"):
         raise RewardError(
             f"A reward logs `{name}` with `log_extra`, and the table of completions has a column of that name. Log it "
             "under another one."
         )
+
+
+def refuse_metric(name: str) -> None:
+    """Raises `RewardError` for a name under which the run logs a figure of its own."""
+    if is_logged_by_runs(name):
+        raise RewardError(
+            f"A reward logs `{name}` with `log_metric`, and the run itself logs figures by that name: one would "
+            f"overwrite the other. Log it under another one, such as `own/{name}`."
+        )
+
+
+def is_logged_by_runs(name: str) -> bool:
+    """Whether online runs have a figure of that name, or may have."""
+    return name in LOGGED or name.startswith(LOGGED_UNDER)
 
 
 def refuse_missing(reward: Reward, offered: Collection[str], *, where: str, columns: Collection[str]) -> None:

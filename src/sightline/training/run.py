@@ -55,7 +55,7 @@ from sightline.training.reference import ReferenceUpdates, precomputed_reference
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch.memory import report_memory
 from sightline.training.watch.progress import ProgressBar
-from sightline.training.watch.scores import Watch, scores_of
+from sightline.training.watch.scores import Scores, Scoring, Watch, scoring_of
 from sightline.training.watch.tensorboard import tensorboard
 
 
@@ -109,6 +109,11 @@ def train(
     reward_set = reward_set_of(recipe, rewards) if built.num_responses == 0 else None
     if (finished := finished_run(recipe, console)) is not None:
         return finished
+    scoring = scoring_of(
+        recipe,
+        held_out=recipe.eval_steps is not None and (eval_data is not None or recipe.data.holds_out),
+        rewards={} if reward_set is None else reward_set.weights,
+    )
     processes = join_world(recipe, on_cpu=device(recipe).type == "cpu")
     start = find_start(recipe, partial(console.print, markup=False, highlight=False))
     with prepared_folder(recipe, engine, processes, start, console) as folder:
@@ -119,7 +124,7 @@ def train(
         console.print(rows.summary, highlight=False)
         refuse_idle_evaluation(recipe.eval_steps, recipe.eval_on_start, rows.eval is not None)
         policy = prepare(model, recipe)
-        given = {"engine": engine, "reward_set": reward_set, "folder": folder, "start": start}
+        given = {"engine": engine, "reward_set": reward_set, "folder": folder, "start": start, "scoring": scoring}
         shown = {"callbacks": callbacks, "console": console, "description": description}
         trainer, watch = assemble(recipe, built, rows, policy, processor, **given, **shown)
     with reporting_saved_model(trainer, folder, console):
@@ -196,6 +201,7 @@ def assemble(
     reward_set: RewardSet | None,
     folder: Path,
     start: Start,
+    scoring: Scoring | None,
     callbacks: Sequence[TrainerCallback],
     console: Console,
     description: str,
@@ -216,7 +222,7 @@ def assemble(
     checkpoint = start.checkpoint
     updates = reference_updates(recipe, reference, policy, checkpoint)
     bar = ProgressBar(console, description)
-    scores = scores_of(recipe, bar, held_out=rows.eval is not None and recipe.eval_steps is not None)
+    scores = None if scoring is None else Scores(recipe, scoring, bar)
     watching = [scores] if scores is not None else []
     report = partial(console.print, highlight=False)
     metrics_file = start.metrics_file(folder, {"event": "layout", "layout": layout, "reason": reason}, report)

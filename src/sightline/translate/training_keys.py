@@ -5,15 +5,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from sightline.config.figures import held_out_figures
+from sightline.config.objective import ObjectiveConfig
 from sightline.config.schedule import OPTIMIZERS, OPTIMIZERS_NOT_HERE, SCHEDULES, SCHEDULES_NOT_HERE, WITHOUT_WARMUP
 from sightline.errors import RecipeError
 from sightline.translate.tables import OFF, rules_of
 from sightline.translate.translation import Rule, Translation
 
 TRACKERS = ("tensorboard", "trackio", "wandb")
-
-HELD_OUT = ("eval_loss", "eval_rewards/accuracies", "eval_rewards/margins", "eval_mean_token_accuracy")
-"""Figures of held-out rows that the best weights can be chosen by."""
 
 
 def eval_strategy(given: dict[str, Any]) -> str:
@@ -108,10 +109,12 @@ def _best(translation: Translation, value: Any) -> None:
     """Kept in OUTPUT/best here, beside the last weights."""
     given = translation.given
     name = "eval_" + str(given.get("metric_for_best_model") or "loss").removeprefix("eval_")
+    kind = {key: option for key, option in translation.tree["objective"].items() if key in ("type", "parts")}
+    known = held_out_figures(TypeAdapter(ObjectiveConfig).validate_python(kind))
     if not value:
         translation.holds(OFF)
-    elif name not in HELD_OUT:
-        translation.lacks(f"by {name}; `evaluation.best` takes {', '.join(HELD_OUT)}, or scores of benchmarks")
+    elif name not in known:
+        translation.lacks(f"by {name}; `evaluation.best` takes {', '.join(known)}, or scores of benchmarks")
     elif eval_strategy(given) != "steps":
         translation.lacks("held-out rows are evaluated at the end only; give `eval_steps`, and `evaluation.best`")
     else:

@@ -19,6 +19,8 @@ from sightline.errors import ModelError, shown
 PROBE = "probe"
 LONGEST_MARKUP = 1_000_000
 """Characters that a template may add to a conversation; more are no markup."""
+OPENED = re.compile(r"<[^<>/\s]+>\s*\Z")
+"""A tag at the end."""
 
 
 class Piece(NamedTuple):
@@ -32,7 +34,8 @@ class ChatTemplate:
     """The chat template of a processor.
 
     markup: matches any added token of the tokenizer. after_response: what the template writes after an assistant's
-    text. end_of_turn: its head up to the control token that makes the model stop; the tokenizer's eos_token where the
+    text. opening: what a prompt ends with where it opens a tag that the response is to close (`<think>`), else "".
+    end_of_turn: its head up to the control token that makes the model stop; the tokenizer's eos_token where the
     template has none. image_mark: the token that stands for an image, once each. own_tokens: all that it writes.
     """
 
@@ -56,6 +59,7 @@ class ChatTemplate:
                 "Use a template that writes messages as they are."
             )
         self.after_response = full[full.rindex(PROBE) + len(PROBE) :]
+        self.opening = self._opening(question, answer, plain)
         end = self.markup.search(self.after_response)
         self.template_ends_turns = end is not None
         self.end_of_turn = self.after_response[: end.end()] if end else tokenizer.eos_token
@@ -67,6 +71,18 @@ class ChatTemplate:
         self.image_mark = self._find_image_mark(plain, shown)
         self.own_tokens = frozenset(self.markup.findall(full + shown)) | {str(tokenizer.eos_token)}
         self._orders: dict[Any, list[int]] = {}
+
+    def _opening(self, question: Message, answer: Message, prompt: str) -> str:
+        """What `prompt` has after the header that every response has, where that is a tag which nothing closes."""
+        try:
+            asked, later = self._apply((question,), False), self._apply((question, answer, question), True)
+        except TemplateError:
+            return ""  # a template for one turn
+        begun, rest = prompt.removeprefix(asked), later.removeprefix(asked)
+        header = rest[: max(rest.find(PROBE), 0)]
+        opening = begun.removeprefix(header)
+        found = begun != prompt and rest != later and opening != begun and OPENED.search(opening)
+        return opening if found else ""
 
     def prompt(self, messages: tuple[Message, ...], where: str) -> str:
         """The text that the model answers to. Raises `RowError` where a message's text is not in it."""
@@ -171,6 +187,8 @@ class PlainTemplate:
 
     Images, then the question. Takes a single user turn and a single answer.
     """
+
+    opening = ""
 
     def __init__(self, processor: ProcessorMixin) -> None:
         tokenizer = processor.tokenizer

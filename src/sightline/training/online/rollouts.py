@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sightline.generation.sampling import Sampled, SamplingSettings
@@ -58,12 +58,30 @@ class Seconds:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompletionText:
+    """What rewards read of a completion: all of the assistant's turn, and nothing that only ends it.
+
+    ends: ids that end a completion or fill it up; any other is content, `<think>` too where it is a special token.
+    opening: what the chat template writes of the turn at the end of a prompt (`ChatTemplate.opening`).
+    """
+
+    tokenizer: Any
+    ends: frozenset[int]
+    opening: str = ""
+
+    def __call__(self, prompt: Prompt, ids: Int[Tensor, " tokens"]) -> str:
+        """The text of a completion to this prompt."""
+        text = self.tokenizer.decode([i for i in ids.tolist() if i not in self.ends], skip_special_tokens=False)
+        return self.opening + text if self.opening and prompt.text.endswith(self.opening) else text
+
+
+@dataclass(frozen=True, kw_only=True)
 class RolloutCollector:
     """Samples completions to prompts and has the rewards judge them."""
 
     sampler: Sampler
     rewards: RewardSet
-    tokenizer: Any
+    text_of: CompletionText
 
     def collect(
         self,
@@ -86,7 +104,8 @@ class RolloutCollector:
         seconds.spent("generate", started)
         started = time.perf_counter()
         texts = [
-            [self.tokenizer.decode(one.ids, skip_special_tokens=True) for one in completions] for completions in sampled
+            [self.text_of(prompt, one.ids) for one in completions]
+            for prompt, completions in zip(prompts, sampled, strict=True)
         ]
         scores = self.rewards.score(as_completions(prompts, sampled, texts), trainer_state)
         seconds.spent("reward", started)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from math import isnan
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, NamedTuple
 
 from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from sightline.config import Recipe
 from sightline.config.evaluation import EvaluationConfig
+from sightline.config.figures import Better, better_side
 from sightline.errors import RecipeError
 from sightline.evaluation.asking import asking_of
 from sightline.evaluation.record import Record, append
@@ -25,17 +26,9 @@ from sightline.training.checkpoint.run_folder import explain_disk_errors
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch.progress import ProgressBar
 
-Better = Literal["higher", "lower"]
 FILE = "evaluation.json"
 BEST = "best"
 SCORES = "scores"
-HELD_OUT: dict[str, Better] = {
-    "eval_loss": "lower",
-    "eval_rewards/accuracies": "higher",
-    "eval_rewards/margins": "higher",
-    "eval_mean_token_accuracy": "higher",
-}
-"""Figures of held-out rows that have a better side."""
 
 
 @dataclass
@@ -109,15 +102,13 @@ def is_better(a: float, b: float, better: Better) -> bool:
 
 
 class Scores(InCheckpoint):
-    """The callback that scores, keeps the best weights and stops early. `attach` gives it its trainer.
-
-    better: which way each watched figure is better.
-    """
+    """The callback that scores, keeps the best weights and stops early. `attach` gives it its trainer."""
 
     trainer: AlignmentTrainer
 
-    def __init__(self, recipe: Recipe, tasks: Sequence[Task], better: dict[str, Better], bar: ProgressBar) -> None:
-        self.recipe, self.config, self.tasks, self.better, self.bar = recipe, recipe.evaluation, tasks, better, bar
+    def __init__(self, recipe: Recipe, scoring: "Scoring", bar: ProgressBar) -> None:
+        self.recipe, self.config, self.bar = recipe, recipe.evaluation, bar
+        self.tasks, self.better = scoring
         self.folder = Path(recipe.output_dir)
         self.watch, self.asking = Watch(), asking_of(recipe)
 
@@ -228,9 +219,17 @@ class Scores(InCheckpoint):
         return {"run": str(self.folder), "step": step, **self.asking.fields()}
 
 
-def scores_of(recipe: Recipe, bar: ProgressBar, *, held_out: bool) -> Scores | None:
-    """The callback that the recipe asks for, or None. held_out: whether the run evaluates on held-out rows as it goes.
+class Scoring(NamedTuple):
+    """What a run scores while it trains, and which way each watched figure is better."""
 
+    tasks: list[Task]
+    better: dict[str, Better]
+
+
+def scoring_of(recipe: Recipe, *, held_out: bool, rewards: Mapping[str, float]) -> Scoring | None:
+    """What the recipe asks for, or None; known before anything is loaded.
+
+    held_out: whether the run evaluates on held-out rows as it goes. rewards: name → weight, of sampled completions.
     Raises `RecipeError` for a task that does not exist, or a figure that this run will not have.
     """
     config = recipe.evaluation
@@ -239,24 +238,28 @@ def scores_of(recipe: Recipe, bar: ProgressBar, *, held_out: bool) -> Scores | N
     data = Path(config.data) if config.data is not None else None
     tasks = [task for name in config.tasks for task in named_tasks(name, data)]
     tasks = [replace(task, items=task.items[: config.limit], baselines={}) for task in tasks]
-    watched = [name for name in (config.best, *config.limits) if name is not None]
-    return Scores(recipe, tasks, {name: which_way(name, tasks, held_out) for name in watched}, bar)
+    better: dict[str, Better] = {}
+    for name in (config.best, *config.limits):
+        if name is not None and name.startswith("eval_"):
+            better[name] = _of_held_out(name, recipe, held_out, rewards)
+        elif name is not None:
+            better[name] = _of_tasks(name, tasks)
+    return Scoring(tasks, better)
 
 
-def which_way(name: str, tasks: Sequence[Task], held_out: bool) -> Better:
-    """Whether a figure is better higher or lower. Raises `RecipeError` where the run will not have it."""
-    if name.startswith("eval_"):
-        if not held_out:
-            raise RecipeError(
-                f"`evaluation` watches `{name}`, a figure of held-out rows, but none are evaluated while training. "
-                "Give `data.val_size` (or `data.eval_source`) and `eval_steps`."
-            )
-        if name not in HELD_OUT:
-            raise RecipeError(
-                f"`evaluation` watches `{name}`. Of held-out rows it can watch {', '.join(HELD_OUT)}: of other "
-                "figures it is not known which way is better."
-            )
-        return HELD_OUT[name]
+def _of_held_out(name: str, recipe: Recipe, held_out: bool, rewards: Mapping[str, float]) -> Better:
+    if not held_out:
+        raise RecipeError(
+            f"`evaluation` watches `{name}`, a figure of held-out rows, but none are evaluated while training. "
+            "Give `data.val_size` (or `data.eval_source`) and `eval_steps`."
+        )
+    try:
+        return better_side(name, recipe.objective, rewards)
+    except ValueError as error:
+        raise RecipeError(str(error)) from None
+
+
+def _of_tasks(name: str, tasks: Sequence[Task]) -> Better:
     known: dict[str, Any] = {}
     for task in tasks:
         groups = dict.fromkeys(group for item in task.items for group in item.groups)
