@@ -264,3 +264,22 @@ def test_a_renderer_pickles_for_workers(processor):
 def test_processor_refusals_name_the_row():
     with pytest.raises(RowError, match=r"rows, row 7: the processor says.*processor refuses the row"):
         Renderer(paligemma()).group(example(image=None))
+
+
+THINKING = CHATML.replace("assistant\n'}}", "assistant\n<think>\n'}}")
+NO_THINKING = CHATML.replace("assistant\n'}}", "assistant\n<think>\n\n</think>\n\n'}}")
+
+
+@pytest.mark.parametrize(
+    ("template", "opening"),
+    [(CHATML, ""), (THINKING, "<think>\n"), (NO_THINKING, ""), (CHATML.replace("<|im_start|>", "<assistant>"), "")],
+)
+def test_what_a_prompt_opens_of_the_response_is_known(template, opening):
+    """DeepSeek-R1's and Qwen's thinking templates; a header in angle brackets opens nothing."""
+    read = Renderer(llava(template=template.replace("IMAGE", "<image>\n"))).template
+    assert read.opening == opening and read.prompt(example().prompt, "rows:7").endswith(opening)
+
+
+@pytest.mark.parametrize("processor", [llava_1_5, paligemma, idefics3])
+def test_published_prompts_open_nothing(processor):
+    assert Renderer(processor()).template.opening == ""
