@@ -76,8 +76,8 @@ class ChatTemplate:
         """What `prompt` has after the header that every response has, where that is a tag which nothing closes."""
         try:
             asked, later = self._apply((question,), False), self._apply((question, answer, question), True)
-        except TemplateError:
-            return ""  # a template for one turn
+        except Exception:  # whatever a template for one turn does with two
+            return ""
         begun, rest = prompt.removeprefix(asked), later.removeprefix(asked)
         header = rest[: max(rest.find(PROBE), 0)]
         opening = begun.removeprefix(header)
