@@ -70,7 +70,7 @@ def main() -> None:
     for name, row in rows.items():
         print(f"{name:22} {row['cpu_seconds']:8.2f} s  {row['times_faster']:5.2f}×")
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps({"pictures": options.images, "questions": options.questions, "ways": rows}, indent=2))
+    OUT.write_text(json.dumps({"images": options.images, "questions": options.questions, "ways": rows}, indent=2))
 
 
 def timed(way: Callable[[], list[str]]) -> tuple[float, list[str]]:

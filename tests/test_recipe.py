@@ -237,3 +237,13 @@ def test_a_flag_without_its_value_is_an_error(flag):
         load_recipe(None, [f"--{flag}"])
     with pytest.raises(RecipeError, match="was given without its value"):
         load_recipe(None, [f"--{flag}", "--shuffle"])
+
+
+def test_earlier_names_of_keys_in_groups_are_read(tmp_path):
+    """`data.share_pictures`, `data.scenes.pictures`, in YAML and as flags; beside the present name they are refused."""
+    (tmp_path / "recipe.yaml").write_text("data: {source: scenes, share_pictures: true, scenes: {pictures: 7}}\n")
+    recipe = load_recipe(tmp_path / "recipe.yaml")
+    assert recipe.data.share_images and recipe.data.scenes == {"images": 7}
+    assert load_recipe(None, ["--data.source", "scenes", "--data.share_pictures"]).data.share_images
+    with pytest.raises(RecipeError, match="share_pictures"):
+        load_recipe(None, ["--data.source", "scenes", "--data.share_pictures", "--data.share_images"])

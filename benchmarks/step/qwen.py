@@ -55,7 +55,7 @@ def qwen(sizes: QwenSizes, device: str) -> Built:
         temporal_patch_size=2,
         size={"shortest_edge": pixels, "longest_edge": pixels},
     )
-    template = CHAT_TEMPLATE.replace("PICTURE", "<|vision_start|><|image_pad|><|vision_end|>")
+    template = CHAT_TEMPLATE.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
     processor = without_video(hf.Qwen2_5_VLProcessor)(images, tokenizer, None, chat_template=template)
     head_size = sizes.hidden // sizes.heads
     config = hf.Qwen2_5_VLConfig(

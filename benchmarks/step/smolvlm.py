@@ -47,7 +47,7 @@ def smolvlm(sizes: IdeficsSizes, grid: tuple[int, int], device: str) -> Built:
         images,
         tokenizer,
         image_seq_len=(sizes.tile // sizes.patch // 2) ** 2,
-        chat_template=CHAT_TEMPLATE.replace("PICTURE", "<image>"),
+        chat_template=CHAT_TEMPLATE.replace("IMAGE", "<image>"),
     )
     config = hf.SmolVLMConfig(
         text_config={

@@ -7,7 +7,7 @@ import pytest
 
 from tests.cases.cases import Case, outcome, paint, rows_in
 
-DIFFER = "pictures differ from placeholders"
+DIFFER = "images differ from placeholders"
 MEDIA = "media not read"
 DISAGREE = "columns disagree"
 WRONG = "column has the wrong type"
@@ -188,9 +188,9 @@ IMAGES = [
         "null in a list of images, an empty path",
         "",
         [
-            (pair(image=["red.png", None]), "picture missing"),
-            (pair(image=[None]), "picture missing"),
-            (pair(image=""), "picture missing"),
+            (pair(image=["red.png", None]), "image missing"),
+            (pair(image=[None]), "image missing"),
+            (pair(image=""), "image missing"),
         ],
     ),
     Case(

@@ -51,7 +51,7 @@ def test_the_options_of_a_plateau_are_torchs():
         ("TYPE cosine_with_min_lr KWARGS '{min_lr: 1e-3}'", "is not below"),
         ("TYPE reduce_lr_on_plateau", "Give `eval_steps`"),
         ("TYPE constant --warmup-steps 5", "take `constant_with_warmup`"),
-        ("TYPE inverse_sqrt KWARGS '{timescale: .nan}'", "Expected a whole number"),
+        ("TYPE inverse_sqrt KWARGS '{timescale: .nan}'", "Give a finite one"),
         ("--optim adamw_8bt", "Did you mean `adamw_8bit`?"),
         ("--optim muon", "is no optimizer of transformers'"),
         ("--optim galore_adamw", "needs `optim_target_modules`"),

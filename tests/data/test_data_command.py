@@ -109,7 +109,7 @@ def test_show_escapes_what_rows_say_and_shows_bad_rows(broken, tmp_path, capsys)
     assert "[red]" in capsys.readouterr().out
     assert main(["data", "show", str(broken), "--html", str(tmp_path / "page.html"), "--json"]) == 0
     good, bad = map(json.loads, capsys.readouterr().out.splitlines())
-    assert good["prompt"] == [{"role": "user", "text": "▣ " + row["question"]}] and good["pictures"] == 1
+    assert good["prompt"] == [{"role": "user", "text": "▣ " + row["question"]}] and good["images"] == 1
     assert good["responses"] == {"chosen": "[b]", "rejected": "x"} and good["error"] is None
     assert "not JSON" in bad["error"] and bad["row"].endswith(":1")
 

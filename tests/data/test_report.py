@@ -156,7 +156,7 @@ def test_a_word_that_gives_the_chosen_side_away_is_named():
 def test_the_hand_written_pairs_are_clean():
     found = report_of(real_pairs.rows())
     assert found.is_clean, found.as_json()["defects"]
-    assert found.as_json()["pictures"] == 24 and found.as_json()["scripts"] == {"Latin": 24}
+    assert found.as_json()["images"] == 24 and found.as_json()["scripts"] == {"Latin": 24}
 
 
 def test_tokens_and_what_the_processor_refuses_are_counted_with_a_renderer():

@@ -58,7 +58,7 @@ def test_as_many_yeses_as_noes_are_chosen(pairs: list[Row]):
 
 def test_the_same_seed_gives_the_same_pairs_and_another_seed_others(pairs: list[Row]):
     model, processor = load_model(EMBEDDED), load_processor(EMBEDDED)
-    config = DataConfig(source="scenes", seed=1, scenes={"pictures": 100})
+    config = DataConfig(source="scenes", seed=1, scenes={"images": 100})
     again = for_recipe(config, "dpo", model=model, processor=processor)
     assert [(row["chosen"], row["rejected"]) for row in again] == [(row["chosen"], row["rejected"]) for row in pairs]
     other = sample_pairs(model, processor, SceneOptions(images=20), seed=2)

@@ -72,7 +72,7 @@ def test_the_curriculum_adds_objects_one_by_one():
 
 
 def test_rows_on_one_image_become_one_group_with_one_image():
-    config = DataConfig(source="scenes", share_images=True, scenes={"pictures": 5})
+    config = DataConfig(source="scenes", share_images=True, scenes={"images": 5})
     reader = processor()
     groups = GroupDataset(for_recipe(config, "sft"), config, Renderer(reader), "demonstrations")
     assert len(groups) == 5
@@ -98,10 +98,10 @@ def test_pairs_without_a_model_are_refused():
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        ({"picturs": 3}, r"data\.scenes\.picturs.*Did you mean images"),
-        ({"pictures": "many"}, r"data\.scenes\.images: `many` cannot be\. Expected a whole number, 1 to 1e7"),
-        ({"pictures": 10**14}, r"data\.scenes\.images: `10+` cannot be\. Expected a whole number, 1 to 1e7"),
-        ({"omissions": float("nan")}, r"data\.scenes\.omissions: `nan` cannot be\. Expected a number, 0 to 1,000"),
+        ({"imags": 3}, r"data\.scenes\.imags.*Did you mean images"),
+        ({"images": "many"}, r"data\.scenes\.images: `many` cannot be\. Expected a whole number, 1 to 1e7"),
+        ({"images": 10**14}, r"data\.scenes\.images: `10+` cannot be\. Expected a whole number, 1 to 1e7"),
+        ({"omissions": 10.0**7}, r"data\.scenes\.omissions: `10000000\.0` cannot be\. Expected a number, 0 to 1,000"),
         ({"max_objects": 9}, r"data\.scenes\.max_objects: `9` cannot be"),
     ],
 )

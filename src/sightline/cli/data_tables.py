@@ -14,7 +14,7 @@ def print_report(console: Console, report: Report) -> None:
     facts.add_row("rows", ", ".join(f"{count:,} {split}" for split, count in report.num_rows.items()))
     for source, name in report.formats.items():
         facts.add_row("format", f"{escape(source)}: {name}")
-    facts.add_row("pictures", f"{report.num_images:,}")
+    facts.add_row("images", f"{report.num_images:,}")
     if report.num_images:
         width, height = spread(report.widths), spread(report.heights)
         assert width is not None and height is not None

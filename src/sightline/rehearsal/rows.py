@@ -46,7 +46,7 @@ def _scenes(count: int, seed: int) -> list[Row]:
         wrong = "Yes" if asked.kind == "existence" else describe((*scene.objects, *scene.companions))
         made.append(
             {
-                "picture": {"bytes": image_of(scene).png(), "path": f"{index}.png"},
+                "image": {"bytes": image_of(scene).png(), "path": f"{index}.png"},
                 "question": asked.text,
                 "true": asked.answer,
                 "false": wrong if wrong != asked.answer else "Nothing at all.",
@@ -58,7 +58,7 @@ def _scenes(count: int, seed: int) -> list[Row]:
 
 
 def _columns(about: Row, kind: Kind, *, tag: str = "") -> Row:
-    row = {"image": about["picture"], "question": tag + about["question"]}
+    row = {"image": about["image"], "question": tag + about["question"]}
     match kind:
         case "pairs":
             return {**row, "chosen": about["true"], "rejected": about["false"]}
@@ -74,7 +74,7 @@ def _mmpr(about: Row, kind: Kind) -> Row:
 def _conversational(about: Row, kind: Kind) -> Row:
     """TRL: messages of content parts, images in a column of their own."""
     asked = [_turn("user", [{"type": "image", "text": None}, {"type": "text", "text": about["question"]}])]
-    row = {"images": [about["picture"]]}
+    row = {"images": [about["image"]]}
     match kind:
         case "pairs":
             return {**row, "prompt": asked, "chosen": _parts(about["true"]), "rejected": _parts(about["false"])}
@@ -97,7 +97,7 @@ def _openai(about: Row, kind: Kind) -> Row:
 def _sharegpt(about: Row, kind: Kind) -> Row:
     """RLHF-V as LLaMA-Factory keeps it."""
     turns = [{"from": "human", "value": "<image>" + about["question"]}]
-    row = {"images": [about["picture"]]}
+    row = {"images": [about["image"]]}
     match kind:
         case "pairs":
             sides = {name: {"from": "gpt", "value": about[truth]} for name, truth in SIDES}
@@ -114,7 +114,7 @@ SIDES = (("chosen", "true"), ("rejected", "false"))
 
 
 def _alpaca(about: Row, kind: Kind) -> Row:
-    row = {"instruction": "<image>" + about["question"], "input": "", "images": [about["picture"]]}
+    row = {"instruction": "<image>" + about["question"], "input": "", "images": [about["image"]]}
     match kind:
         case "pairs":
             return {**row, **{name: about[truth] for name, truth in SIDES}}
@@ -126,7 +126,7 @@ def _alpaca(about: Row, kind: Kind) -> Row:
 
 
 def _kto(about: Row, kind: Kind) -> Row:
-    row = {"images": [about["picture"]], "prompt": about["question"]}
+    row = {"images": [about["image"]], "prompt": about["question"]}
     return {**row, "completion": _said(about), "label": about["label"]}
 
 
@@ -134,7 +134,7 @@ def _rendered(about: Row, kind: Kind) -> Row:
     """Texts that a chat template has been through already, as Idefics writes them."""
     prompt = f"User:<image>{about['question']}<end_of_utterance>\n"
     sides = {name: f"Assistant: {about[truth]}<end_of_utterance>\n" for name, truth in SIDES}
-    row = {"images": [about["picture"]], "prompt": prompt}
+    row = {"images": [about["image"]], "prompt": prompt}
     match kind:
         case "pairs":
             return {**row, **sides}

@@ -118,7 +118,7 @@ class Report:
             ],
             "splits": dict(self.num_rows),
             "formats": self.formats,
-            "pictures": self.num_images,
+            "images": self.num_images,
             "width": spread(self.widths),
             "height": spread(self.heights),
             "characters": {name: spread(values) for name, values in self.lengths.items()},

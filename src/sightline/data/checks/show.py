@@ -41,7 +41,7 @@ class Shown:
             "error": self.error or None,
             "prompt": [{"role": role, "text": text} for role, text in self.prompt],
             "responses": {name: "".join(words for words, _ in side) for name, side in self.sides},
-            "pictures": len(self.images),
+            "images": len(self.images),
             "tokens": list(self.tokens),
             "columns": dict(self.columns),
         }

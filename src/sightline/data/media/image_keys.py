@@ -32,7 +32,7 @@ class ImageKeys(NamedTuple):
 def image_keys(rows: Rows) -> ImageKeys:
     """Read them, or take what was kept."""
     fingerprint = rows.fingerprint if len(rows) >= KEPT_FROM else None
-    path = cache_folder() / "pictures" / f"keys-{fingerprint}.parquet"
+    path = cache_folder() / "images" / f"keys-{fingerprint}.parquet"
     if fingerprint is not None and path.is_file():
         table = pq.read_table(path)
         return ImageKeys(table["keys"].to_pylist(), table["opening"].to_pylist())

@@ -23,7 +23,7 @@ def cache_folder() -> Path:
 
 def fetched(url: str, where: str) -> Path:
     """The image at `url` as a file. Raises `RowError` when the server does not give one."""
-    file = cache_folder() / "pictures" / hashlib.sha256(url.encode()).hexdigest()
+    file = cache_folder() / "images" / hashlib.sha256(url.encode()).hexdigest()
     if file.is_file():
         return file
     try:

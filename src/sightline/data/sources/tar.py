@@ -149,7 +149,7 @@ def _row(file: BinaryIO, members: list[Member], where: str) -> dict[str, Any]:
         else:
             file.seek(member.offset)
             content = file.read(member.size)
-            if kind == "picture":
+            if kind == "image":
                 if member.suffix in images:
                     raise RowError("columns disagree", where, f"two members are called {_name(member)}")
                 images[member.suffix] = {"bytes": content, "path": _name(member)}
@@ -197,7 +197,7 @@ def _name(member: Member) -> str:
 def _kind(suffix: str) -> str | None:
     last = suffix.lower().rpartition(".")[2]
     if last in IMAGE_SUFFIXES:
-        return "picture"
+        return "image"
     if last in ("json", "txt"):
         return last
     return "media" if kind_of_name(f".{last}") else None
