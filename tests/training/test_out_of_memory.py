@@ -1,14 +1,18 @@
 """A step that runs out of memory is cut finer and done again: another cut, the same curve."""
 
+import itertools
+import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from sightline.errors import OutOfMemory
+from sightline.layout import padded, prefix
 from sightline.training.checkpoint.files import load_state
-from sightline.training.step.memory import finer_limit
+from sightline.training.step.memory import cut, finer_limit, tokens_in_grid, told
 from sightline.types import Group
 from tests.training.allocator import room_for
 from tests.training.runs import curve, lines, pairs, run
@@ -88,6 +92,7 @@ def test_the_new_limit_is_logged_saved_and_used_after_resume(tmp_path, tiny_mode
     with room_for(max(whole) // 2) as allocator:
         run(tmp_path / "run", tiny_model("llava"), rows, **STEPS, save_steps=2, resume=True)
     assert allocator.ran_out == 0, "the limit of the checkpoint holds"
+    assert max(allocator.served) <= limit, "what is promised is held, padding included"
     same_curve(tmp_path / "run", folder)
 
 
@@ -130,8 +135,27 @@ def test_evaluation_is_cut_finer_too(tmp_path, tiny_model, rows, enough):
 
 def test_the_limit_halves_the_largest_micro_batch_that_can_be_cut():
     one, two = group_of(10, 5), group_of(20, 20)
-    assert finer_limit([[one, one, one], [two]], shared_prefix=True) == 22
+    assert finer_limit([[one, one, one], [two]], shared_prefix=True) == 3 * (10 + 4) // 2
+    assert finer_limit([[one, two], [two]], shared_prefix=False) == 2 * 40 // 2, "a short row is filled up"
     assert finer_limit([[one], [two]], shared_prefix=True) is None
+
+
+def test_no_grid_of_several_groups_holds_more_than_the_limit_and_every_group_is_in_one():
+    draw = random.Random(0)
+    groups = [group_of(draw.randrange(5, 60), draw.randrange(1, 40)) for _ in range(40)]
+    for shared_prefix, limit in itertools.product((True, False), (None, 300, 90, 10)):
+        found = cut(groups, groups_per_forward=4, shared_prefix=shared_prefix, limit=limit)
+        assert sorted(map(id, itertools.chain(*found))) == sorted(map(id, groups))
+        most = min(limit or 10**9, 4 * max(tokens_in_grid([g], shared_prefix=shared_prefix) for g in groups))
+        for some in found:
+            placed = [
+                replace(g, positions=torch.arange(len(g.prompt_ids)), block=-torch.ones_like(g.prompt_ids))
+                for g in some
+            ]
+            grid = (prefix if shared_prefix else padded).lay_out(placed).input_ids.numel()
+            assert grid == tokens_in_grid(some, shared_prefix=shared_prefix)
+            assert grid <= most or len(some) == 1
+    assert told([groups[:32], groups[:32], groups[:5]]) == "2 × 32 + 5"
 
 
 def test_an_error_that_is_not_about_memory_goes_through(tmp_path, tiny_model, rows, monkeypatch):

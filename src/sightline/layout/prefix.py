@@ -74,12 +74,25 @@ def lay_out(groups: list[Group], row_length: int | None = None) -> Batch:
     )
 
 
+def num_fed(group: Group) -> int:
+    """Tokens of a group's row: the prompt, and of each response what comes before its last target."""
+    return len(group.prompt_ids) + sum(_fed(group))
+
+
+def _fed(group: Group) -> list[int]:
+    """Tokens of each response that are fed."""
+    if group.fed_whole:
+        return group.lengths
+    scored = [target_mask(weights).nonzero()[:, 0] for weights in group.weights]
+    return [int(targets[-1]) if len(targets) else 0 for targets in scored]
+
+
 def _strip(group: Group) -> Strip:
     assert group.positions is not None and group.block is not None, "place the group by its model's family first"
     prompt_length = len(group.prompt_ids)
     scored = [target_mask(w).nonzero()[:, 0] for w in group.weights]
     # a response is fed up to the token before its last target
-    fed = [int(s[-1]) if len(s) else 0 for s in scored] if not group.fed_whole else group.lengths
+    fed = _fed(group)
     columns, start = [], prompt_length
     for targets, length in zip(scored, fed, strict=True):
         # token j of a response stands in column start + j and is predicted from the one before it;

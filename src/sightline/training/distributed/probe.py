@@ -24,7 +24,7 @@ from sightline.objectives.roles import MISMATCHED
 from sightline.training.checkpoint.contents import random_states, set_random_states
 from sightline.training.datasets import Costs, StepBatches, group_of, row_costs, shares
 from sightline.training.online.trainer import OnlineTrainer
-from sightline.training.step.memory import bins, tokens_in_grid
+from sightline.training.step.memory import bins, grid_tokens, tokens_in_grid
 from sightline.training.step.metrics import MetricsFile
 from sightline.training.step.micro_batch import cut_step
 from sightline.training.trainer import AlignmentTrainer
@@ -129,7 +129,7 @@ def fullest_forward(groups: list[Group], trainer: AlignmentTrainer) -> int:
     """Tokens of this process's largest micro-batch of these groups."""
     shared = trainer.settings.layout == "prefix"
     pieces = cut_step(groups, trainer.settings)
-    return max((sum(tokens_in_grid(group, shared_prefix=shared) for group in piece) for piece in pieces), default=0)
+    return max((tokens_in_grid(piece, shared_prefix=shared) for piece in pieces), default=0)
 
 
 def longest_step(trainer: AlignmentTrainer) -> LongestStep:
@@ -168,9 +168,8 @@ def fullest(steps: Iterable[list[list[int]]], lengths: Costs, groups_per_forward
             # a micro-batch holds no more than this
             if groups_per_forward * max(sizes, default=0) <= most:
                 continue
-            full = max(
-                (sum(sizes[i] for i in one) for one in bins(sizes, groups_per_forward=groups_per_forward)), default=0
-            )
+            cut = bins([[size] for size in sizes], groups_per_forward=groups_per_forward)
+            full = max((grid_tokens([sizes[i] for i in one], shared_prefix=True) for one in cut), default=0)
             if full > most:
                 best, most = step, full
     return best
@@ -250,4 +249,4 @@ class Lengths(Dataset):
 
     def __getitem__(self, index: int) -> int:
         group = group_of(self.rows[index])
-        return tokens_in_grid(group, shared_prefix=True) if group is not None else 0
+        return tokens_in_grid([group], shared_prefix=True) if group is not None else 0

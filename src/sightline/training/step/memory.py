@@ -11,7 +11,8 @@ Left out: cutting a single group (its responses) further.
 """
 
 import gc
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from accelerate.utils.memory import should_reduce_batch_size
 from torch import Tensor
 
 from sightline.errors import OutOfMemory
+from sightline.layout import prefix
 from sightline.layout.packing import first_fit_decreasing
 from sightline.types import Group
 
@@ -29,31 +31,71 @@ T = TypeVar("T")
 def cut(
     groups: list[Group], *, groups_per_forward: int, shared_prefix: bool = True, limit: int | None = None
 ) -> list[list[Group]]:
-    """Micro-batches of at most as many tokens as `groups_per_forward` groups of the step's longest have.
+    """Micro-batches whose grids have at most as many tokens as `groups_per_forward` of the step's longest groups.
 
     Several short groups thus share a forward that a long one fills alone. Every group is in exactly one micro-batch.
-    limit: tokens that none of several groups exceeds; a longer group is alone.
+    limit: tokens that no grid of several groups exceeds; a longer group is alone.
     """
-    sizes = [tokens_in_grid(group, shared_prefix=shared_prefix) for group in groups]
-    return [[groups[i] for i in bin_] for bin_ in bins(sizes, groups_per_forward=groups_per_forward, limit=limit)]
+    pieces = [pieces_of(group, shared_prefix=shared_prefix) for group in groups]
+    found = bins(pieces, groups_per_forward=groups_per_forward, shared_prefix=shared_prefix, limit=limit)
+    return [[groups[i] for i in bin_] for bin_ in found]
 
 
-def bins(sizes: list[int], *, groups_per_forward: int, limit: int | None = None) -> list[list[int]]:
-    """Indices of groups that `cut` puts into one micro-batch. sizes: tokens of each group."""
-    if not sizes:
+def bins(
+    pieces: Sequence[Sequence[int]], *, groups_per_forward: int, shared_prefix: bool = True, limit: int | None = None
+) -> list[list[int]]:
+    """Indices of groups that `cut` puts into one micro-batch, the largest first, each into the first that has room.
+
+    pieces: of each group (`pieces_of`).
+    """
+    if not pieces:
         return []  # this process has none of the step's rows
+    sizes = [grid_tokens(one, shared_prefix=shared_prefix) for one in pieces]
     budget = groups_per_forward * max(sizes)
     if limit is not None:
         budget = min(budget, limit)
-    return first_fit_decreasing(sizes, budget)
+    members: list[list[int]] = []
+    held: list[list[int]] = []
+    for item in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        joined = ([*there, *pieces[item]] for there in held)
+        # what is too large without padding need not be laid out
+        fits = (sum(all) <= budget and grid_tokens(all, shared_prefix=shared_prefix) <= budget for all in joined)
+        place = next((place for place, does in enumerate(fits) if does), None)
+        if place is None:
+            members.append([item])
+            held.append(list(pieces[item]))
+        else:
+            members[place].append(item)
+            held[place] += pieces[item]
+    return sorted((sorted(items) for items in members), key=lambda items: items[0])
 
 
-def tokens_in_grid(group: Group, *, shared_prefix: bool) -> int:
-    """Tokens that a forward computes for this group: P + ΣC with a shared prefix, Σ(P + C) without."""
-    companions = sum(tokens_in_grid(companion, shared_prefix=shared_prefix) for companion in group.companions)
+def pieces_of(group: Group, *, shared_prefix: bool) -> list[int]:
+    """Tokens of what a group and its companions put into a grid: a row each with a shared prefix, else one of every
+    prompt + response."""
+    members = [group, *group.companions]
     if shared_prefix:
-        return companions + group.num_tokens
-    return companions + sum(len(group.prompt_ids) + len(response) for response in group.responses)
+        return [prefix.num_fed(member) for member in members]
+    return [len(member.prompt_ids) + len(response) for member in members for response in member.responses]
+
+
+def grid_tokens(pieces: Sequence[int], *, shared_prefix: bool) -> int:
+    """Tokens that a forward of these pieces computes, padding included: rows of a grid × the longest piece."""
+    longest = max(pieces, default=0)
+    rows = len(first_fit_decreasing(list(pieces), longest)) if shared_prefix else len(pieces)
+    return rows * longest
+
+
+def tokens_in_grid(groups: Sequence[Group], *, shared_prefix: bool) -> int:
+    """Tokens that a forward computes for these groups, padding included."""
+    pieces = [piece for group in groups for piece in pieces_of(group, shared_prefix=shared_prefix)]
+    return grid_tokens(pieces, shared_prefix=shared_prefix)
+
+
+def told(micro_batches: Sequence[Sequence[Group]]) -> str:
+    """How many groups each has, for people: `2 × 32 + 5`."""
+    counts = Counter(map(len, micro_batches))
+    return " + ".join(f"{times} × {size}" if times > 1 else str(size) for size, times in sorted(counts.items())[::-1])
 
 
 @dataclass(kw_only=True)
@@ -63,14 +105,15 @@ class Memory:
     limit: tokens per micro-batch; None until a step has run out.
     sharded: the engine communicates inside a forward, so that a step cannot be done again.
     any_process: whether a flag is set on any process. gather: lists an object of every process.
-    on_new_limit: called with the new limit. advise: what to do when this single group does not fit.
+    on_new_limit: called with the new limit, and with how many groups this process's micro-batches had and have now.
+    advise: what to do when this single group does not fit.
     """
 
     limit: int | None = None
     sharded: bool = False
     any_process: Callable[[bool], bool] = lambda flag: flag
     gather: Callable[[Any], list[Any]] = lambda thing: [thing]
-    on_new_limit: Callable[[int], None] = lambda limit: None
+    on_new_limit: Callable[[int, str, str], None] = lambda limit, before, after: None
     advise: Callable[[Group], str] = lambda group: ""
 
     def state(self) -> dict[str, int | None]:
@@ -108,6 +151,8 @@ def retry_with_smaller_micro_batches(
         gc.collect()
         torch.cuda.empty_cache()
         _lower_limit(memory, micro_batches, here=here, shared_prefix=shared_prefix)
+        assert memory.limit is not None
+        memory.on_new_limit(memory.limit, told(micro_batches), told(cut_to(memory.limit)))
 
 
 def retry_in_this_process(
@@ -172,19 +217,14 @@ def _lower_limit(memory: Memory, micro_batches: list[list[Group]], *, here: bool
     known = [limit for limit in limits if limit is not None]
     if len(known) < len(limits):
         every = [group for groups in micro_batches for group in groups]
-        longest = max(every, key=lambda group: tokens_in_grid(group, shared_prefix=shared_prefix))
+        longest = max(every, key=lambda group: tokens_in_grid([group], shared_prefix=shared_prefix))
         raise OutOfMemory(memory.advise(longest))
-    memory.limit = limit = min(known)
-    memory.on_new_limit(limit)
+    memory.limit = min(known)
 
 
 def finer_limit(micro_batches: list[list[Group]], *, shared_prefix: bool) -> int | None:
     """Half the tokens of the largest micro-batch of several groups; None where every group is alone already."""
-    sizes = [
-        sum(tokens_in_grid(group, shared_prefix=shared_prefix) for group in groups)
-        for groups in micro_batches
-        if len(groups) > 1
-    ]
+    sizes = [tokens_in_grid(groups, shared_prefix=shared_prefix) for groups in micro_batches if len(groups) > 1]
     return max(sizes) // 2 if sizes else None
 
 

@@ -16,13 +16,14 @@ from sightline.types import Group
 def report_memory(trainer: AlignmentTrainer, recipe: Recipe, metrics: MetricsFile, console: Console) -> None:
     """Report finer cuts on the console and in metrics.jsonl, and give the trainer advice for this recipe."""
 
-    def report(limit: int) -> None:
+    def report(limit: int, before: str, after: str) -> None:
         if trainer.is_world_process_zero():
             step = trainer.state.global_step + 1
             metrics.write({"step": step, "event": "out of memory", "token_limit": limit})
+            finer = f"; its rows are cut {before} → {after}" if after != before else ""
             console.print(
-                f"Step {step} ran out of memory; from here on a micro-batch holds at most {limit:,} tokens. The "
-                "effective batch and the curve stay as they are",
+                f"Step {step} ran out of memory{finer}. From here on a micro-batch of several rows holds at most "
+                f"{limit:,} tokens, padding included. The effective batch and the curve stay as they are",
                 highlight=False,
             )
 
