@@ -145,6 +145,7 @@ def test_generate_prints_an_answer_and_several_samples(
 
 def test_generate_names_a_image_that_is_not_there(capsys: Printed) -> None:
     assert main(["generate", "embedded", "--image", "nowhere.png", "--prompt", "What?"]) == 2
-    assert "nowhere.png" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "nowhere.png" in said and "Give the path of an image that is there" in said and "media_dir" not in said
     assert main(["generate", "embedded", "--prompt", "What?", "--num", "2"]) == 2
     assert "give --temperature above 0" in capsys.readouterr().err

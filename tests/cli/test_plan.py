@@ -55,7 +55,8 @@ def test_the_page_has_the_articles_sums_every_line_and_the_cheapest_change(say, 
     page = say(RECIPE, "--gpu", "16GB", "--apply", str(tmp_path / "fits.yaml"))
     assert max(len(line) for line in page.splitlines()) <= 80
     for wanted in (
-        "8,402,768,112 parameters", "trains 41,943,040", "would train 55,348,736",
+        "8,402,768,112 parameters", r"trains\s+41,943,040\s+of\s+8,444,711,152\s+parameters\s+\(0\.497%\)",
+        r"would\s+train\s+55,348,736\s+of\s+8,458,116,848\s+parameters\s+\(0\.654%\)",
         r"total +160\.0 GB +168\.1 GB", r"total +32\.3 GB +33\.9 GB", r"AdamW +2 × 8×10⁹ × 4 +64\.0 GB +67\.2 GB",
         r"language model +7,110,672,384 × 2 \(bfloat16, frozen\) +14\.2 GB", r"adapter +41,943,040 × 8 \(adamw_torch\)",
         r"log-prob head", "No second model", r"ON 16\.0 GB", "Does not fit", r"  - model\.quantize: none",

@@ -105,6 +105,31 @@ def test_a_hub_id_with_a_slice_is_read_by_the_library(folder, tmp_path, monkeypa
         read_hub("owner/name", "nowhere")
 
 
+def test_val_dev_and_valid_name_the_validation_split(tmp_path, monkeypatch):
+    rows = [{"question": "q", "answer": "a"}] * 3
+    for name in ("train", "validation"):
+        (tmp_path / "files").mkdir(exist_ok=True)
+        text = "".join(json.dumps(row) + "\n" for row in (rows if name == "train" else rows[:2]))
+        (tmp_path / "files" / f"{name}.jsonl").write_text(text)
+    saved = {"train": datasets.Dataset.from_list(rows), "valid": datasets.Dataset.from_list(rows[:2])}
+    datasets.DatasetDict(saved).save_to_disk(str(tmp_path / "saved"))
+    for source in ("files", "saved"):
+        for name in ("val", "dev", "validation", "val[:2]"):
+            assert len(load_rows(DataConfig(source=str(tmp_path / source), split=name))) == 2, (source, name)
+    with pytest.raises(DataError, match="has no split 'test'"):
+        load_rows(DataConfig(source=str(tmp_path / "files"), split="test"))
+    asked = []
+
+    def load_dataset(name, subset, *, data_dir, split, streaming):
+        asked.append(split)
+        return real("json", data_files={"validation": f"{tmp_path}/files/validation.jsonl"}, split=split)
+
+    real = datasets.load_dataset
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *_, **__: ["train", "validation"])
+    assert len(load_rows(DataConfig(source="owner/rows", split="val"))) == 2 and asked == ["val", "validation"]
+
+
 def test_limit_and_splits_of_a_saved_dictionary(folder):
     assert len(load_rows(DataConfig(source=str(folder / "splits"), limit=4))) == 4
     assert len(load_rows(DataConfig(source=str(folder / "splits"), split="test"))) == 3

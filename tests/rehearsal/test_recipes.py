@@ -86,5 +86,5 @@ def test_three_real_steps(path, tmp_path, monkeypatch):
     assert any("eval_" in name for line in lines(result.folder) for name in line) == held_out
     told = (tmp_path / "said.txt").read_text()
     assert (
-        "Loaded again from its folder" in told and f"for {recipe.model.name}" in told
+        "Loaded again, it answers" in told and f"for {recipe.model.name}" in told
     ) or recipe.model.name == "embedded"

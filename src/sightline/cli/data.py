@@ -132,7 +132,7 @@ def _check(argv: list[str]) -> int:
     unread = sum(d.count for d in report.defects.values() if d.name in ("row unreadable", "format not recognised"))
     if unread == total:
         first = next(iter(report.defects.values()))
-        raise DataError(f"No row can be read. The first says: {first.example}")
+        raise DataError(f"No row can be read. {first.example} ({first.name}). {first.fix}")
     if given.json:
         print(json.dumps(report.as_json(), ensure_ascii=False))
     else:

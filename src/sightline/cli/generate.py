@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from sightline.cli.arguments import Arguments, add_model_flags, file_name, loading, model_name, positive, real, seed
+from sightline.errors import DataError
 
 
 def run(argv: list[str]) -> int:
@@ -27,6 +28,7 @@ def run(argv: list[str]) -> int:
     from sightline.cli.terminal import quiet
 
     quiet()
+    from sightline.data.defects import RowError
     from sightline.data.media.images import LazyImage
     from sightline.evaluation.models import Models, source_of
     from sightline.generation.generate import generate
@@ -34,7 +36,11 @@ def run(argv: list[str]) -> int:
 
     images = tuple(LazyImage(where="--image", path=Path(path)) for path in given.image)
     for image in images:
-        image.open()  # an image that cannot be read is named before the model is loaded
+        try:
+            image.open()  # an image that cannot be read is named before the model is loaded
+        except RowError as error:
+            kinds = "JPEG, PNG, WebP, GIF, BMP or TIFF"
+            raise DataError(f"{error.finding}. Give the path of an image that is there, {kinds}.") from error
     content = [*({"type": "image"} for _ in images), {"type": "text", "text": given.prompt}]
     message = {"role": "user", "content": content}
     source = source_of(given.model, given.adapter)

@@ -72,7 +72,8 @@ def run(argv: list[str]) -> int:
 
         result = train(recipe, console=console)
     if as_json:
-        print(json.dumps({"folder": str(result.folder), "seconds": result.seconds, "metrics": result.metrics}))
+        folder = None if rehearsing and kept is None else str(result.folder)  # a rehearsal's is gone
+        print(json.dumps({"folder": folder, "seconds": result.seconds, "metrics": result.metrics}))
     return 0
 
 
@@ -110,7 +111,7 @@ def _rehearse(recipe: Recipe, kept: str | None, console: Any) -> Any:
 
     if kept is None:
         with tempfile.TemporaryDirectory(prefix="sightline-") as folder:
-            return rehearse(recipe, Path(folder), console=console)
+            return rehearse(recipe, Path(folder), console=console, kept=False)
     folder = Path(kept)
     if folder.exists() and (folder.is_file() or any(folder.iterdir())):
         raise UserError(f"`--rehearse {kept}`: there is something in it already. Name a new folder, or none.")

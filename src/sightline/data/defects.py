@@ -50,5 +50,10 @@ class RowError(DataError):
         super().__init__(defect, where, what)
         self.defect, self.where, self.what = defect, where, what
 
+    @property
+    def finding(self) -> str:
+        """What was found and where, without the fix."""
+        return f"{self.where}: {self.what}"
+
     def __str__(self) -> str:
-        return f"{self.where}: {self.what} ({self.defect}). {FIXES[self.defect]}"
+        return f"{self.finding} ({self.defect}). {FIXES[self.defect]}"

@@ -10,6 +10,7 @@ import yaml
 from sightline.memory.estimate import What, reference_mode
 from sightline.memory.planner import RESERVE, Fit
 from sightline.memory.report import Plan, Sum
+from sightline.models.load import trained_share
 
 WIDTH = 80
 NAMES: dict[What, str] = {
@@ -38,8 +39,9 @@ def _model(plan: Plan) -> str:
             _wrap(f"{plan.name}, {plan.recipe.objective.type}: {plan.parameters:,} parameters", ""),
             _wrap(f"{parts}."),
             _wrap(
-                f"The recipe trains {plan.trained:,} ({100 * plan.trained / plan.parameters:.2f}%). LoRA on all linear "
-                f"layers, vision tower included, would train {plan.trained_everywhere:,}."
+                f"The recipe trains {trained_share(plan.trained, sum(plan.by_part.values()))}. LoRA on all linear "
+                "layers, vision tower included, would train "
+                f"{trained_share(plan.trained_everywhere, plan.parameters + plan.trained_everywhere)}."
             ),
             _wrap(
                 f"A row: {len(plan.row.prompt_ids):,} prompt tokens, {len(lengths)} responses of {max(lengths)}. "

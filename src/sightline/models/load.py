@@ -133,6 +133,11 @@ def unfreeze(model: PreTrainedModel, config: ModelConfig) -> PreTrainedModel:
     return model
 
 
+def trained_share(trained: int, total: int) -> str:
+    """`55,348,736 of 8,458,116,848 parameters (0.654%)`; total: all parameters, an adapter's among them."""
+    return f"{trained:,} of {total:,} parameters ({100 * trained / total:.3f}%)"
+
+
 def trainable_summary(model: nn.Module) -> tuple[int, int, dict[str, int]]:
     """(trained weights, all weights, trained weights by part: language, vision, projector, head)."""
     family = family_of(model)

@@ -25,8 +25,11 @@ from sightline.types import Example
 LIMITS = "It says nothing of speed, nor whether the real model learns; `sightline plan` says what fits a GPU."
 
 
-def rehearse(recipe: Recipe, folder: Path, *, console: Console | None = None) -> RunResult:
-    """Run the recipe small in `folder`. Raises what training raises: every mistake of the user's that shows here."""
+def rehearse(recipe: Recipe, folder: Path, *, console: Console | None = None, kept: bool = True) -> RunResult:
+    """Run the recipe small in `folder`. Raises what training raises: every mistake of the user's that shows here.
+
+    kept: whether the folder stays, so that it is named.
+    """
     console = console or Console()
     started = time.perf_counter()
     estimator = Estimator(find_config(recipe.model), usual_sizes(recipe))
@@ -36,9 +39,9 @@ def rehearse(recipe: Recipe, folder: Path, *, console: Console | None = None) ->
     console.print("Rehearsal, with", highlight=False)
     for change in small.changes:
         console.print(f"  {change}", highlight=False)
-    result = train(small.recipe, console=console, description="Rehearsing")
+    result = train(small.recipe, console=console, description="Rehearsing", says_where=kept)
     answer = ask(result.folder)
-    console.print(f"Loaded again from its folder, it answers {answer[:40]!r}", highlight=False)
+    console.print(f"Loaded again, it answers {answer[:40]!r}", highlight=False)
     seconds = time.perf_counter() - started
     console.print(f"Rehearsed in {seconds:.0f} s: {STEPS} steps, checkpoint, report, answer. {LIMITS}", highlight=False)
     return result

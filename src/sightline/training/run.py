@@ -28,7 +28,7 @@ from sightline.errors import RecipeError
 from sightline.evaluation.task import Task
 from sightline.forward.reference import Reference, build_reference
 from sightline.models.families.find import family_of
-from sightline.models.load import load_model, load_processor, trainable_summary, unfreeze
+from sightline.models.load import load_model, load_processor, trainable_summary, trained_share, unfreeze
 from sightline.models.lora import add_lora
 from sightline.models.recompute import recompute
 from sightline.objectives.objective import Objective, build
@@ -90,6 +90,7 @@ def train(
     callbacks: Sequence[TrainerCallback] = (),
     console: Console | None = None,
     description: str = "Training",
+    says_where: bool = True,
 ) -> RunResult:
     """Train by a recipe and write a run folder.
 
@@ -97,6 +98,7 @@ def train(
     model, processor: objects already in memory instead of `recipe.model.name`.
     objective, sampler: a loss and a sampler instead of the recipe's; rewards, tasks: besides the recipe's
         `rewards` and `evaluation.tasks`. docs/extending.md says what each must be.
+    says_where: whether the last line names the folder; off where it is about to be deleted.
     Raises `UserError` and its kinds for every mistake of the user's.
     """
     console = main_process_console(console or Console())
@@ -131,7 +133,8 @@ def train(
         seconds = train_and_evaluate(trainer, start.checkpoint)
         figures = finish(trainer, folder, recipe, seconds, watch)
     report_rows(trainer, recipe, console)
-    console.print(f"Saved to {folder}", highlight=False)
+    if says_where:
+        console.print(f"Saved to {folder}", highlight=False)
     return RunResult(folder=folder, model=policy, processor=processor, metrics=figures, seconds=seconds)
 
 
@@ -257,7 +260,7 @@ def assemble(
 
 
 def describe_trainable(model: nn.Module) -> str:
-    """A line: `Trains 40,960 of 1,012,345 parameters (4.05%): language model 40,960`.
+    """A line: `Trains 40,960 of 1,012,345 parameters (4.046%): language model 40,960`.
 
     Raises `RecipeError` where nothing is trained.
     """
@@ -268,7 +271,7 @@ def describe_trainable(model: nn.Module) -> str:
             "`model.freeze_vision: false`."
         )
     parts = ", ".join(f"{part} {number:,}" for part, number in by_part.items() if number)
-    return f"Trains {trainable:,} of {total:,} parameters ({100 * trainable / total:.2f}%): {parts}"
+    return f"Trains {trained_share(trainable, total)}: {parts}"
 
 
 def reference_updates(

@@ -70,13 +70,13 @@ class Examiner:
         try:
             example = entry.example()
         except RowError as error:
-            facts.defects.append((error.defect, str(error)))
+            facts.defects.append((error.defect, error.finding))
             return facts
         self._examine_images(example, facts)
         try:
             example = checked(example, len(example.responses) if self.num_responses is None else self.num_responses)
         except RowError as error:
-            facts.defects.append((error.defect, str(error)))
+            facts.defects.append((error.defect, error.finding))
             return facts
         self._examine_texts(example, facts)
         if self.renderer is not None and len(facts.glances) == len(example.images):
@@ -90,7 +90,7 @@ class Examiner:
                 key = image.key
                 seen = self._glance(_Keyed(key, image))
             except RowError as error:
-                facts.defects.append((error.defect, str(error)))
+                facts.defects.append((error.defect, error.finding))
                 continue
             facts.glances.append(seen)
             facts.image_keys.append(_short(key))
@@ -139,7 +139,7 @@ class Examiner:
         try:
             group = self.renderer.group(example)
         except RowError as error:
-            facts.defects.append((error.defect, str(error)))
+            facts.defects.append((error.defect, error.finding))
             return
         facts.num_tokens = len(group.prompt_ids) + max((len(r) for r in group.responses), default=0)
 
@@ -199,7 +199,7 @@ def _short(*values: str | bytes) -> bytes:
 
 
 def _defect(example: Example, name: str, what: str) -> tuple[str, str]:
-    return name, str(RowError(name, f"{example.source}, row {example.row_number}", what))
+    return name, RowError(name, f"{example.source}, row {example.row_number}", what).finding
 
 
 def _max_pixels(renderer: Any) -> int:

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,16 @@ SPLIT_WORDS = {
     "test": "test", "testing": "test", "eval": "test",
 }  # fmt: skip
 """The words by which file and folder names say a split."""
+
+
+def split_among(split: str, names: Iterable[str]) -> str | None:
+    """The one of these that a split's name means: itself, or another word for it (`val` for `validation`)."""
+    known = list(names)
+    if split in known:
+        return split
+    meant = SPLIT_WORDS.get(split.lower())
+    alike = [name for name in known if meant is not None and SPLIT_WORDS.get(name.lower()) == meant]
+    return alike[0] if len(alike) == 1 else None
 
 
 def read_path(path: Path, split: str) -> list[Part]:
@@ -105,7 +116,9 @@ def _read_folder(folder: Path, split: str) -> list[Part]:
             "meant in data.mixture."
         )
     named = {file: split_of(file.relative_to(folder)) for file in files}
-    chosen = files if set(named.values()) == {None} else [f for f, name in named.items() if name == split]
+    wanted = split_among(split, {name for name in named.values() if name is not None})
+    all_of_them = set(named.values()) == {None}
+    chosen = files if all_of_them else [file for file, name in named.items() if name is not None and name == wanted]
     if not chosen:
         found = ", ".join(sorted({n for n in named.values() if n}))
         raise DataError(f"data.split: {str(folder)!r} has no split {split!r}. It has {found}.")
@@ -119,9 +132,10 @@ def _read_saved(folder: Path, split: str) -> Part:
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise DataError(f"{folder}: the data set cannot be read ({error}). Save it again with save_to_disk.") from error
     if isinstance(saved, datasets.DatasetDict):
-        if split not in saved:
+        wanted = split_among(split, map(str, saved))
+        if wanted is None:
             raise DataError(f"data.split: {str(folder)!r} has no split {split!r}. It has {', '.join(map(str, saved))}.")
-        saved = saved[split]
+        saved = saved[wanted]
     return Part(table=Undecoded(saved), source=folder.name, media_dir=folder, stamp=saved._fingerprint)
 
 

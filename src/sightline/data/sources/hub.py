@@ -2,11 +2,13 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import datasets
 from huggingface_hub.constants import HF_HOME
 
 from sightline.data.rows import Part
+from sightline.data.sources.files import split_among
 from sightline.data.sources.tables import Streamed, Undecoded
 from sightline.errors import DataError
 
@@ -24,7 +26,7 @@ def read_hub(
     if not HUB_ID.fullmatch(name):
         raise DataError(f"data.source: {name!r} is neither a file or folder that exists nor a hub id (`owner/name`).")
     try:
-        rows = datasets.load_dataset(name, subset, data_dir=folder, split=split, streaming=streaming)
+        rows = _loaded(name, split, subset, folder, streaming)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise DataError(
             f"data.source: {name!r} is no file or folder here, and the hub gave no split {split!r} of it: "
@@ -33,3 +35,19 @@ def read_hub(
     if isinstance(rows, datasets.IterableDataset):
         return Part(table=Streamed(rows), source=name, media_dir=Path(HF_HOME))
     return Part(table=Undecoded(rows), source=name, media_dir=Path(HF_HOME), stamp=rows._fingerprint)
+
+
+def _loaded(name: str, split: str, subset: str | None, folder: str | None, streaming: bool) -> Any:
+    """The data set's split, or the one that another word names (`val` for `validation`)."""
+    try:
+        return datasets.load_dataset(name, subset, data_dir=folder, split=split, streaming=streaming)
+    except ValueError as error:
+        # asked only now: the names are another request
+        try:
+            names = list(map(str, datasets.get_dataset_split_names(name, subset, data_dir=folder)))
+        except (OSError, ValueError, datasets.exceptions.DatasetsError):
+            raise error from None
+        found = split_among(split, names)
+        if found in (None, split):
+            raise
+        return datasets.load_dataset(name, subset, data_dir=folder, split=found, streaming=streaming)

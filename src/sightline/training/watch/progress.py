@@ -26,13 +26,13 @@ def bar(console: Console) -> Progress:
 
 
 class ProgressBar(TrainerCallback):
-    """Draws a bar on a terminal; elsewhere prints a line about every twentieth of the run."""
+    """Draws a bar on a terminal; without a cursor prints a line about every twentieth of the run, and the last one."""
 
     def __init__(self, console: Console, description: str = "Training") -> None:
         self.console = console
         self.description = description
         self.progress: Progress | None = None
-        self.figures = ""
+        self.figures = self.printed = ""
 
     def print_line(self, line: str) -> None:
         """Print a line of text above the bar."""
@@ -54,7 +54,7 @@ class ProgressBar(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        if state.is_local_process_zero and self.console.is_terminal:
+        if state.is_local_process_zero and self.console.is_terminal and not self.console.is_dumb_terminal:
             self.progress = bar(self.console)
             self.progress.start()
             self.task = self.progress.add_task(
@@ -71,9 +71,7 @@ class ProgressBar(TrainerCallback):
         if self.progress is not None:
             self.progress.update(self.task, completed=state.global_step, figures=self.figures)
         elif state.is_local_process_zero and state.global_step % max(state.max_steps // 20, 1) == 0:
-            self.console.print(
-                f"{self.description} {state.global_step}/{state.max_steps}  {self.figures}", highlight=False
-            )
+            self._print_step(state)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -82,3 +80,12 @@ class ProgressBar(TrainerCallback):
             self.progress.update(self.task, completed=state.global_step, figures=self.figures)
             self.progress.stop()
             self.progress = None
+        elif state.is_local_process_zero:
+            self._print_step(state)  # the last step's figures are logged behind it
+
+    def _print_step(self, state: TrainerState) -> None:
+        """A line on a terminal without a cursor, or in a file; not the same one twice."""
+        line = f"{self.description} {state.global_step}/{state.max_steps}  {self.figures}"
+        if line != self.printed:
+            self.console.print(line, highlight=False)
+        self.printed = line
