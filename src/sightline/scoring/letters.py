@@ -63,6 +63,18 @@ CONCLUSION = re.compile(r"(?:^|[\s,;:.])(?:so|thus|therefore|hence|→|=>|⇒)\s
 STANDING = re.compile(
     rf"(?<![{LATIN}\d'’°$\\])(?P<open>[(\[])?(?P<letter>[A-Z])(?P<close>[)\]])?(?![{LATIN}\d'’°=_]|-[{LATIN}])"
 )
+NAMED_SO = re.compile(
+    r"(?:\b(?:vitamins?|hepatitis|influenza|flu|hemoglobin|immunoglobulin|coenzyme|protein|factor|blood (?:group|type)|"
+    r"type|grade|grade of|plan|programming language|language|appendix|schedule|minor|major)\s+|\d\s*)$",
+    re.IGNORECASE,
+)
+"""Before a letter that is part of a name or a unit: vitamin D, hepatitis B, 25 C."""
+NAMES_SO = re.compile(
+    r"[\s-]+(?:deficienc\w+|programming|language|compiler|virus|vitamins?|cells?|minor|major|flat|sharp|student|average|"
+    r"personality)\b",
+    re.IGNORECASE,
+)
+"""After one: the C programming language."""
 ORDINALS = {
     word: place
     for place, words in enumerate(
@@ -170,7 +182,8 @@ def _picks(text: str, letters: str, lead: re.Pattern[str]) -> Iterator[str]:
 
 def _rights(text: str, letters: str) -> Iterator[str]:
     for found in IS_RIGHT.finditer(text):
-        if found.group(1) in letters and not _denies(text[: found.start(1)]):
+        is_name = _is_name(text, found.start(1), found.end(1))
+        if found.group(1) in letters and not is_name and not _denies(text[: found.start(1)]):
             yield found.group(1)
 
 
@@ -188,6 +201,7 @@ def _only_one(text: str, letters: str) -> str | None:
         found.group("letter")
         for found in STANDING.finditer(text)
         if (found.group("close") or not _is_article(text, found.start("letter"), found.end("letter")))
+        and not _is_name(text, found.start("letter"), found.end("letter"))
         and not _is_denied(text, found.start(), found.start("letter"), found.end("letter"))
     }
     standing &= set(letters)
@@ -197,6 +211,11 @@ def _only_one(text: str, letters: str) -> str | None:
 def _is_article(text: str, start: int, end: int) -> bool:
     """Whether "A" or "I" is a word of the sentence."""
     return text[start:end] in ("A", "I") and re.match(rf"\s+(?!(?:{BECAUSE})\b)[{LATIN}]", text[end:]) is not None
+
+
+def _is_name(text: str, start: int, end: int) -> bool:
+    """Whether the letter is part of a name: vitamin D."""
+    return NAMED_SO.search(text[max(0, start - NEAR) : start]) is not None or NAMES_SO.match(text[end:]) is not None
 
 
 def _denies(before: str) -> bool:

@@ -26,6 +26,25 @@ DENIED = re.compile(r"(?:\bnot|n['’]t|\b(?:instead of|rather than|unlike))\s*(
 DATE = re.compile(r"\d{1,4}([-/.])\d{1,2}\1\d{2,4}")
 
 
+A_NUMBER = r"[-+−]?\d[\d,.]*\s*%?"
+BOUND_BEFORE = re.compile(
+    rf"(?:\b(?:(?:more|less|fewer|greater|larger|smaller|higher|lower|longer|shorter) than|over|under|above|below|"
+    rf"exceed(?:s|ing)?|between|anywhere from)|\b(?:between|from)\s+{A_NUMBER}\w*\s+(?:and|to)|"
+    rf"(?<![\w.,:]){A_NUMBER}\s+(?:to|or))\s*$",
+    re.IGNORECASE,
+)
+"""What makes the number after it a bound: "more than 12", the 12 of "between 10 and 12", "10 to 12", "10 or 12"."""
+BOUND_AFTER = re.compile(rf"\s+(?:to|or)\s+{A_NUMBER}(?!\w)", re.IGNORECASE)
+"""What makes the number before it one: the 10 of "10 to 12". "At least 12" is what a least number is."""
+CHANGE = re.compile(
+    r"\b(?:increas|decreas|ris|rose|grew|grow|went|go|chang|drop|f[ae]ll|declin|reduc|mov|turn|jump|shr[aiu]nk)\w*\b"
+    r"[^.\n]{0,30}$",
+    re.IGNORECASE,
+)
+"""Before "from 10 to 12", which then comes to 12."""
+RATIO = re.compile(rf"{A_NUMBER}(?:\s*[:∶]\s*{A_NUMBER})+")
+
+
 EXACTLY = 1e-6
 """The tolerance of numbers by default; math-verify's own is about as large."""
 
@@ -99,10 +118,31 @@ def mathematical(answer: str, truth: str, *, tolerance: float = EXACTLY, seconds
         return None
     if plain(truth) in map(plain, settled(answer)):
         return True
+    if is_ratio := RATIO.fullmatch(wanted.source.strip()) is not None:
+        answer = re.sub(r"(?<=\d)\s+to\s+(?=\d)", ":", answer)
     found = settled_expression(answer, as_list=_is_list(wanted.source))
     if found is None or len(found.with_units) > max(LONGEST, 10 * len(wanted.with_units)):
         return False
+    if is_ratio or RATIO.fullmatch(found.source.strip()) is not None:
+        return _same_ratio(found.source, wanted.source, tolerance)
     return _same(readings(found), readings(wanted), tolerance, seconds)
+
+
+def _same_ratio(answer: str, truth: str, tolerance: float) -> bool:
+    """Two ratios, up to a common factor; one of two numbers is also met by a fraction, but by no other number."""
+    ours, wanted = (_parts_of_ratio(text) for text in (answer, truth))
+    if len(ours) != len(wanted) or not ours:
+        return False
+    return all(_close(a * wanted[0], b * ours[0], tolerance) for a, b in zip(ours, wanted, strict=True))
+
+
+def _parts_of_ratio(text: str) -> list[float]:
+    """The numbers of `5 : 1`, `5/1` or `\\frac{5}{1}`; none for anything else, or where one of them is 0."""
+    typed = re.sub(r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1:\2", text.strip().strip("$")).replace("/", ":")
+    if not RATIO.fullmatch(typed.strip()):
+        return []
+    parts = [to_number(part) for part in re.split("[:∶]", typed)]
+    return [part for part in parts if part] if all(parts) else []
 
 
 def vector(answer: str, truth: Sequence[float], *, tolerance: float = EXACTLY) -> bool:
@@ -130,7 +170,7 @@ def settled_expression(answer: str, *, as_list: bool = False) -> Expression | No
         several = [
             one
             for one in (expressions(without_asides, as_list=as_list) or expressions(text, as_list=as_list))
-            if not DENIED.search(text[max(0, one.start - 40) : one.start].rstrip())
+            if not DENIED.search(text[max(0, one.start - 40) : one.start].rstrip()) and not _is_bound(text, one)
         ]
         if several:
             return several[0] if len(parts) > 1 and place == 0 else several[-1]
@@ -138,6 +178,13 @@ def settled_expression(answer: str, *, as_list: bool = False) -> Expression | No
         if in_words is not None:
             return Expression(0, 0, str(in_words), str(in_words))
     return None
+
+
+def _is_bound(text: str, one: Expression) -> bool:
+    """Whether a number is only said to be near the answer, or is one of several."""
+    before = BOUND_BEFORE.search(text[: one.start])
+    is_range = before is not None or BOUND_AFTER.match(text[one.end :]) is not None
+    return is_range and not (before is not None and CHANGE.search(text[: before.start()]))
 
 
 def value_of(answer: str, *, seconds: float = 5.0) -> float | None:

@@ -24,6 +24,7 @@ VERDICT = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+HASHES = re.compile(r"(?:^|\s)#{4}\s*(\S[^\n]*)\s*$")
 DENIED = re.compile(r"\s*(?:not\b|n['’]t\b|never\b|neither\b|unclear\b|unknown\b)", re.IGNORECASE)
 CORRECTED = re.compile(
     r"\b(?:wait|actually|correction|sorry|mistaken?|oops|re-?check\w*|instead)\b|\bno,", re.IGNORECASE
@@ -58,9 +59,13 @@ def boxed(text: str) -> str | None:
 
 
 def given(text: str) -> str:
-    """The final answer out of its box, all of it: of truths, and for rules that compare the whole of an answer."""
+    """The final answer out of its box, all of it: of truths, and for rules that compare the whole of an answer.
+
+    Of a solution that ends as GSM8K's do ("#### 72"), what stands there.
+    """
     said = final_answer(text)
-    return boxed(said) or said
+    hashes = HASHES.search(said)
+    return boxed(said) or (hashes.group(1).strip() if hashes else said)
 
 
 def closing(text: str, start: int) -> int | None:
