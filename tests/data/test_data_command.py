@@ -125,6 +125,29 @@ def test_what_was_written_is_told_as_json(pairs, broken, tmp_path, capsys):
     assert one["rows"] == 8 and len(one["skipped"]) == 2 and "image missing" in one["skipped"][1]
 
 
+def test_a_recipe_shows_rows_as_its_model_reads_them(tmp_path, tiny_model, capsys):
+    Image.new("RGB", (200, 100)).save(tmp_path / "a.png")
+    turns = [{"role": "user", "content": "What is it?"}, {"role": "assistant", "content": "a fox", "weight": 0}]
+    turns += [{"role": "user", "content": "and here?"}, {"role": "assistant", "content": "a red dog"}]
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"image": "a.png", "messages": turns}) + "\n")
+    for family, size in (("llava", "56 × 56 pixels, 16 tokens"), ("qwen2_vl", "pixels, ")):
+        (tmp_path / "r.yaml").write_text(
+            f"model: {tiny_model(family)}\nobjective: sft\ndata: {{source: {tmp_path}/rows.jsonl}}\n"
+        )
+        command = ["data", "show", str(tmp_path / "r.yaml"), "--html", str(tmp_path / "page.html")]
+        assert main([*command, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["error"] is None and " × " in found["rendered"] and "What is it?" in found["rendered"]
+        (target,) = found["targets"]
+        assert "a red dog" in target and "a fox" not in target and "and here" not in target
+        assert size in found["image_for_model"], found["image_for_model"]
+        assert main(command) == 0
+        said = capsys.readouterr().out
+        assert "as read" in said and "trained" in said and "image for the model" in said
+        page = (tmp_path / "page.html").read_text()
+        assert "image for the model" in page and "<b>a red dog" in page
+
+
 def test_the_word_diff_marks_what_one_side_has_alone():
     assert word_diff("a red cup here", "a blue cup") == (("a", ""), (" red", "only"), (" cup", ""), (" here", "only"))
     assert "".join(text for text, _ in word_diff("  two  spaces\nkept", "x")) == "  two  spaces\nkept"

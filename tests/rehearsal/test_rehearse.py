@@ -7,19 +7,24 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sightline.config import DataConfig
+from sightline.attention.attention import SMALLEST_GROUP
+from sightline.config import DataConfig, ModelConfig
 from sightline.data.formats import recognise
+from sightline.data.render.dataset import GroupDataset
+from sightline.data.render.render import Renderer
 from sightline.data.sources.load import load_rows
 from sightline.errors import ModelError, RecipeError
 from sightline.memory.estimator import Estimator
 from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import SHAPES, find_config
+from sightline.models.load import load_processor
 from sightline.recipe import normalise, structure
 from sightline.rehearsal.data import ROWS, small_data
-from sightline.rehearsal.rehearse import planned_peak, real_run, rehearse
+from sightline.rehearsal.rehearse import CHUNK, planned_peak, real_run, rehearse
 from sightline.rehearsal.rows import LABELLED, WRITERS, write_rows
 from sightline.rehearsal.shrink import config_of, shrink
 from sightline.rehearsal.tiny_models import FAMILIES
+from sightline.types import Group
 
 IDEFICS = "HuggingFaceM4/idefics2-8b"
 RESPONSES = {"pairs": 2, "demonstrations": 1, "labelled": 1, "prompts": 0}
@@ -50,6 +55,22 @@ def test_made_up_rows_are_of_their_format(format, kind, tmp_path):
         assert {e.responses[0].label for e in examples} == {True, False}
     if kind == "prompts":
         assert all("solution" in e.row for e in examples)
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl", "smolvlm", "paligemma", "gemma3", "mllama"])
+def test_made_up_rows_take_the_way_of_long_ones(family, tiny_model, tmp_path):
+    path = write_rows(tmp_path / "rows.parquet", "columns", "pairs", 8)
+    model = ModelConfig(name=str(tiny_model(family)))
+    processor = load_processor(model)
+    dataset = GroupDataset(load_rows(DataConfig(source=str(path))), DataConfig(), Renderer(processor), "pairs")
+    groups = [group for group in (dataset[i] for i in range(8)) if isinstance(group, Group)]
+    assert len(groups) == 8 and min(group.num_tokens for group in groups) >= SMALLEST_GROUP
+    targets = sum(len(response) for group in groups[:2] for response in group.responses)
+    assert targets * len(processor.tokenizer) > CHUNK, "several chunks of logits"
+    short = write_rows(tmp_path / "short.parquet", "columns", "pairs", 8, is_long=False)
+    small = small_data(DataConfig(source="owner/rows", format="columns", max_length=256), tmp_path, "pairs", [])
+    texts = [load_rows(DataConfig(source=str(source)))[1]["question"] for source in (short, small.source, path)]
+    assert texts[0] == texts[1] and len(texts[2]) > len(texts[0]) + 200
 
 
 def test_every_known_shape_has_a_tiny_model():

@@ -126,7 +126,11 @@ def _check(argv: list[str]) -> int:
     with counting(console, "Reading rows") as progress:
         counted = _Counted(progress, total)
         entries = {name: counted(rows.entries()) for name, rows in splits.items()}
-        report = check_rows(entries, Examiner(wanted, _renderer(recipe)), num_processes=given.num_proc)
+        report = check_rows(
+            entries,
+            Examiner(wanted, _renderer(recipe), needs_label=recipe is not None and wanted is None),
+            num_processes=given.num_proc,
+        )
     for rows in splits.values():
         report.formats |= rows.formats
     unread = sum(d.count for d in report.defects.values() if d.name in ("row unreadable", "format not recognised"))

@@ -55,6 +55,14 @@ def print_row(console: Console, row: Shown) -> None:
     for side, words in row.sides:
         marked = "".join(f"[bold {colours.get(side, '')}]{escape(t)}[/]" if m else escape(t) for t, m in words)
         console.print(f"[dim]{side}[/dim] {marked}")
+    if row.rendered:
+        console.print(f"[dim]as read[/dim] {escape(repr(row.rendered)[1:-1])}")
+    for one in row.targets:
+        # what is not trained (an earlier turn, a weight of 0) is dim
+        marked = "".join(escape(text) if is_target else f"[dim]{escape(text)}[/dim]" for text, is_target in one)
+        console.print(f"[dim]trained[/dim] {marked}")
+    if row.seen:
+        console.print(f"[dim]image for the model[/dim] {row.seen}")
     if row.tokens:
         console.print(f"[dim]tokens[/dim] prompt {row.tokens[0]}, responses {', '.join(map(str, row.tokens[1:]))}")
 

@@ -17,6 +17,7 @@ FIXES = {
     "row unreadable": "Fix the line, or remove it.",
     "no user turn": "Begin the conversation with a user message.",
     "response missing": "Give the row its responses: chosen and rejected for pairs, an answer for demonstrations.",
+    "label missing": "Give the row a `label` (true for a desirable response), or chosen and rejected.",
     "response empty": "Write the response, or remove the row.",
     "chosen equals rejected": "Remove the row: a pair of equal responses teaches nothing.",
     "control token in text": "Remove it from the text; where it is meant (grounding), list it in data.allow_tokens.",

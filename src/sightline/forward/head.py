@@ -10,6 +10,8 @@ backward is g · J: nothing is computed twice. Trainable head: each chunk is com
 carry no gradient.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
@@ -19,6 +21,17 @@ from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = 2**23
 """Logits that exist at a time: 32 MiB in float32."""
+
+
+@contextmanager
+def logits_at_a_time(number: int) -> Iterator[None]:
+    """Within, another number of them: where a vocabulary is tiny, targets then come in several chunks all the same."""
+    global CHUNK_ELEMENTS
+    before, CHUNK_ELEMENTS = CHUNK_ELEMENTS, number
+    try:
+        yield
+    finally:
+        CHUNK_ELEMENTS = before
 
 
 class TokenStatistics(NamedTuple):

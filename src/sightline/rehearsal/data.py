@@ -12,6 +12,8 @@ from sightline.errors import DataError
 from sightline.rehearsal.rows import Kind, write_rows
 
 ROWS = 24
+ROOM = 1024
+"""Tokens of `data.max_length` from which made-up rows are as long as real ones."""
 HELD_OUT = 4
 IMAGES = 40
 """Of the `scenes` source, which are drawn and need no swap."""
@@ -33,14 +35,20 @@ def small_data(data: DataConfig, folder: Path, kind: Kind, changes: list[str]) -
         changes.append(f"data: {images} drawn images")
         return replace(small, limit=data.limit, scenes={**data.scenes, "images": images})
     if data.source and not _is_here(data.source):
-        path = _made_up(data, folder / "train.parquet", kind, changes)
+        path = _made_up(data, folder / "train.parquet", kind, changes, is_long=_has_room(data))
         small = replace(small, source=str(path), subset=None, split="train", media_dir=None)
     elif data.source:
         changes.append(f"data: the first {small.limit} rows of {data.source}")
     if data.registry:
         small = replace(small, registry=str(_small_registry(data, folder, kind, changes)))
     if data.mixture:
-        small = replace(small, mixture=[_small_source(s, i, folder, kind, changes) for i, s in enumerate(data.mixture)])
+        small = replace(
+            small,
+            mixture=[
+                _small_source(source, number, folder, kind, changes, is_long=_has_room(data))
+                for number, source in enumerate(data.mixture)
+            ],
+        )
     return _small_eval(small, data, folder, kind, changes)
 
 
@@ -55,21 +63,27 @@ def _is_here(source: str) -> bool:
     return Path(source).expanduser().exists()
 
 
-def _made_up(data: DataConfig | SourceConfig, path: Path, kind: Kind, changes: list[str]) -> Path:
+def _has_room(data: DataConfig) -> bool:
+    return data.max_length is None or data.max_length >= ROOM
+
+
+def _made_up(data: DataConfig | SourceConfig, path: Path, kind: Kind, changes: list[str], *, is_long: bool) -> Path:
     """Rows in the format of a source that is not here."""
     format = "columns" if data.format == "auto" else data.format
     if data.format == "auto" and kind == "labelled":
         format = "kto"
     assumed = ", which `data.format` does not name: assumed" if data.format == "auto" else ""
     changes.append(f"data: {ROWS} made-up rows of the format {format}{assumed}, for {data.source}")
-    return write_rows(path, format, kind, ROWS, columns=data.columns)
+    return write_rows(path, format, kind, ROWS, columns=data.columns, is_long=is_long)
 
 
-def _small_source(source: SourceConfig, number: int, folder: Path, kind: Kind, changes: list[str]) -> SourceConfig:
+def _small_source(
+    source: SourceConfig, number: int, folder: Path, kind: Kind, changes: list[str], *, is_long: bool
+) -> SourceConfig:
     if _is_here(source.source):
         changes.append(f"data: the first {ROWS} rows of {source.source}")
         return replace(source, limit=min(source.limit or ROWS, ROWS))
-    path = _made_up(source, folder / f"mixture-{number}.parquet", kind, changes)
+    path = _made_up(source, folder / f"mixture-{number}.parquet", kind, changes, is_long=is_long)
     return replace(source, source=str(path), subset=None, split="train", media_dir=None)
 
 
@@ -82,7 +96,9 @@ def _small_eval(small: DataConfig, data: DataConfig, folder: Path, kind: Kind, c
         return replace(small, eval_split=f"{whole}[:{HELD_OUT}]")
     format = "columns" if data.format == "auto" else data.format
     changes.append(f"held-out rows: {HELD_OUT} made-up ones of the format {format}, for {data.eval_source}")
-    path = write_rows(folder / "test.parquet", format, kind, HELD_OUT, columns=data.columns, seed=1)
+    path = write_rows(
+        folder / "test.parquet", format, kind, HELD_OUT, columns=data.columns, seed=1, is_long=_has_room(data)
+    )
     return replace(small, eval_source=str(path), eval_split="test")
 
 
@@ -100,7 +116,7 @@ def _small_registry(data: DataConfig, folder: Path, kind: Kind, changes: list[st
         if "file_name" in entry and file.exists():
             entry["file_name"] = str(file.resolve())
         elif entry:
-            made = _registered_rows(folder / f"{name}.parquet", entry, kind)
+            made = _registered_rows(folder / f"{name}.parquet", entry, kind, is_long=_has_room(data))
             entry = {key: value for key, value in entry.items() if key not in ELSEWHERE} | {"file_name": str(made)}
             changes.append(f"data: {ROWS} made-up rows as the registry describes {name}")
         entries[name] = entry
@@ -112,13 +128,13 @@ def _small_registry(data: DataConfig, folder: Path, kind: Kind, changes: list[st
 ELSEWHERE = ("hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "subset", "split", "folder")
 
 
-def _registered_rows(path: Path, entry: Mapping[str, Any], kind: Kind) -> Path:
+def _registered_rows(path: Path, entry: Mapping[str, Any], kind: Kind, *, is_long: bool) -> Path:
     """Rows with the columns and tags that an entry says."""
     format = "alpaca" if entry.get("formatting", "alpaca") == "alpaca" else "sharegpt"
     columns = entry.get("columns") or (ALPACA if format == "alpaca" else SHAREGPT)
     ours = {"prompt": "instruction", "query": "input", "response": "output", "messages": "conversations"}
     renamed = {ours.get(key, key): own for key, own in columns.items()}
-    write_rows(path, format, kind, ROWS, columns=renamed)
+    write_rows(path, format, kind, ROWS, columns=renamed, is_long=is_long)
     tags = entry.get("tags")
     if tags and format == "sharegpt":
         _retag(path, renamed, tags)

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from sightline.config import Recipe
 from sightline.evaluation.models import Models, source_of
+from sightline.forward.head import logits_at_a_time
 from sightline.generation.generate import generate
 from sightline.memory.estimator import Estimator
 from sightline.memory.sample import usual_sizes
@@ -22,6 +23,8 @@ from sightline.scenes.world import draw_scene
 from sightline.training.run import RunResult, train
 from sightline.types import Example
 
+CHUNK = 2**14
+"""Logits at a time: some tens of targets of a tiny vocabulary, as there are of a real one."""
 LIMITS = "It says nothing of speed, nor whether the real model learns; `sightline plan` says what fits a GPU."
 
 
@@ -39,7 +42,8 @@ def rehearse(recipe: Recipe, folder: Path, *, console: Console | None = None, ke
     console.print("Rehearsal, with", highlight=False)
     for change in small.changes:
         console.print(f"  {change}", highlight=False)
-    result = train(small.recipe, console=console, description="Rehearsing", says_where=kept)
+    with logits_at_a_time(CHUNK):
+        result = train(small.recipe, console=console, description="Rehearsing", says_where=kept)
     answer = ask(result.folder)
     console.print(f"Loaded again, it answers {answer[:40]!r}", highlight=False)
     seconds = time.perf_counter() - started

@@ -20,24 +20,46 @@ Row = dict[str, Any]
 Kind = Literal["pairs", "demonstrations", "prompts", "labelled"]
 
 
+ASKED_AT_LENGTH = (
+    "Look at the whole image before you answer: at the middle and at every corner, at what stands in front and at what "
+    "stands behind it. Name each object by its color and its shape, from the left to the right and from the top to the "
+    "bottom, and name nothing that is not there, however well it would fit. "
+)
+SAID_AT_LENGTH = (
+    " Each of them stands alone on a plain ground, with some noise in it; none hides another, none is cut by the edge, "
+    "and there are neither words nor people in the image. What is named here was seen, and not guessed from the rest."
+)
+"""Made-up rows are longer than the length from which rows take another way through the code
+(`attention.SMALLEST_GROUP`), as real ones are."""
 LABELLED = ("kto", "sharegpt", "alpaca")
 """Formats that know single answers with a label; the others have pairs for the objectives that read those."""
 
 
 def write_rows(
-    path: Path, format: str, kind: Kind, count: int, *, columns: Mapping[str, str] | None = None, seed: int = 0
+    path: Path,
+    format: str,
+    kind: Kind,
+    count: int,
+    *,
+    columns: Mapping[str, str] | None = None,
+    seed: int = 0,
+    is_long: bool = True,
 ) -> Path:
-    """A parquet file of `count` rows. columns: what the format calls a column → what the file is to call it."""
+    """A parquet file of `count` rows. columns: what the format calls a column → what the file is to call it.
+
+    is_long: whether they are as long as real rows, which a small `data.max_length` would refuse.
+    """
     if kind == "labelled" and format not in LABELLED:
         kind = "pairs"
-    made = [WRITERS[format](about, kind) for about in _scenes(count, seed)]
+    made = [WRITERS[format](about, kind) for about in _scenes(count, seed, is_long)]
     named = [{(columns or {}).get(name, name): value for name, value in row.items()} for row in made]
     pq.write_table(pa.Table.from_pylist(named), path)
     return path
 
 
-def _scenes(count: int, seed: int) -> list[Row]:
+def _scenes(count: int, seed: int, is_long: bool) -> list[Row]:
     """What rows are made of: an image as `{bytes, path}`, a question, a true answer and a false one, a label."""
+    ask, say = (ASKED_AT_LENGTH, SAID_AT_LENGTH) if is_long else ("", "")
     random = np.random.RandomState([seed, 3])
     made = []
     for index in range(count):
@@ -47,9 +69,11 @@ def _scenes(count: int, seed: int) -> list[Row]:
         made.append(
             {
                 "image": {"bytes": image_of(scene).png(), "path": f"{index}.png"},
-                "question": asked.text,
-                "true": asked.answer,
-                "false": wrong if wrong != asked.answer else "Nothing at all.",
+                "question": ask + asked.text,
+                "truth": asked.answer,
+                "true": asked.answer + ("" if asked.kind == "existence" else say),
+                "false": (wrong if wrong != asked.answer else "Nothing at all.")
+                + ("" if asked.kind == "existence" else say),
                 "label": index % 4 < 2,
                 "objects": [str(thing) for thing in scene.objects],
             }
@@ -64,7 +88,7 @@ def _columns(about: Row, kind: Kind, *, tag: str = "") -> Row:
             return {**row, "chosen": about["true"], "rejected": about["false"]}
         case "demonstrations":
             return {**row, "answer": [about["true"]]}
-    return {**row, "solution": about["true"], "objects": about["objects"]}
+    return {**row, "solution": about["truth"], "objects": about["objects"]}
 
 
 def _mmpr(about: Row, kind: Kind) -> Row:
@@ -80,7 +104,7 @@ def _conversational(about: Row, kind: Kind) -> Row:
             return {**row, "prompt": asked, "chosen": _parts(about["true"]), "rejected": _parts(about["false"])}
         case "demonstrations":
             return {**row, "messages": [*asked, *_parts(about["true"])]}
-    return {**row, "prompt": asked, "solution": about["true"], "objects": about["objects"]}
+    return {**row, "prompt": asked, "solution": about["truth"], "objects": about["objects"]}
 
 
 def _openai(about: Row, kind: Kind) -> Row:
@@ -107,7 +131,7 @@ def _sharegpt(about: Row, kind: Kind) -> Row:
         case "labelled":
             said = {"from": "gpt", "value": _said(about)}
             return {**row, "conversations": [*turns, said], "kto_tag": about["label"]}
-    return {**row, "conversations": turns, "solution": about["true"], "objects": about["objects"]}
+    return {**row, "conversations": turns, "solution": about["truth"], "objects": about["objects"]}
 
 
 SIDES = (("chosen", "true"), ("rejected", "false"))
@@ -122,7 +146,7 @@ def _alpaca(about: Row, kind: Kind) -> Row:
             return {**row, "output": about["true"]}
         case "labelled":
             return {**row, "output": _said(about), "kto_tag": about["label"]}
-    return {**row, "solution": about["true"], "objects": about["objects"]}
+    return {**row, "solution": about["truth"], "objects": about["objects"]}
 
 
 def _kto(about: Row, kind: Kind) -> Row:
@@ -140,7 +164,7 @@ def _rendered(about: Row, kind: Kind) -> Row:
             return {**row, **sides}
         case "demonstrations":
             return {**row, "completion": sides["chosen"]}
-    return {**row, "solution": about["true"], "objects": about["objects"]}
+    return {**row, "solution": about["truth"], "objects": about["objects"]}
 
 
 def _said(about: Row) -> str:

@@ -13,6 +13,8 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sightline.config import DataConfig, Recipe
+from sightline.data.checks.frames import frames_note
+from sightline.data.defects import RowError
 from sightline.data.holdout import split_by_image
 from sightline.data.render.corrupt import WithCorruptedImages
 from sightline.data.render.dataset import GroupDataset, Kind
@@ -26,7 +28,7 @@ from sightline.errors import DataError, RecipeError
 from sightline.objectives.objective import Objective
 from sightline.objectives.roles import CORRUPTED
 from sightline.rollouts.prompts import PromptDataset
-from sightline.types import BadRow, Group, Prompt
+from sightline.types import BadRow, Example, Group, Prompt
 
 KINDS: dict[int, Kind] = {0: "prompts", 1: "demonstrations", 2: "pairs"}
 """What a row is to an objective, by how many responses it needs."""
@@ -77,13 +79,20 @@ def training_rows(
     elif config.val_size > 0:
         train_indices, eval_indices = split_by_image(rows, config.val_size, config.seed)
         trained, held_out = rows.select(train_indices), rows.select(eval_indices)
-    summary = f"{len(rows):,} rows from {name_of(config)} as {kind}"
-    if held_out is not None:
-        summary += f"; {len(held_out):,} held out for evaluation"
     evaluated = None if held_out is None else dataset(held_out)
     if evaluated is not None:
         require_a_good_row(evaluated)
+    summary = summary_of(rows, held_out, kind, config)
     return TrainingRows(train=dataset(trained), eval=evaluated, summary=summary)
+
+
+def summary_of(rows: Rows, held_out: Rows | None, kind: Kind, config: DataConfig) -> str:
+    """What a run's rows are, and a sentence where some are images of several pages."""
+    said = f"{len(rows):,} rows from {name_of(config)} as {kind}"
+    if held_out is not None:
+        said += f"; {len(held_out):,} held out for evaluation"
+    note = None if config.source == "scenes" else frames_note(rows.entries())
+    return said if note is None else f"{said}. {note}"
 
 
 def require_a_good_row(held_out: Any) -> None:
@@ -129,7 +138,7 @@ def streamed_rows(
     assert first is not None, "the first pass begins with a row, or raises"
     kind: Kind = "pairs" if objective.num_responses is None else KINDS[objective.num_responses]
     if objective.num_responses is None and len(first.example().responses) < 2:
-        kind = "demonstrations"
+        kind = "labelled responses"
     renderer = renderer_of(processor, config)
     train = GroupStream(
         streams,
@@ -157,8 +166,20 @@ def kind_of(objective: Objective, rows: Rows) -> Kind:
     """What a row is to the objective: prompt, demonstration or pair; for unpaired preferences what the first one is."""
     if objective.num_responses is not None:
         return KINDS[objective.num_responses]
-    first = rows.example(0)
-    return "pairs" if len(first.responses) > 1 else "demonstrations"
+    first = _first_example(rows)
+    return "pairs" if len(first.responses) > 1 else "labelled responses"
+
+
+def _first_example(rows: Rows) -> Example:
+    """That of the first row that can be read. Raises `RowError`, of the first row, where none can."""
+    wrong: RowError | None = None
+    for index in range(len(rows)):
+        try:
+            return rows.example(index)
+        except RowError as error:
+            wrong = wrong or error
+    assert wrong is not None
+    raise wrong
 
 
 def name_of(config: DataConfig) -> str:

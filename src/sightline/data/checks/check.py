@@ -6,18 +6,23 @@ from sightline.data.defects import RowError
 from sightline.data.formats.names import ANSWER_COLUMNS, QUESTION_COLUMNS
 from sightline.types import Example
 
+LABEL_COLUMNS = ("label", "kto_tag")
 MOST_CHARACTERS = 2**20
 """Of all texts of a row: a quarter of a million tokens. Ten times as many take gigabytes to tokenize alone."""
 
 
-def checked(example: Example, num_responses: int) -> Example:
+def checked(example: Example, num_responses: int, *, needs_label: bool = False) -> Example:
     """The example with its first `num_responses` responses (a pair as a demonstration is its chosen side), checked.
 
-    Raises `RowError`, see `check_example`.
+    needs_label: whether a single response has to be desirable or not. Raises `RowError`, see `check_example`.
     """
     if len(example.responses) > num_responses:
         example = replace(example, responses=example.responses[:num_responses])
     check_example(example, num_responses)
+    if needs_label and [response.label for response in example.responses] == [None]:
+        where = f"{example.source}, row {example.row_number}"
+        what = "the response is not labelled as desirable or undesirable, which objectives such as kto and bco need"
+        raise RowError("label missing", where, what + _unread(example, LABEL_COLUMNS))
     return example
 
 

@@ -48,18 +48,19 @@ class Facts:
 
 
 class Examiner:
-    """Examines rows. num_responses: what every row must have; None takes what each row has.
+    """Examines rows. num_responses: what every row must have; None takes what each row has. needs_label: whether a
+    single response has to be labelled.
 
     renderer: a `render.Renderer` that counts tokens and refuses what it cannot render; None for a fast check.
     """
 
-    def __init__(self, num_responses: int | None = None, renderer: Any = None) -> None:
-        self.num_responses, self.renderer = num_responses, renderer
+    def __init__(self, num_responses: int | None = None, renderer: Any = None, needs_label: bool = False) -> None:
+        self.num_responses, self.renderer, self.needs_label = num_responses, renderer, needs_label
         self.max_pixels = _max_pixels(renderer)
         self._glance = lru_cache(maxsize=4096)(self._look)
 
     def __getstate__(self) -> dict:
-        return {"num_responses": self.num_responses, "renderer": self.renderer}
+        return {"num_responses": self.num_responses, "renderer": self.renderer, "needs_label": self.needs_label}
 
     def __setstate__(self, state: dict) -> None:
         self.__init__(**state)
@@ -74,7 +75,8 @@ class Examiner:
             return facts
         self._examine_images(example, facts)
         try:
-            example = checked(example, len(example.responses) if self.num_responses is None else self.num_responses)
+            number = len(example.responses) if self.num_responses is None else self.num_responses
+            example = checked(example, number, needs_label=self.needs_label)
         except RowError as error:
             facts.defects.append((error.defect, error.finding))
             return facts

@@ -2,7 +2,9 @@
 
 import io
 import itertools
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from sightline.data.defects import RowError
 from sightline.data.rows import Entry
 from sightline.files import data_uri, page, write_text
 from sightline.scoring.word_diff import common_words
-from sightline.types import Example
+from sightline.types import Example, Group
 
 MAX_SIDE = 480
 """Pixels of the longer side of an image on the page."""
@@ -23,7 +25,9 @@ class Shown:
     """A row as it is shown.
 
     error: what is wrong with it. prompt: (role, text with ▣ for images). sides: (name, words with their mark:
-    "" common, "only" on this side alone). images: data URIs. tokens: of prompt and responses.
+    "" common, "only" on this side alone). images: data URIs. tokens: of prompt and responses. rendered: the prompt as
+    the model reads it, image tokens counted. targets: of each response (text, whether it is trained). seen: the images'
+    size for the model.
     """
 
     name: str
@@ -32,6 +36,9 @@ class Shown:
     sides: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     images: tuple[str, ...] = ()
     tokens: tuple[int, ...] = ()
+    rendered: str = ""
+    targets: tuple[tuple[tuple[str, bool], ...], ...] = ()
+    seen: str = ""
     columns: tuple[tuple[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -43,23 +50,26 @@ class Shown:
             "responses": {name: "".join(words for words, _ in side) for name, side in self.sides},
             "images": len(self.images),
             "tokens": list(self.tokens),
+            "rendered": self.rendered,
+            "targets": ["".join(text for text, is_target in one if is_target) for one in self.targets],
+            "image_for_model": self.seen,
             "columns": dict(self.columns),
         }
 
 
 def shown(entry: Entry, renderer: Any = None) -> Shown:
-    """A row made ready to show, with token counts by a `render.Renderer`; a bad one as far as it can be read."""
+    """A row made ready to show, with what a `render.Renderer` makes of it; a bad one as far as it can be read."""
     try:
         example = entry.example()
     except RowError as error:
         return Shown(name=entry.name, error=str(error))
-    problem, images, tokens = "", [], ()
+    problem, images = "", []
+    read: dict[str, Any] = {}
     try:
         check_example(example, len(example.responses))
         images = [_data_uri(image) for image in example.images]
         if renderer is not None:
-            group = renderer.group(example)
-            tokens = (len(group.prompt_ids), *map(len, group.responses))
+            read = _as_read(renderer, renderer.group(example))
     except RowError as error:
         problem = str(error)
     return Shown(
@@ -68,9 +78,45 @@ def shown(entry: Entry, renderer: Any = None) -> Shown:
         prompt=tuple((m["role"], text_of(m)) for m in example.prompt),
         sides=_sides(example),
         images=tuple(images),
-        tokens=tokens,
+        **read,
         columns=tuple((k, f"{v!r:.200}") for k, v in example.row.items()),
     )
+
+
+def _as_read(renderer: Any, group: Group) -> dict[str, Any]:
+    """What the model gets of a row, for `Shown`."""
+
+    def decoded(ids: Iterable[int]) -> str:
+        return renderer.tokenizer.decode(list(ids))
+
+    rendered = ""
+    for is_image, run in itertools.groupby(group.prompt_ids.tolist(), key=renderer.image_token_ids.__contains__):
+        ids = list(run)
+        several = f" × {len(ids):,} " if len(ids) > 1 else ""
+        rendered += f"{decoded(ids[:1])}{several}" if is_image else decoded(ids)
+    targets = []
+    for ids, weights in zip(group.responses, group.weights, strict=True):
+        pairs = zip(ids.tolist(), (weights != 0).tolist(), strict=True)
+        runs = itertools.groupby(pairs, key=lambda pair: pair[1])
+        targets.append(tuple((decoded(token for token, _ in run), is_target) for is_target, run in runs))
+    tokens = (len(group.prompt_ids), *map(len, group.responses))
+    return {"tokens": tokens, "rendered": rendered, "targets": tuple(targets), "seen": seen_as(renderer, group)}
+
+
+def seen_as(renderer: Any, group: Group) -> str:
+    """The images of a group as the processor hands them to the model: `392 × 308 pixels, 154 tokens`."""
+    grid, pixels = group.model_inputs.get("image_grid_thw"), group.model_inputs.get("pixel_values")
+    if pixels is None:
+        return ""
+    if grid is not None:  # patches in a row, Qwen's
+        patch = renderer.processor.image_processor.patch_size
+        size = ", ".join(f"{width * patch:,} × {height * patch:,}" for _, height, width in grid.tolist())
+    else:
+        height, width = pixels.shape[-2:]
+        tiles = math.prod(pixels.shape[:-3])
+        size = f"{tiles} × ({width:,} × {height:,})" if tiles > 1 else f"{width:,} × {height:,}"
+    num_tokens = sum(token in renderer.image_token_ids for token in group.prompt_ids.tolist())
+    return f"{size} pixels, {num_tokens:,} tokens"
 
 
 def write_page(path: Path, rows: list[Shown], title: str) -> None:

@@ -89,6 +89,11 @@ class LazyImage:
         return self._use(lambda image, again: image.size)
 
     @property
+    def num_frames(self) -> int:
+        """Pages or frames, of which the first stands for the image; from headers alone. Raises `RowError`."""
+        return self._use(lambda image, again: _num_frames(image))
+
+    @property
     def key(self) -> str:
         """The same for two images from the same bytes, path or pixels; nothing is decoded to compute it."""
         if self.path is not None or self.url is not None:

@@ -19,15 +19,15 @@ from sightline.errors import RecipeError
 from sightline.layout.share import share_prefix
 from sightline.types import BadRow, Example, Group
 
-Kind = Literal["pairs", "demonstrations", "prompts"]
-NUM_RESPONSES = {"pairs": 2, "demonstrations": 1, "prompts": 0}
+Kind = Literal["pairs", "demonstrations", "labelled responses", "prompts"]
+NUM_RESPONSES = {"pairs": 2, "demonstrations": 1, "labelled responses": 1, "prompts": 0}
 
 
 class GroupDataset(Dataset):
     """The groups of rows; an item is a `Group`, or a `BadRow`.
 
     rows: `Rows`, or what `rows_of` takes. kind: pairs (chosen, rejected), demonstrations (the answer, or the chosen
-    side of a pair), prompts (no response).
+    side of a pair), labelled responses (one, desirable or not), prompts (no response).
     With `config.cache_tokens` all rows are tokenised here, once for all runs on the same rows and processor.
     With `config.share_images` consecutive rows on one image are one item; its bad rows are left out of the group
     when they are to be skipped, and listed in its `left_out`.
@@ -66,7 +66,7 @@ class GroupDataset(Dataset):
 
     def example(self, index: int) -> Example:
         """Row `index` parsed, checked and cut to the responses that `kind` needs. Raises `RowError`."""
-        return checked(self.rows.example(index), NUM_RESPONSES[self.kind])
+        return check_as(self.rows.example(index), self.kind)
 
     def bad_row(self, index: int, error: RowError) -> BadRow:
         """What stands for a row that gives no group."""
@@ -81,6 +81,11 @@ class GroupDataset(Dataset):
             return render(example, self.renderer, self.kind) if cached is None else cached
         except RowError as error:
             return self.bad_row(index, error)
+
+
+def check_as(example: Example, kind: Kind) -> Example:
+    """The example checked and cut to the responses that `kind` needs. Raises `RowError`."""
+    return checked(example, NUM_RESPONSES[kind], needs_label=kind == "labelled responses")
 
 
 def render(example: Example, renderer: Renderer, kind: Kind) -> Group:

@@ -16,10 +16,9 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from sightline.config.data import DataConfig
-from sightline.data.checks.check import checked
 from sightline.data.defects import RowError
 from sightline.data.render.corrupt import with_companion
-from sightline.data.render.dataset import NUM_RESPONSES, Kind, bad_row, render
+from sightline.data.render.dataset import Kind, bad_row, check_as, render
 from sightline.data.render.render import Renderer
 from sightline.data.rows import Entry
 from sightline.data.stream.passes import Passes, Stream
@@ -83,7 +82,7 @@ class GroupStream(Dataset):
 
     def __getitem__(self, entry: Entry) -> Group | BadRow:
         try:
-            example = checked(entry.example(), NUM_RESPONSES[self.kind])
+            example = check_as(entry.example(), self.kind)
             group = render(example, self.renderer, self.kind)
             return with_companion(group, example, self.renderer, self.config.seed) if self.corrupt else group
         except RowError as error:
