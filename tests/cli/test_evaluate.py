@@ -129,6 +129,35 @@ def test_mistakes_are_one_line_and_exit_code_two(flags: list[str], complaint: st
     assert error.startswith("error: ") and "Traceback" not in error
 
 
+def test_one_s_own_questions_are_asked_as_they_are_shown_and_compared(
+    tiny_model: Callable[[str], Path], tmp_path: Path, capsys: Printed
+) -> None:
+    for name in ("a", "b"):
+        toy.image(ord(name)).save(tmp_path / f"{name}.png")
+    rows = [
+        {"question": "What is odd here?", "image": "a.png"},
+        {"question": "Which one is larger?", "images": ["a.png", "b.png"], "id": "two"},
+        {"question": "Who are you?"},
+    ]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = ["--task", "questions", "--data", str(tmp_path / "mine.jsonl"), "--max-new-tokens", "3"]
+    command = ["evaluate", str(tiny_model("llava")), *flags, "--output", str(tmp_path / "one")]
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    stored = [json.loads(line) for line in (tmp_path / "one" / "questions.jsonl").read_text().splitlines()]
+    assert {row["prompt"] for row in stored} == {row["question"] for row in rows}, "no suffix"
+    assert all(row["prompt"] in said and row["answer"].strip() in said for row in stored)
+    assert "Accuracy" not in said and "3, not scored" in said
+    (tmp_path / "other.json").write_text(json.dumps([{"id": row["id"], "response": "a red fox"} for row in stored]))
+    models = [f"one={tmp_path / 'one'}", f"other={tmp_path / 'other.json'}"]
+    assert main(["compare", *models, *flags[:4], "--output", str(tmp_path / "out")]) == 0
+    said, page = capsys.readouterr().out, (tmp_path / "out" / "comparison.html").read_text()
+    assert "McNemar" not in said and "✗" not in page and 'data-right="--"' in page and "red fox" in page
+    (tmp_path / "mine.jsonl").write_text('{"question": 7}\n')
+    assert main(command) == 2
+    assert "mine.jsonl, row 1: the question is 7; a text is expected" in capsys.readouterr().err
+
+
 def test_generate_prints_an_answer_and_several_samples(
     tiny_model: Callable[[str], Path], tmp_path: Path, capsys: Printed
 ) -> None:

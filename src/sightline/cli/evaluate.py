@@ -17,6 +17,9 @@ from sightline.cli.arguments import (
 )
 from sightline.errors import RecipeError
 
+SHOWN = 10
+"""Answers that are printed where there is no score."""
+
 
 def run(argv: list[str]) -> int:
     """Answer, score, print a table (or JSON), and write answers and summary to the output folder."""
@@ -51,6 +54,8 @@ def run(argv: list[str]) -> int:
         print(json.dumps({s.task.name: s.as_json() for s in summaries}, ensure_ascii=False))
     for summary in summaries if not given.json else ():
         _show(console, summary, label)
+        if not summary.task.correct:
+            _show_answers(console, summary.task, records[summary.task.name])
     for task in tasks:
         if not records[task.name]:
             console.print(f"No answers to {task.title}: not scored.", highlight=False)
@@ -68,6 +73,18 @@ def _show(console: Any, summary: Any, label: str) -> None:
         console.print(line, highlight=False)
     if summary.unanswered:
         console.print(f"{summary.unanswered} of its items have no answer and are not counted.", highlight=False)
+
+
+def _show_answers(console: Any, task: Any, records: list) -> None:
+    """The first answers of a task that is not scored."""
+    from rich.markup import escape
+
+    said = {record.id: record for record in records}
+    for item in [item for item in task.items if item.id in said][:SHOWN]:
+        console.rule(escape(item.id), align="left")
+        console.print(f"{item.question}\n\n{said[item.id].answer}", highlight=False, markup=False)
+    if len(said) > SHOWN:
+        console.print(f"… and {len(said) - SHOWN:,} more, all in {task.name}.jsonl", highlight=False)
 
 
 def _arguments() -> Arguments:

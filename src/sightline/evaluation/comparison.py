@@ -62,8 +62,8 @@ def compare(task: Task, a: Sequence[Record], b: Sequence[Record]) -> PairedTest:
     judged = [(a, b) for a, b in pairs if task.correct in a.scores and task.correct in b.scores]
     right_a, right_b = ([task.is_right(r.scores) for r in side] for side in _columns(judged))
     images = [a.image_id for a, _ in judged]
-    test = mcnemar(right_a, right_b, images)
-    effect = design_effect(right_a, right_b, images)
+    test = mcnemar(right_a, right_b, images) if judged else McNemar(0, 0, 1.0)
+    effect = design_effect(right_a, right_b, images) if judged else 1.0
     smallest = smallest_detectable_difference(len(judged), test.only_a + test.only_b, effect)
     return PairedTest(
         items=len(common),

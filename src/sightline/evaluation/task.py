@@ -61,11 +61,12 @@ class Task:
     """Items, prompt and scorer.
 
     metrics: in the order of the table, the first being the one to sort models by. correct: the name of the rate by
-    which an answer is right or wrong (`is_right`), for McNemar's test and filters; `otherwise` where it has no part.
-    prompt: what the model is asked, `{question}` standing for the item's question. marks: words of an answer to mark
-    as hallucinated. truth_text: the truth for readers. baselines: constant answers to score next to the model, by
-    label. published: rows from papers. at_once: answers scored at a time, where a judge is asked. official: figures as
-    the benchmark's own script rounds them, from (item, answer) pairs.
+    which an answer is right or wrong (`is_right`), for McNemar's test and filters; `otherwise` where it has no part;
+    empty where no answer is right or wrong. prompt: what the model is asked, `{question}` standing for the item's
+    question. marks: words of an answer to mark as hallucinated. truth_text: the truth for readers. baselines: constant
+    answers to score next to the model, by label. published: rows from papers. at_once: answers scored at a time, where
+    a judge is asked. official: figures as the
+    benchmark's own script rounds them, from (item, answer) pairs.
     """
 
     name: str

@@ -43,10 +43,10 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Cell:
-    """One model's answer to one question."""
+    """One model's answer to one question. right: None where no answer is right or wrong."""
 
     pieces: tuple[Piece, ...]
-    right: bool
+    right: bool | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +118,7 @@ def section(
         comparisons=tuple(
             Comparison(a=labels[0], b=label, on=f"{t.judged:,} answers ({by})", test=t.mcnemar, smallest=t.smallest)
             for label, t in zip(labels[1:], tests, strict=True)
+            if t.judged
         ),
         judgements=tuple(judgements),
         cards=_cards(task, chosen, by_id),
@@ -263,7 +264,7 @@ def _question(task: Task, item: Item, by_id: list[dict[str, Record]]) -> Questio
     cells = (
         Cell(
             pieces=word_difference(r.answer, records[0].answer, task.marks(item, r.answer)),
-            right=task.is_right(r.scores),
+            right=task.is_right(r.scores) if task.correct else None,
         )
         for r in records
     )

@@ -10,6 +10,7 @@ from sightline.errors import RecipeError, did_you_mean
 from sightline.evaluation.task import Task
 from sightline.evaluation.tasks.amber import discriminative, generative, spacy_similar
 from sightline.evaluation.tasks.captions import chair_task
+from sightline.evaluation.tasks.free import questions
 from sightline.evaluation.tasks.mathvista import mathvista
 from sightline.evaluation.tasks.mmhal import mmhal
 from sightline.evaluation.tasks.options import TaskOptions
@@ -37,6 +38,7 @@ BENCHMARKS: dict[str, Builder] = {
     "choice": lambda data, options: [choice(data)],
     "mmhal": lambda folder, options: [mmhal(folder, options.judge)],
     "mathvista": lambda data, options: [mathvista(data, options.judge)],
+    "questions": lambda data, options: [questions(data)],
 }
 """Name on the command line → its tasks. `amber` and `pope` stand for all of theirs."""
 
