@@ -15,8 +15,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from transformers import PrinterCallback, Trainer, TrainerState, TrainingArguments
 from transformers.optimization import GreedyLR
 from transformers.trainer_utils import align_special_tokens, speed_metrics
@@ -25,16 +24,15 @@ from sightline.errors import Terminated, UserError
 from sightline.files import MODEL_CARD
 from sightline.training.checkpoint.contents import (
     Part,
-    load_schedule,
     load_weights,
     new_checkpoint,
     read_process,
     save_process,
-    save_schedule,
     set_random_states,
 )
 from sightline.training.checkpoint.files import TRAINER_STATE, InCheckpoint, explain_unreadable, trainer_state
 from sightline.training.checkpoint.run_folder import write_folder_into
+from sightline.training.checkpoint.schedule import apply_settings, load_schedule, save_schedule, settings_of
 from sightline.training.distributed.engine import Engine
 from sightline.training.guard import Guard
 from sightline.training.step.nonfinite import is_finite
@@ -304,32 +302,6 @@ class TrainingLoop(Trainer, ABC):
             if is_new:
                 blank.unlink(missing_ok=True)  # peft's template of a card, which says nothing of the run
             self.processing_class.save_pretrained(folder)  # pyright: ignore[reportOptionalMemberAccess]
-
-
-FROM_THE_RECIPE = ("initial_lr", "weight_decay", "betas", "eps")
-"""What a recipe says of an optimizer; everything else in its groups of weights is its own state."""
-
-
-def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
-    """What the recipe says of each group of weights."""
-    return [{name: group[name] for name in FROM_THE_RECIPE if name in group} for group in optimizer.param_groups]
-
-
-def apply_settings(asked: list[dict[str, Any]], optimizer: Optimizer, scheduler: LRScheduler) -> None:
-    """Have a loaded optimizer and its schedule go on with what `settings_of` gave before they were loaded.
-
-    Schedules are functions of the step: the learning rate is what it would be, had the settings been so from the
-    start. One that follows the held-out loss keeps the learning rate that it has come to.
-    """
-    for group, settings in zip(optimizer.param_groups, asked, strict=True):
-        group.update(settings)
-    if not isinstance(scheduler, LambdaLR):
-        return
-    scheduler.base_lrs = [settings["initial_lr"] for settings in asked]
-    factors = [factor(scheduler.last_epoch) for factor in scheduler.lr_lambdas]
-    rates = [base * factor for base, factor in zip(scheduler.base_lrs, factors, strict=True)]
-    for group, rate in zip(optimizer.param_groups, rates, strict=True):
-        group["lr"] = rate
 
 
 class RunningLoss:

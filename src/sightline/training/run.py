@@ -222,14 +222,12 @@ def assemble(
     reference = build_reference(
         policy, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
     )
-    checkpoint = start.checkpoint
-    updates = reference_updates(recipe, reference, policy, checkpoint)
-    bar = ProgressBar(console, description)
+    checkpoint, bar = start.checkpoint, ProgressBar(console, description)
     scores = None if scoring is None else Scores(recipe, scoring, bar)
-    watching = [scores] if scores is not None else []
     report = partial(console.print, highlight=False)
     metrics_file = start.metrics_file(folder, {"event": "layout", "layout": layout, "reason": reason}, report)
-    files = [metrics_file, start.recipe_file(recipe)]
+    ours = [metrics_file, start.recipe_file(recipe), bar, *tensorboard(recipe, folder, checkpoint)]
+    ours += [*reference_updates(recipe, reference, policy, checkpoint), *([] if scores is None else [scores])]
     make = partial(online_trainer, recipe, rewards=reward_set) if reward_set is not None else AlignmentTrainer
     arguments = training_arguments(recipe, has_eval=rows.eval is not None, resumes=checkpoint is not None)
     engine.check_model(policy, None if reference is None else reference.mode)
@@ -248,7 +246,7 @@ def assemble(
         processor=processor,
         guard=recipe.guard,
         report=report,
-        callbacks=[*files, bar, *tensorboard(recipe, folder, checkpoint), *updates, *watching, *callbacks],
+        callbacks=[*ours, *callbacks],
     )
     if scores is not None:
         scores.attach(trainer, checkpoint, new_figures=start.changes.new_figures)

@@ -16,12 +16,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 from peft import PeftModel
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from transformers import PreTrainedModel
 
 from sightline.errors import UserError
 from sightline.models.adapter import check_keys
-from sightline.training.checkpoint.files import ASIDE, SCHEDULER, load_state, publish, save_state, seal
+from sightline.training.checkpoint.files import ASIDE, load_state, publish, save_state, seal
 from sightline.training.checkpoint.run_folder import explain_disk_errors
 
 
@@ -82,21 +81,6 @@ def load_weights(model: PreTrainedModel | PeftModel, checkpoint: Path) -> None:
     # both kinds, trained (float32) and frozen (bfloat16), without loss
     read = type(model).from_pretrained(checkpoint, config=model.config, dtype=torch.float32)
     model.load_state_dict(read.state_dict(), strict=True)
-
-
-def save_schedule(scheduler: LRScheduler, checkpoint: Path) -> None:
-    """Write where a schedule stands."""
-    save_state(scheduler.state_dict(), checkpoint / SCHEDULER)
-
-
-def load_schedule(scheduler: LRScheduler, checkpoint: Path, *, step: int) -> None:
-    """Put back what `save_schedule` wrote. Raises `ValueError` for the state of something else, or of another step."""
-    state = load_state(checkpoint / SCHEDULER)
-    if state.keys() != scheduler.state_dict().keys():  # torch takes any
-        raise ValueError(f"{SCHEDULER} is not the state of a {type(scheduler).__name__}")
-    if isinstance(scheduler, LambdaLR) and state["last_epoch"] != step:
-        raise ValueError(f"{SCHEDULER} is of step {state['last_epoch']}, the checkpoint of step {step}")
-    scheduler.load_state_dict(state)
 
 
 def save_process(checkpoint: Path, parts: Mapping[str, Part], *, step: int, index: int, world: int) -> None:
