@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-fast test-gpu test-vllm full-online full-recipes full-kills full-memory full-fuzz full-answers lint types contracts docs notebooks format bench full clean
+.PHONY: quickstart test test-fast test-gpu test-vllm full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -66,7 +66,12 @@ full-fuzz: .venv/installed-dev
 full-answers: .venv/installed-dev
 	$(BIN)/pytest -s -o python_files='check_*.py' tests/full/check_answers.py
 
-full: full-online full-recipes full-kills full-memory full-fuzz full-answers
+# every recipe field, every file of a model, adapter or checkpoint and every kind of data, with what nobody meant
+full-hostile: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -s -o python_files='check_*.py' tests/full/check_recipe_values.py \
+	  tests/full/check_damage.py tests/full/check_readers.py
+
+full: full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

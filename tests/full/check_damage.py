@@ -18,7 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from sightline.models.load import EMBEDDED
-from tests.full.forked import Outcome, command, import_what_commands_use, report
+from tests.full.forked import Outcome, command, import_what_is_used, note, report
 
 TEXTS = (".jinja", ".md", ".yaml")
 VALUES: tuple[Any, ...] = (None, "x", -1, [], {}, 1.5, True, 10**12)
@@ -111,44 +111,48 @@ class Commands:
 
     def __init__(self, work: Path) -> None:
         self.work = work
-        self.image = work / "image.png"
-        Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(self.image)
+        image = work / "image.png"
+        Image.linear_gradient("L").resize((64, 64)).convert("RGB").save(image)
+        self.question = ["--image", str(image), "--prompt", "Describe this image.", "--max-new-tokens", "12", "--json"]
+        self.argv: dict[str, Callable[[Path], list[str]]] = {
+            "generate": lambda folder: ["generate", str(folder), *self.question],
+            "train": lambda folder: ["train", *TRAIN, *ONE_STEP, "--model", str(folder), "--output-dir", self.out],
+            "evaluate": lambda folder: ["evaluate", str(folder), *SCORES, "--output", self.out],
+            "export": lambda folder: ["export", str(folder), self.out, "--dtype", "float32"],
+        }
 
-    def generate(self, folder: Path) -> tuple[Outcome, str]:
-        question = ["--image", str(self.image), "--prompt", "Describe this image.", "--max-new-tokens", "12", "--json"]
-        outcome = command(["generate", str(folder), *question], self.work / "log")
-        answers = [line for line in outcome.said.splitlines() if line.startswith("[")]
-        return outcome, "".join(answers)
+    @property
+    def out(self) -> str:
+        """A folder that is not there."""
+        shutil.rmtree(self.work / "out", ignore_errors=True)
+        return str(self.work / "out")
 
-    def train(self, folder: Path) -> tuple[Outcome, str]:
-        run = self.work / "run"
-        shutil.rmtree(run, ignore_errors=True)
-        outcome = command(["train", *TRAIN, "--model", str(folder), "--output-dir", str(run)], self.work / "log")
-        lines = (run / "metrics.jsonl").read_text().splitlines() if outcome.code == 0 else []
-        return outcome, str([found["loss"] for found in map(json.loads, lines) if "loss" in found] or "")
-
-    def evaluate(self, folder: Path) -> tuple[Outcome, str]:
-        stored = self.work / "scores"
-        shutil.rmtree(stored, ignore_errors=True)
-        asked = ["--task", "scenes", "--limit", "4", "--max-new-tokens", "12", "--output", str(stored), "--json"]
-        outcome = command(["evaluate", str(folder), *asked], self.work / "log")
-        return outcome, "".join(line for line in outcome.said.splitlines() if "metrics" in line or "value" in line)
-
-    def export(self, folder: Path) -> tuple[Outcome, str]:
-        out = self.work / "exported"
-        shutil.rmtree(out, ignore_errors=True)
-        outcome = command(["export", str(folder), str(out), "--dtype", "float32"], self.work / "log")
-        weights = out / "model.safetensors"
-        return outcome, str(crc32(weights.read_bytes())) if outcome.code == 0 else ""
+    def ask(self, what: str, folder: Path) -> tuple[Outcome, str]:
+        """How a command ends on a folder, and what it computed."""
+        outcome = command(self.argv[what](folder), self.work / "log")
+        if outcome.code != 0:
+            return outcome, ""
+        lines = outcome.said.splitlines()
+        match what:
+            case "train":
+                metrics = (self.work / "out" / "metrics.jsonl").read_text().splitlines()
+                return outcome, str([found["loss"] for found in map(json.loads, metrics) if "loss" in found])
+            case "export":
+                return outcome, str(crc32((self.work / "out" / "model.safetensors").read_bytes()))
+            case "evaluate":
+                return outcome, "".join(line for line in lines if '"value"' in line or '"mean"' in line)
+        return outcome, "".join(line for line in lines if line.startswith("["))
 
 
 TRAIN = [
-    "--data", "scenes", "--data.scenes", "{images: 8}", "--objective.type", "dpo", "--lora.r", "4", "--max-steps", "1",
+    "--data", "scenes", "--data.scenes", "{images: 8}", "--objective.type", "dpo", "--lora.r", "4",
     "--per-device-train-batch-size", "2", "--learning-rate", "0.01", "--dataloader-num-workers", "0", "--use-cpu",
 ]  # fmt: skip
+ONE_STEP = ["--max-steps", "1"]
+SCORES = ["--task", "scenes", "--limit", "4", "--max-new-tokens", "12", "--json"]
 
 
-def run_cases(whole: Path, commands: Commands, others: list[str], capsys: pytest.CaptureFixture, title: str) -> None:
+def run_cases(whole: Path, commands: Commands, others: list[str], title: str) -> None:
     """Every damage of every file of the folder by `generate`, and every fifth by one of the other commands, too."""
     expected: dict[str, str] = {}
     outcomes: dict[str, str] = {}
@@ -158,43 +162,84 @@ def run_cases(whole: Path, commands: Commands, others: list[str], capsys: pytest
         for number, (name, damage) in enumerate(damages_of(path)):
             asked = ["generate"] + ([others[(number // 5) % len(others)]] if number % 5 == 0 else [])
             for what in asked:
-                if what not in expected:
-                    expected[what] = getattr(commands, what)(whole)[1]
-                    assert expected[what]
                 copy = commands.work / whole.name
                 shutil.rmtree(copy, ignore_errors=True)
                 shutil.copytree(whole, copy)
+                if what not in expected:
+                    expected[what] = commands.ask(what, copy)[1]
+                    assert expected[what]
                 damage(copy / path.name)
-                outcome, found = getattr(commands, what)(copy)
+                outcome, found = commands.ask(what, copy)
                 label = f"{what}: {path.name}: {name}"
                 is_silent = outcome.code == 0 and found != expected[what] and not is_other_setting(path, name)
                 outcomes[label] = "silent" if is_silent else outcome.kind
                 if outcome.is_fault or is_silent:
-                    faults.append(f"{label}: {outcomes[label]}: {outcome.complaint[:500]}")
-    with capsys.disabled():
-        report(title, outcomes)
-        print("\n".join(faults))
+                    note(faults, f"{label}: {outcomes[label]}: {outcome.complaint[:500]}")
+    report(title, outcomes)
     assert not faults
 
 
 def is_other_setting(path: Path, name: str) -> bool:
     """A valid setting or text that is merely another one, which nobody could tell from what was meant."""
-    return name == "flipped" and path.suffix in (*TEXTS, ".json")
+    if name == "flipped":
+        return path.suffix in (*TEXTS, ".json")
+    place, equals, value = name.rpartition(" = ")
+    if not equals or path.suffix != ".json":
+        return False
+    inside = json.loads(path.read_text())
+    for key in place.split("."):
+        inside = inside[int(key) if isinstance(inside, list) else key]
+    return type(inside) in (int, float) and value in ("-1", "1.5", str(10**12))
 
 
 @pytest.fixture(scope="module")
 def commands(tmp_path_factory: pytest.TempPathFactory) -> Commands:
-    import_what_commands_use()
-    return Commands(tmp_path_factory.mktemp("work"))
+    made = Commands(tmp_path_factory.mktemp("work"))
+    for argv in made.argv.values():
+        assert import_what_is_used([*argv(EMBEDDED)], made.work / "log").code == 0
+    return made
 
 
-def test_every_damage_of_a_model_folder(commands, tmp_path, capsys):
+def test_every_damage_of_a_model_folder(commands, tmp_path):
     whole = Path(shutil.copytree(EMBEDDED, tmp_path / "model"))
-    run_cases(whole, commands, ["train", "evaluate", "export"], capsys, "Damages of a model folder")
+    run_cases(whole, commands, ["train", "evaluate", "export"], "Damages of a model folder")
 
 
-def test_every_damage_of_an_adapter_folder(commands, tmp_path, capsys):
+def test_every_damage_of_an_adapter_folder(commands, tmp_path):
     whole = tmp_path / "adapter"
-    made = command(["train", *TRAIN, "--model", "embedded", "--output-dir", str(whole)], tmp_path / "log")
+    argv = ["train", *TRAIN, "--max-steps", "1", "--model", "embedded", "--output-dir", str(whole)]
+    made = command(argv, tmp_path / "log")
     assert made.code == 0, made.said
-    run_cases(whole, commands, ["evaluate", "export"], capsys, "Damages of an adapter folder")
+    run_cases(whole, commands, ["evaluate", "export"], "Damages of an adapter folder")
+
+
+def test_every_damage_of_a_checkpoint(commands, tmp_path):
+    """Resuming from it ends in the weights of the run that was never stopped, or is refused."""
+    whole = tmp_path / "run"
+    flags = [*TRAIN, "--model", "embedded", "--output-dir"]
+    steps = ["--max-steps", "2", "--save-steps", "1"]
+    made = command(["train", *flags, str(whole), *steps], tmp_path / "log")
+    assert made.code == 0, made.said
+    expected = (whole / "adapter_model.safetensors").read_bytes()
+    for name in ("sightline.json", "adapter_model.safetensors"):
+        (whole / name).unlink()  # as a run that was stopped
+    outcomes, faults = {}, []
+    for path in sorted((whole / "checkpoint-1").iterdir()):
+        listed_with_checksum = path.name != "checkpoint.json"
+        for number, (name, damage) in enumerate(damages_of(path)):
+            if listed_with_checksum and number % 4 != crc32(path.name.encode()) % 4:
+                continue
+            copy = commands.work / "resumed"
+            shutil.rmtree(copy, ignore_errors=True)
+            shutil.copytree(whole, copy)
+            shutil.rmtree(copy / "checkpoint-2")
+            damage(copy / "checkpoint-1" / path.name)
+            outcome = command(["train", *flags, str(copy), *steps, "--resume"], commands.work / "log")
+            weights = copy / "adapter_model.safetensors"
+            is_silent = outcome.code == 0 and weights.read_bytes() != expected
+            label = f"{path.name}: {name}"
+            outcomes[label] = "silent" if is_silent else outcome.kind
+            if outcome.is_fault or is_silent:
+                note(faults, f"resume: {label}: {outcomes[label]}: {outcome.complaint[:500]}")
+    report("Damages of a checkpoint", outcomes)
+    assert not faults

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from tests.full.forked import forked, import_what_commands_use, report
+from tests.full.forked import command, import_what_is_used, note, report
 
 NUMBER = 60
 """Changed copies of each source."""
@@ -32,7 +32,7 @@ NOISE = [
 
 def png(shade: int) -> bytes:
     sink = io.BytesIO()
-    Image.new("RGB", (24, 16), (shade, 40, 90)).save(sink, "PNG")
+    Image.new("RGB", (64, 48), (shade, 40, 90)).save(sink, "PNG")
     return sink.getvalue()
 
 
@@ -61,7 +61,7 @@ def turns(question: str, answer: str) -> list[dict[str, str]]:
 
 
 def parquet(folder: Path) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     embedded = rows(image=lambda i: {"bytes": png(40 * i), "path": f"{i}.png"})
     pq.write_table(pa.Table.from_pylist(embedded), folder / "rows.parquet", row_group_size=2)
     return folder / "rows.parquet"
@@ -102,7 +102,7 @@ def tabs(folder: Path) -> Path:
 
 
 def tar(folder: Path) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     with tarfile.open(folder / "rows.tar", "w") as archive:
         for i, row in enumerate(rows()):
             for name, content in ((f"{i:03}.json", json.dumps(row).encode()), (f"{i:03}.png", png(40 * i))):
@@ -113,7 +113,7 @@ def tar(folder: Path) -> Path:
 
 
 def arrow(folder: Path) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     table = pa.Table.from_pylist(rows(image=lambda i: {"bytes": png(40 * i), "path": None}))
     with pa.OSFile(str(folder / "rows.arrow"), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -216,50 +216,42 @@ def another(tree: Any, draw: random.Random) -> Any:
 
 
 def commands_for(source: Path, out: Path) -> list[list[str]]:
-    chosen = (
-        ["--data.registry", str(source), "--data.names", "mine"]
-        if source.name == "dataset_info.json"
-        else [str(source)]
-    )
+    chosen = [str(source)]
+    if source.name == "dataset_info.json":
+        data = {"registry": str(source), "names": ["mine"]}
+        recipe = {"model": "embedded", "data": data, "objective": {"type": "sft"}}
+        (out.parent / "recipe.yaml").write_text(json.dumps(recipe))
+        chosen = ["--recipe", str(out.parent / "recipe.yaml")]
     return [
         ["data", "check", *chosen],
-        ["data", "show", *chosen],
+        ["data", "show", *chosen, "--html", str(out.with_suffix(".html"))],
         ["data", "convert", *chosen, "--output", str(out)],
     ]
 
 
 @pytest.mark.parametrize("kind", SOURCES)
-def test_changed_files_are_read_or_named(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    import_what_commands_use()
+def test_changed_files_are_read_or_named(kind: str, tmp_path: Path) -> None:
     whole = SOURCES[kind](tmp_path / "whole")
+    for argv in commands_for(whole, tmp_path / "out"):
+        outcome = import_what_is_used(argv, tmp_path / "log")
+        assert outcome.code == 0, outcome.said
     outcomes, faults = {}, []
-    for number in range(NUMBER + 1):
+    for number in range(NUMBER):
         draw = random.Random(f"{kind} {number}")
         shutil.rmtree(tmp_path / "copy", ignore_errors=True)
         shutil.copytree(tmp_path / "whole", tmp_path / "copy")
         source = tmp_path / "copy" / whole.relative_to(tmp_path / "whole")
-        if number and kind == "internvl":
+        if kind == "internvl":
             (tmp_path / "copy" / "meta.json").write_text(whole.read_text().replace("/whole/", "/copy/"))
         files = [path for path in sorted((tmp_path / "copy").rglob("*")) if path.is_file()]
         tables = [path for path in files if path.suffix != ".png"]
-        changed = draw.choice(tables * 3 + files) if number else None
-        if changed is not None:
-            change(changed, draw)
-        argv = commands_for(source, tmp_path / f"out{number}")[number % 3 if number else 0]
-
-        def work(argv: list[str] = argv) -> int:
-            from sightline.cli.main import main
-
-            return main(argv)
-
-        outcome = forked(work, tmp_path / "log")
-        label = f"{number} {' '.join(argv[:2])} {changed and changed.name}"
+        changed = draw.choice(tables * 3 + files)
+        change(changed, draw)
+        argv = commands_for(source, tmp_path / f"out{number}")[number % 3]
+        outcome = command(argv, tmp_path / "log")
+        label = f"{number} {' '.join(argv[:2])} {changed.name}"
         outcomes[label] = outcome.kind
         if outcome.is_fault:
-            faults.append(f"{kind} {label}: {outcome.kind}: {outcome.complaint[:500]}")
-        if not number and outcome.code != 0:
-            faults.append(f"{kind}: the whole source: {outcome.said[-800:]}")
-    with capsys.disabled():
-        report(f"Changed files of `{kind}`", outcomes)
-        print("\n".join(faults))
+            note(faults, f"{kind} {label}: {outcome.kind}: {outcome.complaint[:500]}")
+    report(f"Changed files of `{kind}`", outcomes)
     assert not faults

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-import pytest
 import yaml
 
 from sightline.config import Recipe
 from sightline.errors import UserError
 from sightline.recipe import dump_recipe, load_recipe
-from tests.full.forked import command, import_what_commands_use, report
+from tests.full.forked import command, import_what_is_used, note, report
 
 VALUES: dict[str, Any] = {
     "null": None,
@@ -120,7 +119,7 @@ def with_value(base: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[
     return tree
 
 
-def test_every_field_takes_a_value_or_names_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_every_field_takes_a_value_or_names_it(tmp_path: Path) -> None:
     outcomes: dict[str, str] = {}
     faults: list[str] = []
     accepted: dict[str, Path] = {}
@@ -137,24 +136,22 @@ def test_every_field_takes_a_value_or_names_it(tmp_path: Path, capsys: pytest.Ca
                 told = str(error)
                 lines, keys = told.split("\n"), [*path[-2:], *(value if isinstance(value, dict) else ())]
                 if len(lines) > 3 or len(told) > 2500 or not all(any(key in one for key in keys) for one in lines):
-                    faults.append(f"{label}: {told[:300]}")
+                    note(faults, f"{label}: {told[:300]}")
             except Exception as error:
                 outcomes[label] = "traceback"
-                faults.append(f"{label}: {type(error).__name__}: {error}"[:300])
+                note(faults, f"{label}: {type(error).__name__}: {error}"[:300])
             else:
                 outcomes[label] = "accepted"
                 accepted[label] = file
                 again = tmp_path / "again.yaml"
                 again.write_text(dump_recipe(recipe))
                 if load_recipe(again) != recipe:
-                    faults.append(f"{label}: is another recipe once it is written")
+                    note(faults, f"{label}: is another recipe once it is written")
             if time.process_time() > began + QUICK:
-                faults.append(f"{label}: takes {time.process_time() - began:.1f} s to read")
-    with capsys.disabled():
-        report("Values of recipes", outcomes)
-        print("\n".join(faults))
+                note(faults, f"{label}: takes {time.process_time() - began:.1f} s to read")
+    report("Values of recipes", outcomes)
     assert not faults
-    plan_some(accepted, tmp_path, capsys)
+    plan_some(accepted, tmp_path)
 
 
 def type_of_base(base: dict[str, Any], path: tuple[str, ...]) -> list[str]:
@@ -162,17 +159,15 @@ def type_of_base(base: dict[str, Any], path: tuple[str, ...]) -> list[str]:
     return [group["type"]] if isinstance(group, dict) and "type" in group else [base["objective"]["type"]]
 
 
-def plan_some(accepted: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def plan_some(accepted: dict[str, Path], tmp_path: Path) -> None:
     """A fixed part of what was accepted, through the real command."""
-    import_what_commands_use()
     chosen = {label: file for label, file in accepted.items() if crc32(label.encode()) % PLANNED == 0}
     outcomes, faults = {}, []
+    import_what_is_used(["plan", str(next(iter(chosen.values())))], tmp_path / "plan.log")
     for label, file in chosen.items():
         outcome = command(["plan", str(file)], tmp_path / "plan.log")
         outcomes[label] = outcome.kind
         if outcome.is_fault:
-            faults.append(f"plan, {label}: {outcome.complaint[:400]}")
-    with capsys.disabled():
-        report(f"Plans of every {PLANNED}th accepted recipe", outcomes)
-        print("\n".join(faults))
+            note(faults, f"plan, {label}: {outcome.complaint[:400]}")
+    report(f"Plans of every {PLANNED}th accepted recipe", outcomes)
     assert not faults

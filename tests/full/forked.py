@@ -1,6 +1,7 @@
 """Commands in processes of their own that share what is imported: a fork each, with limits of time and memory."""
 
 import contextlib
+import importlib
 import io
 import os
 import re
@@ -50,11 +51,26 @@ class Outcome(NamedTuple):
         return (told or lines or ["(nothing said)"])[-1]
 
 
-def import_what_commands_use() -> None:
-    """Once, so that no fork has to."""
-    import transformers.models.clip.modeling_clip
-    import transformers.models.llama.modeling_llama
-    import transformers.models.llava.modeling_llava  # noqa: F401
+def import_what_is_used(argv: list[str], log: Path) -> Outcome:
+    """Run a command in a fork, and import here what it imported there, so that no later fork has to."""
+    names = log.with_suffix(".modules")
+
+    def work() -> int:
+        from sightline.cli.main import main
+
+        try:
+            return main(argv)
+        finally:
+            names.write_text("\n".join(sorted(sys.modules)))
+
+    outcome = forked(work, log)
+    for name in names.read_text().split():
+        if name.startswith(
+            ("sightline", "transformers", "datasets", "PIL", "rich", "peft", "matplotlib", "accelerate")
+        ):
+            with contextlib.suppress(Exception):
+                importlib.import_module(name)
+    return outcome
 
 
 def command(argv: list[str], log: Path) -> Outcome:
@@ -112,10 +128,19 @@ def _child(work: Callable[[], int], log: Path) -> None:
     except BaseException:
         traceback.print_exc()
     finally:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+            sys.stderr.flush()
         os._exit(code)
+
+
+def note(faults: list[str], fault: str) -> None:
+    """Keep a fault, and print it at once."""
+    faults.append(fault)
+    print(fault, flush=True)
 
 
 def report(title: str, outcomes: dict[str, str]) -> None:
     """Print how many cases had which outcome."""
     counts = ", ".join(f"{number} {kind}" for kind, number in sorted(Counter(outcomes.values()).items()))
-    print(f"\n{title}: {len(outcomes)} cases: {counts}")
+    print(f"\n{title}: {len(outcomes)} cases: {counts}", flush=True)

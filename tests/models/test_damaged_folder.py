@@ -61,6 +61,9 @@ VALUES = [
     ("dtype", "os.system"),
     ("model_type", None),
     ("vision_feature_layer", -99),
+    ("text_config.rope_parameters.rope_theta", True),
+    ("text_config.rms_norm_eps", "1e-6"),
+    ("vision_config.layer_norm_eps", float("inf")),
     ("text_config.eos_token_id", "</s>"),
     ("text_config.pad_token_id", [1, "2"]),
 ]
@@ -80,9 +83,10 @@ def test_a_token_that_is_no_number_is_named(folder, value):
         load(folder)
 
 
-def test_a_processor_for_another_size_of_patches_is_named(folder, tmp_path, capsys):
+@pytest.mark.parametrize("other", [{"patch_size": 2}, {"image_processor": {}}], ids=["patches", "images"])
+def test_a_processor_for_another_size_is_named(folder, tmp_path, capsys, other):
     path = folder / "processor_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "patch_size": 2}))
+    path.write_text(json.dumps({**json.loads(path.read_text()), **other}))
     image = tmp_path / "image.png"
     Image.new("RGB", (64, 64), "red").save(image)
     assert main(["generate", str(folder), "--image", str(image), "--prompt", "What is this?"]) == 2

@@ -5,6 +5,7 @@ safetensors (whole, every tensor of a floating dtype). Weights themselves are re
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from sightline.errors import ModelError, shown
 
 LARGEST = {"layers": 2_000, "heads": 4_096, "size": 2**24, "channels": 4_096, "experts": 4_096}
 """Ends of names in config.json → the largest number that is believed, far above any model's."""
+NUMBERS = ("_theta", "_eps", "_factor", "_dim", "_range", "_dropout")
+"""Ends of names in config.json that hold a number, of whatever size."""
 OBJECTS = (
     "config.json",
     "generation_config.json",
@@ -75,6 +78,8 @@ def check_sizes(config: Mapping[str, Any], path: Path) -> None:
     """Raises `ModelError` for a size that is no number, below what a model needs, or larger than any model's."""
     for name, value in _numbers(config, ""):
         key = name.rpartition(".")[2]
+        if key.endswith(NUMBERS) and value is not None and (isinstance(value, bool | str) or not math.isfinite(value)):
+            raise ModelError(f"{path}: `{name}` is {shown(value)!r}; expected is a number.")
         limit = next((most for end, most in LARGEST.items() if key.endswith(end)), None)
         if limit is None or value is None or key.startswith(("eos", "bos", "pad")):
             continue

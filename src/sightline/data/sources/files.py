@@ -17,7 +17,7 @@ from sightline.data.sources.internvl import is_meta, read_meta
 from sightline.data.sources.jsonl import JsonLines, read_json
 from sightline.data.sources.tables import Parquet, Undecoded
 from sightline.data.sources.tar import Tar
-from sightline.errors import DataError
+from sightline.errors import DataError, shown
 
 PACKED = (".gz", ".zst", ".bz2", ".xz", ".zip", ".lz4")
 OTHER_TABLES = (".ndjson", ".jl", ".jsonlines", ".json5", ".feather", ".orc", ".avro", ".xlsx", ".xls", ".ods")
@@ -129,8 +129,9 @@ def _read_saved(folder: Path, split: str) -> Part:
     """A folder written by `save_to_disk`: a data set, or a dictionary of splits."""
     try:
         saved = datasets.load_from_disk(str(folder))
-    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise DataError(f"{folder}: the data set cannot be read ({error}). Save it again with save_to_disk.") from error
+    except Exception as error:  # whatever `datasets` raises for values of another kind in its files
+        said = shown(error, 200) or type(error).__name__
+        raise DataError(f"{folder}: the data set cannot be read ({said}). Save it again with save_to_disk.") from error
     if isinstance(saved, datasets.DatasetDict):
         wanted = split_among(split, map(str, saved))
         if wanted is None:
@@ -142,12 +143,25 @@ def _read_saved(folder: Path, split: str) -> Part:
 def splits_in(path: Path) -> list[str]:
     """The splits of a file or folder; one unnamed split is `train`."""
     if (path / "dataset_dict.json").is_file():
-        return list(json.loads((path / "dataset_dict.json").read_text(encoding="utf-8"))["splits"])
+        return _saved_splits(path / "dataset_dict.json")
     if not path.is_dir() or (path / "state.json").is_file():
         return ["train"]
     names = {split_of(file.relative_to(path)) for file in _data_files(path)}
     order = list(dict.fromkeys(SPLIT_WORDS.values()))
     return sorted((n for n in names if n), key=order.index) or ["train"]
+
+
+def _saved_splits(path: Path) -> list[str]:
+    """Names of the splits of a folder that `save_to_disk` wrote."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        said = shown(error, 200)
+        raise DataError(f"{path}: not JSON ({said}). Save the data set again with save_to_disk.") from error
+    names = found.get("splits") if isinstance(found, dict) else None
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise DataError(f"{path}: expected a list of names under `splits`. Save the data set again with save_to_disk.")
+    return names
 
 
 def split_of(path: Path) -> str | None:

@@ -10,7 +10,10 @@ from typing import Any
 
 from sightline.data.rows import Part
 from sightline.data.sources.jsonl import JsonLines
-from sightline.errors import DataError
+from sightline.errors import DataError, shown
+
+MOST_TIMES = 1_000_000
+"""That an entry may be repeated; more is a damaged file's."""
 
 
 def is_meta(content: Any) -> bool:
@@ -24,6 +27,7 @@ def read_meta(path: Path, content: Mapping[str, Any]) -> list[Part]:
     """One part an entry, weighted by `repeat_time`. Raises `DataError` for a missing annotation file."""
     parts: list[Part] = []
     for name, entry in content.items():
+        _check_entry(path, name, entry)
         annotation = _find(path, str(entry["annotation"]))
         if annotation is None or not annotation.is_file():
             raise DataError(
@@ -36,6 +40,22 @@ def read_meta(path: Path, content: Mapping[str, Any]) -> list[Part]:
         stamp = f"{annotation.resolve()} {status.st_size} {status.st_mtime_ns}"
         parts.append(Part(table=JsonLines(annotation), source=name, media_dir=root, weight=weight, stamp=stamp))
     return parts
+
+
+def _check_entry(path: Path, name: str, entry: Mapping[str, Any]) -> None:
+    """Raises `DataError` for values of another kind than a meta file has."""
+    weight = entry.get("repeat_time", 1)
+    is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    wanted = {
+        "root": (isinstance(entry["root"], str), "a folder"),
+        "annotation": (isinstance(entry["annotation"], str), "a file"),
+        "repeat_time": (is_number and 0 < weight <= MOST_TIMES, f"a number above 0, at most {MOST_TIMES:,}"),
+    }
+    for key, (holds, expected) in wanted.items():
+        if not holds:
+            raise DataError(
+                f"{path}: {key} of {shown(name)!r} is {shown(entry.get(key))!r}; expected is {expected}. Fix the file."
+            )
 
 
 def _find(meta: Path, name: str) -> Path | None:

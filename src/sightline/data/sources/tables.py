@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sightline.data.sources.reader import Reader, Seen, State, Table
-from sightline.errors import DataError
+from sightline.errors import DataError, shown
 
 BATCH = 32
 """Rows that are read at once when a table is iterated over: a few megabytes of images."""
@@ -31,15 +31,33 @@ class Undecoded:
         return len(self._dataset)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        row = self._dataset[int(index)]
-        return row if self._transformed else row.to_pylist()[0]
+        if self._transformed:
+            return self._dataset[int(index)]
+        try:
+            return self._dataset[int(index)].to_pylist()[0]
+        except (ValueError, pa.ArrowException) as error:
+            raise self._damaged(index, error) from error
 
     def __iter__(self) -> Iterator[Any]:
         if self._transformed:
             yield from self._dataset
-        else:
+            return
+        number = 0
+        try:
             for batch in self._dataset.iter(BATCH):
-                yield from batch.to_pylist()
+                for row in batch.to_pylist():
+                    yield row
+                    number += 1
+        except (ValueError, pa.ArrowException) as error:
+            raise self._damaged(number, error) from error
+
+    def _damaged(self, number: int, error: Exception) -> DataError:
+        """Bytes of the file are no text, or no table."""
+        files = [file["filename"] for file in self._dataset.cache_files]
+        where = files[0] if files else "rows"
+        return DataError(
+            f"{where}: row {number} cannot be read ({shown(error, 200)}). Write or download the file again."
+        )
 
 
 class Parquet(Table):

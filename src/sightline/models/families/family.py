@@ -6,6 +6,7 @@ Model-specific names (`pixel_values` and the like) appear here, in the other fam
 """
 
 import inspect
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
@@ -30,11 +31,11 @@ Pieces = dict[str, Tensor]
 
 @contextmanager
 def fitting_images() -> Iterator[None]:
-    """Around a model's forward: raises `ModelError` where it finds other places for images than it has features."""
+    """Around a forward: raises `ModelError` where images have another size, or other places, than the model takes."""
     try:
         yield
     except ValueError as error:
-        if "do not match" not in str(error) or isinstance(error, ModelError):
+        if not re.search(r"(do not|doesn't|does not) match", str(error)) or isinstance(error, ModelError):
             raise
         raise ModelError(
             f"Processor and model do not match: {shown(error, 200)}. Load the processor from the model's own folder, "
@@ -177,7 +178,9 @@ class Family:
         device = self.model.device
         inputs = self.concatenate([group.model_inputs for group in groups])
         read = {name: inputs[name].to(device) for name in self.tower_inputs if name in inputs}
-        return self.split(self.model.model.get_image_features(**read, return_dict=True), groups)
+        with fitting_images():
+            found = self.model.model.get_image_features(**read, return_dict=True)
+        return self.split(found, groups)
 
     def split(self, output: Any, groups: list[Group]) -> list[Pieces]:
         """The tower's output by group: as many feature tokens as the prompt has placeholders."""
