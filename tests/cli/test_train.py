@@ -40,3 +40,12 @@ def test_a_run_prints_json_for_programs_and_what_does_not_hold_for_other_rows_el
     assert f"namesotherrowsthan{recipe}:itsdata.format,data.eval_sourcedonothold." in said
     told = json.loads(printed.out)
     assert told["folder"] == str(tmp_path / "run") and told["metrics"]["loss"] > 0
+
+
+def test_a_rehearsal_names_no_folder_that_it_deletes(capsys, monkeypatch):
+    monkeypatch.setattr("sightline.training.checkpoint.finish.draw_curves", lambda *_: [])
+    words = ["--model", "embedded", "--data", "scenes", "--objective.type", "sft", "--lora", "--use-cpu"]
+    assert main(["train", *words, "--dataloader-num-workers", "0", "--rehearse", "--json"]) == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["folder"] is None
+    assert "Rehearsed in" in printed.err and "Saved to" not in printed.err and "sightline-" not in printed.err
