@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from sightline.training.datasets import StepBatches
 from sightline.training.distributed.probe import all_steps, fullest
+from sightline.training.step.memory import grid_tokens
 from tests.training.runs import figures, lines
 
 SECONDS = 900
@@ -73,8 +74,11 @@ def test_the_fullest_step_of_all_passes_is_found():
     every = list(all_steps(StepBatches(len(lengths), 4, seed=3), 7, 2, lengths))
     assert len(every) == 7
     assert sorted(row for step in every[:3] for share in step for row in share) == list(range(9))
-    # with room for four a forward holds all of a process's rows
-    most = max(sum(lengths[row] for row in share) for step in every for share in step)
-    assert max(sum(lengths[row] for row in share) for share in fullest(every, lengths, 4)) == most
+
+    # with room for four a forward holds all of a process's rows, in a grid as long as the longest of them
+    def held(share: list[int]) -> int:
+        return grid_tokens([lengths[row] for row in share], shared_prefix=True)
+
+    assert max(map(held, fullest(every, lengths, 4))) == max(held(share) for step in every for share in step)
     # with room for one it holds the longest row
     assert any(3 in share for share in fullest(every, lengths, 1))
