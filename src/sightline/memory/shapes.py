@@ -48,6 +48,8 @@ SHAPES = {
     "Qwen/Qwen3-VL-2B-Instruct": "qwen3-vl-2b-instruct",
     "Qwen/Qwen3-VL-4B-Instruct": "qwen3-vl-4b-instruct",
     "Qwen/Qwen3-VL-8B-Instruct": "qwen3-vl-8b-instruct",
+    "Qwen/Qwen3.5-4B": "qwen3.5-4b",
+    "Qwen/Qwen3.5-9B": "qwen3.5-9b",
 }
 """Hub id → config file in `configs`: the sizes that decide how many parameters there are, and nothing else."""
 
