@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-fast test-gpu test-vllm full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile lint types contracts docs notebooks format bench full clean
+.PHONY: quickstart test test-fast test-gpu test-vllm full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models models lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -71,7 +71,15 @@ full-hostile: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -s -o python_files='check_*.py' tests/full/check_recipe_values.py \
 	  tests/full/check_damage.py tests/full/check_readers.py
 
-full: full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile
+# every image-text type of transformers, built small and compared with its own forward; writes the table in docs/models.md
+models: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.models
+
+# the same table, proved again
+full-models: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -o python_files='check_*.py' tests/full/check_models.py
+
+full: full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

@@ -2,10 +2,10 @@
 
     model: {name: path/to/model, family: "examples/own_family.py:MyLlava"}
 
-A type without a family runs in the padded layout, exact and slower. A family says how prompts are placed (positions,
-blocks that see each other both ways), what of the processor's output runs along tokens, and how image features enter;
-`Family` is the ordinary case (LLaVA, Idefics, InternVL). At the start of each run one real row goes through both
-layouts; if they differ, the run falls back to the padded one and says so.
+A type without a family is tried as the ordinary case, and padded where that is not exact. A family says how prompts
+are placed (positions, blocks that see each other both ways), what of the processor's output runs along tokens, and how
+image features enter; `Family` is the ordinary case (LLaVA, Idefics, InternVL). At the start of each run one real row
+goes through both layouts; if they differ, the run falls back to the padded one and says so.
 """
 
 from dataclasses import replace

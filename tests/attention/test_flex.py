@@ -9,11 +9,11 @@ from transformers.integrations import flex_attention as integration
 
 from sightline.attention import flex
 from sightline.errors import ModelError
+from sightline.forward import plain
 from sightline.forward.features import encode
 from sightline.forward.forward import log_probs
 from sightline.layout import prefix, visible
 from sightline.models.families.find import family_of
-from tests.forward import plain
 from tests.layout.written import write_group
 from tests.loaded import Loaded
 

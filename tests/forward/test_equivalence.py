@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from transformers import ProcessorMixin
 
 from sightline.config import LoraConfig, ModelConfig
+from sightline.forward import plain
 from sightline.forward.features import encode
 from sightline.forward.forward import log_probs
 from sightline.layout import padded, prefix
@@ -19,7 +20,6 @@ from sightline.models.families.qwen import QwenFamily
 from sightline.models.load import load_model, load_processor, unfreeze
 from sightline.models.lora import add_lora
 from sightline.types import Batch, Group
-from tests.forward import plain
 from tests.groups import make_group
 
 SHARED = [

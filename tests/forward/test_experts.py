@@ -5,13 +5,13 @@ from collections.abc import Callable
 import pytest
 import torch
 
+from sightline.forward import plain
 from sightline.forward.experts import times_read
 from sightline.forward.features import encode
 from sightline.forward.forward import log_probs
 from sightline.layout import padded, prefix
 from sightline.models.families.find import family_of
 from sightline.models.load import unfreeze
-from tests.forward import plain
 from tests.loaded import Loaded
 from tests.training.runs import curve, pairs, run
 
@@ -42,9 +42,13 @@ def test_router_losses_arrive_unchanged(loaded: Load) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
+@pytest.mark.parametrize("smallest_group", [0, 10_000], ids=["our kernel", "sdpa"])
 @pytest.mark.parametrize("kind", ["qwen3_vl_moe", "qwen3_5_moe"])
-def test_a_shared_prompt_counts_for_all_its_responses(loaded: Load, kind: str) -> None:
+def test_a_shared_prompt_counts_for_all_its_responses(
+    loaded: Load, kind: str, smallest_group: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Value and gradient of the router loss are those of the padded rows, packed prompts and padding included."""
+    monkeypatch.setattr("sightline.attention.attention.SMALLEST_GROUP", smallest_group)
     experts = loaded(kind)
     model = unfreeze(experts.model, experts.config)
     groups = [experts.group(lengths=(7, 3, 5)), experts.group(seed=1, lengths=(2,)), experts.group(seed=2)]

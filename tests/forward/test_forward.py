@@ -10,13 +10,13 @@ from torch import nn
 
 from sightline.config import LoraConfig
 from sightline.errors import ModelError
+from sightline.forward import plain
 from sightline.forward.features import encode
 from sightline.forward.forward import log_probs
 from sightline.layout import padded, prefix
 from sightline.models.families.find import family_of
 from sightline.models.load import unfreeze
 from sightline.models.lora import add_lora
-from tests.forward import plain
 from tests.loaded import Loaded
 
 Load = Callable[..., Loaded]

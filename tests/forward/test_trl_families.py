@@ -21,10 +21,10 @@ from sightline.config import DPOConfig as SightlineDPOConfig
 from sightline.data.render.dataset import GroupDataset
 from sightline.data.render.render import Renderer
 from sightline.data.sources.load import rows_of
+from sightline.forward import plain
 from sightline.models.load import load_model, load_processor
 from sightline.training.run import train
 from sightline.types import Group
-from tests.forward import plain
 from tests.groups import image
 from tests.training.runs import lines
 

@@ -15,8 +15,8 @@ from sightline.memory.sample import ImageSize, Sizes, made_up_group
 from sightline.memory.shapes import read_shape
 from sightline.memory.skeleton import build_skeleton
 from sightline.models.families.family import Family
-from sightline.models.families.find import FAMILIES, family_of
-from sightline.models.families.published import published_processor
+from sightline.models.families.find import family_of
+from sightline.models.families.published import PUBLISHED, published_processor
 from sightline.models.load import load_processor, read_config
 
 TINY_TILES = {"longest_edge": 112}
@@ -39,7 +39,7 @@ def family(config: PretrainedConfig, folder: str) -> Family:
     return family_of(build_skeleton(config, Recipe(model=ModelConfig(name=folder))).policy)
 
 
-@pytest.mark.parametrize("kind", sorted(FAMILIES))
+@pytest.mark.parametrize("kind", sorted(PUBLISHED))
 def test_images_of_odd_sizes_become_what_the_models_own_processor_makes_of_them(
     tiny_model: Callable[[str], Path], kind: str
 ) -> None:

@@ -23,7 +23,7 @@ from sightline.rehearsal.data import ROWS, small_data
 from sightline.rehearsal.rehearse import CHUNK, planned_peak, real_run, rehearse
 from sightline.rehearsal.rows import LABELLED, WRITERS, write_rows
 from sightline.rehearsal.shrink import config_of, shrink
-from sightline.rehearsal.tiny_models import FAMILIES
+from sightline.rehearsal.tiny_families import FAMILIES
 from sightline.types import Group
 
 IDEFICS = "HuggingFaceM4/idefics2-8b"

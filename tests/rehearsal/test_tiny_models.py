@@ -12,6 +12,7 @@ from sightline.memory.shapes import SHAPES, read_shape
 from sightline.models.load import load_model, load_processor
 from sightline.rehearsal import tiny_models
 from sightline.rehearsal.tiny_config import shrink_config
+from sightline.rehearsal.tiny_families import FAMILIES
 
 ONE_EACH = {read_shape(shape).model_type: shape for shape in sorted(set(SHAPES.values()), reverse=True)}
 
@@ -67,7 +68,7 @@ def test_model_and_processor_of_each_name_fit_together(name, tiny_model):
     config = ModelConfig(name=str(tiny_model(name)))
     model, processor = load_model(config), load_processor(config)
     image = Image.new("RGB", (100, 70), "red")
-    text = f"{tiny_models.FAMILIES[model.config.model_type].image}What is shown?"
+    text = f"{FAMILIES[model.config.model_type].image}What is shown?"
     inputs = processor(text=[text], images=[[image]], return_tensors="pt")
     logits = model(**inputs).logits
     assert logits.shape[1] == inputs["input_ids"].shape[1] < 120

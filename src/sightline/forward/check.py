@@ -4,12 +4,14 @@ A mask in the wrong form, a window that is not seen, a layer that knows no mask 
 wrong log-probs without an error, so nothing but a comparison with the plain layout finds them.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from sightline.forward import plain
 from sightline.forward.features import Features, encode
 from sightline.forward.forward import log_probs
 from sightline.layout import padded, prefix
@@ -22,7 +24,7 @@ SMALLEST_ALLOWED = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 2e
 
 
 class Comparison(NamedTuple):
-    """difference: largest |log p shared − log p padded| of a token, in nats. allowed: what counts as rounding."""
+    """difference: largest |log p − log p padded| of a token, in nats. allowed: what counts as rounding."""
 
     difference: float
     allowed: float
@@ -41,7 +43,7 @@ def compare_layouts(model: nn.Module, groups: list[Group]) -> Comparison:
     """
     with in_eval_mode(model):
         features = encode(model, groups)
-        plain = _score(model, padded.lay_out(groups), groups, features)
+        repeated = _score(model, padded.lay_out(groups), groups, features)
         shared = _score(model, prefix.lay_out(groups), groups, features)
         alone = torch.cat(
             [
@@ -50,12 +52,28 @@ def compare_layouts(model: nn.Module, groups: list[Group]) -> Comparison:
                 for one in (group.keep([k]) for k in range(len(group.responses)))
             ]
         )
+    return Comparison(
+        difference=float((shared - repeated).abs().max()),
+        allowed=max(4 * float((alone - repeated).abs().max()), _rounding(model)),
+    )
+
+
+@torch.no_grad()
+def compare_with_own(model: nn.Module, group: Group) -> Comparison:
+    """Score a group in the padded layout and by ordinary calls of the model, which know nothing of Sightline."""
+    family = family_of(model)
+    with in_eval_mode(model):
+        padded_logp = _score(model, padded.lay_out([group]), [group], encode(model, [group]))
+        given = replace(group, model_inputs=family.inputs_of(group))
+        own = torch.cat(plain.log_probs(family.model, given, family.name))
+    return Comparison(difference=float((own - padded_logp).abs().max()), allowed=4 * _rounding(model))
+
+
+def _rounding(model: nn.Module) -> float:
+    """Differences below this are rounding in the model's precision."""
     weight = next(family_of(model).model.get_decoder().parameters())
     autocast = torch.is_autocast_enabled(weight.device.type)
-    floor = SMALLEST_ALLOWED[torch.get_autocast_dtype(weight.device.type) if autocast else weight.dtype]
-    return Comparison(
-        difference=float((shared - plain).abs().max()), allowed=max(4 * float((alone - plain).abs().max()), floor)
-    )
+    return SMALLEST_ALLOWED[torch.get_autocast_dtype(weight.device.type) if autocast else weight.dtype]
 
 
 def _score(model: nn.Module, batch: Batch, groups: list[Group], features: Features | None) -> Float[Tensor, " targets"]:

@@ -82,11 +82,11 @@ def _scoring(
     layers of a tower whose earlier one is read). FSDP2 reduces the weights that have a gradient, and they must be the
     same in all processes, whoever has rows with images.
     """
-    head, softcap = output_head(family), family.softcap
+    head, softcap, scale = output_head(family), family.softcap, family.logit_scale
     scored: list[Tensor] = []
 
     def score(hidden: Tensor) -> Tensor:
-        rows = hidden.flatten(0, -2)[batch.predictor]
+        rows = hidden.flatten(0, -2)[batch.predictor] * scale
         found = token_log_probs(
             rows,
             head.weight,
@@ -102,16 +102,9 @@ def _scoring(
         scored.append(torch.stack(columns, -1)[None])
         return scored[-1]
 
-    config, cap = family.text_config, getattr(family.text_config, "final_logit_softcapping", None)
-    if cap is not None:
-        # the head has applied the cap already; the model must not do so to log-probs
-        config.final_logit_softcapping = None
-    try:
-        with replaced_forward(head, score):
-            yield scored
-    finally:
-        if cap is not None:
-            config.final_logit_softcapping = cap
+    # the head has applied the cap already; the model must not do so to log-probs
+    with family.uncapped(), replaced_forward(head, score):
+        yield scored
 
 
 def reached_by_images(family: Family) -> list[nn.Parameter]:
@@ -140,6 +133,10 @@ def output_head(family: Family) -> nn.Linear:
 def _unaltered(logits: Tensor, scored: list[Tensor], family: Family) -> Tensor:
     """What the head returned, if that is what came out: a model that rescales its logits would falsify log-probs."""
     # DDP hands outputs on as copies, so a copy of the same numbers is what the head returned
+    scale = family.logit_scale
+    rescaled = scale != 1.0 or family.softcap is not None
+    if rescaled and len(scored) == 1 and torch.allclose(logits, scored[0] * scale, rtol=1e-4, equal_nan=True):
+        return logits / scale
     if len(scored) != 1 or not (logits.data_ptr() == scored[0].data_ptr() or _same(logits, scored[0])):
         raise ModelError(
             f"{type(family.model).__name__} changes its logits after the output embedding (scaling or capping) in a "

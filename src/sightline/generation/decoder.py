@@ -223,17 +223,15 @@ def _by_transformers(
 ) -> Iterator[Int[Tensor, " rows"]]:
     """The same through transformers' `generate`, which reads a prompt once an answer; all tokens come at the end."""
     model, tokens = family.model, answers.tokens
+    # its own way to several answers mixes up the images of some models' prompts
+    groups = [group for group in groups for _ in range(num_answers)]
+    pieces = None if features is None else [piece for piece in features.pieces for _ in range(num_answers)]
     settings = GenerationConfig(
         max_new_tokens=answers.settings.max_new_tokens,
         eos_token_id=tokens.ends,
         pad_token_id=tokens.padding,
-        num_return_sequences=num_answers,
-        # several greedy answers are refused; `_Drawn` leaves nothing to chance
-        do_sample=num_answers > 1,
+        do_sample=False,  # `_Drawn` leaves nothing to chance
         # the model's own habits are not taken
-        temperature=1.0,
-        top_p=1.0,
-        top_k=0,
         repetition_penalty=1.0,
         use_cache=True,
     )
@@ -246,7 +244,7 @@ def _by_transformers(
             generation_config=settings,
             logits_processor=LogitsProcessorList([_Drawn(answers)]),
             stopping_criteria=StoppingCriteriaList([_Ended(answers)]),
-            **family.prompt_inputs(groups, None if features is None else features.pieces),
+            **family.prompt_inputs(groups, pieces),
         )
     yield from answers.ids[:, : answers.step].T
 

@@ -94,7 +94,9 @@ def sample(
     answers: list[list[Sampled]] = [[] for _ in groups]
     done, device = 0, family.model.device
     with torch.no_grad(), in_eval_mode(model), _state_kept(device, seeds is not None):
-        for chosen in _batches(family, groups, max(1, batch_size // num_answers)):
+        # transformers' `generate` gets prompts one by one: with padding on the left some models count positions from it
+        prompts_at_once = max(1, batch_size // num_answers) if family.decodes else 1
+        for chosen in _batches(family, groups, prompts_at_once):
             number = len(chosen) * num_answers
             if seeds is None:
                 pick = by_global_state(number)

@@ -14,6 +14,7 @@ from sightline.config import ModelConfig
 from sightline.errors import ModelError
 from sightline.models.families.family import Family
 from sightline.models.families.find import FAMILIES, family_of, register_family
+from sightline.models.families.refused import refusal
 from sightline.models.folder_checks import check_finite, check_model_folder
 from sightline.models.precision import cast_where_precision_changes
 from sightline.models.processor import from_pretrained, refuse_foreign_code, set_options
@@ -182,6 +183,8 @@ def read_config(config: ModelConfig) -> PretrainedConfig:
             f"The model {config.name!r} is of type {found.model_type!r}, which is not a vision-language model that "
             "transformers can load for image-text-to-text. Name a VLM such as LLaVA, Idefics3, SmolVLM or Qwen2-VL."
         )
+    if found.model_type not in FAMILIES and (reason := refusal(found)):
+        raise ModelError(f"{config.name!r} cannot be trained here: it is {reason}. docs/models.md lists what can.")
     return found
 
 

@@ -101,9 +101,11 @@ class NoVideo:
 def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
     """The same processor class, of the same name, without its video processor (the last of its parts).
 
-    Its settings are saved all the same, so that the folder loads whole where torchvision is installed.
+    Its settings are saved all the same, so that the folder loads whole where torchvision is installed. Raises
+    ModelError for a processor that cannot do without.
     """
-    assert kind.get_attributes()[-1] == "video_processor"
+    if kind.get_attributes()[-1] != "video_processor":
+        raise ModelError(f"{kind.__name__} needs torchvision. Install the version that matches your torch.")
     do_without_number_words()
 
     def get_attributes(cls: type[ProcessorMixin]) -> list[str]:

@@ -27,7 +27,8 @@ from sightline.models.load import load_processor
 from sightline.objectives.objective import build
 from sightline.rehearsal.data import small_data
 from sightline.rehearsal.rows import Kind
-from sightline.rehearsal.tiny_models import FAMILIES, save
+from sightline.rehearsal.tiny_families import FAMILIES, family_for, processor_kind
+from sightline.rehearsal.tiny_models import save
 
 STEPS = 3
 ITEMS = 8
@@ -99,20 +100,30 @@ def kind_of(recipe: Recipe) -> Kind:
 def config_of(recipe: Recipe) -> PretrainedConfig:
     """The real model's config. Raises `RecipeError` where no tiny model can stand for it."""
     config = find_config(recipe.model)
-    if config.model_type not in FAMILIES:
-        raise RecipeError(
-            f"There is no tiny model of the family {config.model_type!r}, which {recipe.model.name} belongs to, so it "
-            f"cannot be rehearsed. There is one of {', '.join(FAMILIES)}. Try `--max-steps 3` on the real "
-            "model instead."
-        )
+    if processor_kind(config.model_type, family_for(config.model_type)) is None:
+        raise _no_tiny_model(recipe, config, "transformers has no processor for it here")
     return config
+
+
+def _no_tiny_model(recipe: Recipe, config: PretrainedConfig, why: str) -> RecipeError:
+    return RecipeError(
+        f"There is no tiny model of the family {config.model_type!r}, which {recipe.model.name} belongs to, so it "
+        f"cannot be rehearsed: {why}. Try `--max-steps 3` on the real model instead."
+    )
 
 
 def _small_model(recipe: Recipe, folder: Path, changes: list[str]) -> ModelConfig:
     if recipe.model.name == "embedded":
         return recipe.model
     config = config_of(recipe)
-    place = save(config, folder / "model")
+    try:
+        place = save(config, folder / "model")
+    except Exception as error:
+        if config.model_type in FAMILIES:
+            raise
+        # whatever the code of a type raises that no tiny model was made of before
+        said = (str(error).strip().splitlines() or ["no message"])[0]
+        raise _no_tiny_model(recipe, config, f"{type(error).__name__}: {said}") from error
     model = replace(recipe.model, name=str(place), revision=None, trust_remote_code=False)
     processor = load_processor(model)  # refuses an option that this class of processor does not have
     left_out = [name for name in model.processor if name in SIZES]

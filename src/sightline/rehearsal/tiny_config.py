@@ -3,7 +3,7 @@
 Keys are known by their names, which transformers' configs share: whatever is called `…_heads` is a number of heads.
 Widths that must agree across parts (a projector's output, the language model's input) agree in the real config, so the
 same number becomes the same tiny number. All else (activations, windows, capped logits) stays as it is. Left out: what
-only one family has; see `tiny_models.FAMILIES`.
+only one family has; see `tiny_families.py`.
 """
 
 import re

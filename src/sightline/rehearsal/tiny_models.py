@@ -7,7 +7,6 @@ are far from uniform, and writes model, processor and tokenizer. No network, no 
 import inspect
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,15 @@ import torch
 import transformers as hf
 from PIL import Image
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers.models.auto.feature_extraction_auto import FEATURE_EXTRACTOR_MAPPING_NAMES
 from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
-from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
+from sightline.errors import ModelError
 from sightline.memory.shapes import read_shape
 from sightline.models.processor import without_video
+from sightline.rehearsal.stand_in import StandIn
 from sightline.rehearsal.tiny_config import GRID, nodes, shrink_config
+from sightline.rehearsal.tiny_families import Family, family_for, processor_kind
 
 VOCABULARY = 640
 """Tokens, or as many as the tokenizer has where its processor adds more."""
@@ -39,76 +41,6 @@ CHAT_TEMPLATE = (
     "{{ '<|im_end|>\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """What the config and the classes of a family do not say.
-
-    image: what stands for an image in a prompt. tokens: further special tokens. named: special tokens by the
-    tokenizer's attribute. config: values of the tiny config, by dotted key. images: the image processor's class where
-    transformers' table has another. processor: options of the processor. told_by_images: whether the processor learns
-    from its image processor how many tokens an image takes. chat: whether there is a chat template.
-    """
-
-    image: str = "<image>"
-    tokens: tuple[str, ...] = ()
-    named: Mapping[str, str] = field(default_factory=dict)
-    config: Mapping[str, Any] = field(default_factory=dict)
-    images: str | None = None
-    processor: Mapping[str, Any] = field(default_factory=dict)
-    told_by_images: bool = False
-    chat: bool = True
-
-
-_LLAVA = {"vision_feature_select_strategy": "default", "num_additional_image_tokens": 1}
-_QWEN = Family(image="<|vision_start|><|image_pad|><|vision_end|>", tokens=("<|video_pad|>",))
-_QWEN_3 = Family(image=_QWEN.image, tokens=_QWEN.tokens, images="Qwen2VLImageProcessorPil",
-                 config={"vision_config.deepstack_visual_indexes": [0, 1]})  # fmt: skip
-_PLACES = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
-_IDEFICS = {"fake_image_token": "<fake_token_around_image>", "end_of_utterance_token": "<end_of_utterance>"}
-
-FAMILIES: dict[str, Family] = {
-    "gemma3": Family(
-        image="<start_of_image>",
-        named={"boi_token": "<start_of_image>", "eoi_token": "<end_of_image>", "image_token": "<image_soft_token>"},
-    ),
-    "idefics2": Family(tokens=tuple(_IDEFICS.values())),
-    "idefics3": Family(tokens=(*_IDEFICS.values(), "<global-img>", *_PLACES), config={"scale_factor": 2}),
-    "internvl": Family(
-        image="<IMG_CONTEXT>\n",
-        named={
-            "start_image_token": "<img>",
-            "end_image_token": "</img>",
-            "context_image_token": "<IMG_CONTEXT>",
-            "video_token": "<video>",
-        },
-    ),
-    "llava": Family(image="<image>\n", images="CLIPImageProcessorPil", processor=_LLAVA),
-    "llava_next": Family(image="<image>\n", processor=_LLAVA),
-    "mllama": Family(
-        image="<|image|>",
-        tokens=("<|python_tag|>",),
-        config={
-            "vision_config.intermediate_layers_indices": [0],
-            "vision_config.vision_output_dim": 64,
-            "vision_config.max_num_tiles": 2,
-            "vision_config.supported_aspect_ratios": [[1, 1], [1, 2], [2, 1]],
-        },
-    ),
-    "paligemma": Family(told_by_images=True, chat=False),
-    "qwen2_5_vl": _QWEN,
-    "qwen2_vl": _QWEN,
-    "qwen3_5": _QWEN,
-    "qwen3_5_moe": _QWEN,
-    "qwen3_vl": _QWEN_3,
-    "qwen3_vl_moe": _QWEN_3,
-    "smolvlm": Family(
-        tokens=_PLACES,
-        named={**_IDEFICS, "image_token": "<image>", "global_image_token": "<global-img>"},
-        config={"scale_factor": 2},
-    ),
-}
-"""By `model_type`."""
 
 NAMED: dict[str, tuple[str, Mapping[str, Any]]] = {
     "gemma3": ("gemma-3-4b-it", {"text_config.sliding_window": 16}),
@@ -137,42 +69,87 @@ def save(model: str | hf.PretrainedConfig, folder: Path, seed: int = 0, *, head_
 
     model: a name of `NAMED`, or the config of a real model whose family is one of `FAMILIES`.
     """
-    if isinstance(model, str):
-        shape, changes = NAMED[model]
-        config = read_shape(shape) if shape else hf.AutoConfig.for_model(model)
-    else:
-        config, changes = model, {}
+    config, changes = (real_config(model), NAMED[model][1]) if isinstance(model, str) else (model, {})
     torch.manual_seed(seed)
-    made, processor = build(config, FAMILIES[config.model_type], changes, head_size=head_size)
+    made, processor = build(config, family_for(config.model_type), changes, head_size=head_size)
     made.save_pretrained(folder)
     processor.save_pretrained(folder)
     return folder
 
 
+def real_config(name: str) -> hf.PretrainedConfig:
+    """A published config that comes with the package, else transformers' own of that type, whole."""
+    shape, _ = NAMED.get(name, ("", {}))
+    if shape:
+        return read_shape(shape)
+    config = hf.AutoConfig.for_model(name)
+    left_out = [part for part in config.sub_configs if part.startswith("vision") and getattr(config, part) is None]
+    return hf.AutoConfig.for_model(name, **{part: {} for part in left_out}) if left_out else config
+
+
 def build(
     real: hf.PretrainedConfig, family: Family, changes: Mapping[str, Any] | None = None, *, head_size: int = 16
 ) -> tuple[hf.PreTrainedModel, hf.ProcessorMixin]:
-    """The tiny model of a real one's config, with fresh weights, and its processor."""
+    """The tiny model of a real one's config, with fresh weights, and its processor.
+
+    Raises `ModelError` where transformers has no processor for it, or only with libraries that are missing.
+    """
+    kind = processor_kind(real.model_type, family)
+    if kind is None or family.stand_in:
+        raise ModelError(f"transformers has no processor for models of type {real.model_type!r} here.")
     tokenizer = make_tokenizer(*family.tokens, *re.findall(r"<[^<>]+>", family.image), **family.named)
-    sizes = shrink_config(real, VOCABULARY, head_size=head_size)
-    images = _image_processor(real.model_type, family, sizes)
-    processor = _processor(real.model_type, family, images, tokenizer, sizes)
-    # a processor may have added tokens of its own
-    words = {**_token_ids(real, processor), **family.config, **(changes or {})}
-    grids = getattr(images, "image_grid_pinpoints", None)
-    config = shrink_config(
-        real,
-        VOCABULARY if len(tokenizer) <= VOCABULARY else len(tokenizer),
-        {**words, **({"image_grid_pinpoints": grids} if grids else {})},
-        head_size=head_size,
+    images = _image_processor(
+        real.model_type, family, shrink_config(real, VOCABULARY, family.config, head_size=head_size)
     )
-    model = hf.AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
-    _spread(model)
+    told = _told(real, family, images)
+    processor = _processor(real.model_type, kind, family, images, tokenizer, told)
+    config = _config(real, family, processor, changes or {}, head_size)
+    model = from_config(config)
     # generation stops where the chat template ends a turn
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     tokens = _tokens_of_an_image(model, images)
-    return model.eval(), _processor(real.model_type, family, images, tokenizer, config, tokens)
+    return model, _processor(real.model_type, kind, family, images, tokenizer, _told(config, family, images, tokens))
+
+
+def build_with_stand_in(real: hf.PretrainedConfig, changes: Mapping[str, Any]) -> tuple[hf.PreTrainedModel, StandIn]:
+    """As `build`, for a type without a processor that can be made here."""
+    family, token = family_for(real.model_type), "<image>"
+    tokenizer = make_tokenizer(token, *family.tokens)
+    keys = {f"{path}.{key}".lstrip("."): key for path, node in nodes(real.to_dict()) for key in node}
+    images = ("image_token_id", "image_token_index", "image_patch_id")
+    ids = {path: 3 for path, key in keys.items() if key.endswith(("_token_id", "_token_index"))}
+    ids |= {path: _id(tokenizer, token) for path, key in keys.items() if key in images}
+    ids |= {key: _id(tokenizer, word) for key, word in family.words.items()}
+    config = shrink_config(real, VOCABULARY, {**ids, **family.config, **changes})
+    model = from_config(config)
+    try:
+        made = None if family.stand_in else _image_processor(real.model_type, family, config)
+    except (ModelError, ImportError):
+        made = None
+    template = CHAT_TEMPLATE.replace("IMAGE", family.place or token + "\n")
+    return model, StandIn(model, tokenizer, made, family.stand_in, template, token)
+
+
+def _config(
+    real: hf.PretrainedConfig, family: Family, processor: Any, changes: Mapping[str, Any], head_size: int
+) -> hf.PretrainedConfig:
+    """The tiny config, with the ids that this processor's tokenizer has."""
+    # a processor may have added tokens of its own
+    tokenizer = processor.tokenizer
+    values = {**_token_ids(real, processor), **{k: _id(tokenizer, t) for k, t in family.words.items()}, **family.config}
+    grids = getattr(processor.image_processor, "image_grid_pinpoints", None)
+    if grids:
+        values["image_grid_pinpoints"] = grids
+    size = VOCABULARY if len(tokenizer) <= VOCABULARY else len(tokenizer)
+    return shrink_config(real, size, {**values, **changes}, head_size=head_size)
+
+
+def from_config(config: hf.PretrainedConfig) -> hf.PreTrainedModel:
+    """A model with fresh weights in float32, spread so that an error shows."""
+    model = hf.AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    _spread(model)
+    return model.eval()
 
 
 @torch.no_grad()
@@ -230,19 +207,29 @@ def _token_ids(real: hf.PretrainedConfig, processor: Any) -> dict[str, int]:
             if not name.endswith("_token") or name == key:
                 continue
             token = getattr(tokenizer, name, None) or getattr(processor, name, None) or f"<|{name[:-6]}|>"
-            number = tokenizer.convert_tokens_to_ids(str(token))
-            found[f"{path}.{key}".lstrip(".")] = tokenizer.unk_token_id if number is None else number
+            found[f"{path}.{key}".lstrip(".")] = _id(tokenizer, str(token))
     return found
+
+
+def _id(tokenizer: Any, token: str) -> int:
+    number = tokenizer.convert_tokens_to_ids(token)
+    return tokenizer.unk_token_id if number is None else number
 
 
 def _image_processor(model_type: str, family: Family, config: hf.PretrainedConfig) -> Any:
     """The family's image processor, at the size of the tiny vision tower."""
-    kind = getattr(hf, family.images or str(IMAGE_PROCESSOR_MAPPING_NAMES[model_type]["pil"]))
+    kinds = IMAGE_PROCESSOR_MAPPING_NAMES.get(model_type, {})
+    kind = getattr(hf, family.images or str(kinds.get("pil") or kinds.get("torchvision")), None)
+    if kind is None:
+        raise ModelError(f"transformers has no image processor for models of type {model_type!r}.")
     made, (patch, size) = kind(), _patch_and_size(config)
     merge = getattr(made, "merge_size", 1)
     new: dict[str, Any] = {}
-    for name in ("size", "crop_size", "max_image_size"):
+    for name in ("size", "crop_size", "max_image_size", "high_res_size"):
         given = getattr(made, name, None) or {}
+        if isinstance(given, int):
+            new[name] = size
+            continue
         given = {side: pixels for side, pixels in dict(given).items() if pixels is not None}
         if given.get("longest_edge", 0) > 2**15:  # numbers of pixels, not edges
             new[name] = {"shortest_edge": (merge * patch) ** 2, "longest_edge": (8 * patch) ** 2}
@@ -270,31 +257,54 @@ def _patch_and_size(config: hf.PretrainedConfig) -> tuple[int, int]:
     return patch, GRID * patch
 
 
-def _processor(
-    model_type: str, family: Family, images: Any, tokenizer: Any, config: hf.PretrainedConfig, tokens: int | None = None
-) -> Any:
-    """The family's processor. tokens: of one image or tile, which some processors are told."""
-    kind = getattr(hf, str(PROCESSOR_MAPPING_NAMES[model_type]))
-    patch, _ = _patch_and_size(config)
-    told = {"patch_size": patch, **dict.fromkeys(("image_seq_len", "image_seq_length"), tokens), **family.processor}
-    options = {k: v for k, v in told.items() if v is not None and k in inspect.signature(kind.__init__).parameters}
-    if family.chat:
-        options["chat_template"] = CHAT_TEMPLATE.replace("IMAGE", family.image)
+def _told(config: hf.PretrainedConfig, family: Family, images: Any, tokens: int | None = None) -> dict[str, Any]:
+    """What processors take besides their parts. tokens: of one image or tile, which some are told."""
+    patch, size = _patch_and_size(config)
+    vision = getattr(config, "vision_config", config)
+    same = ("downsample_factor", "downsample_ratio", "downsample_rate", "spatial_merge_size",
+            "vision_feature_select_strategy", "pixel_shuffle_ratio", "pooling_ratio")  # fmt: skip
+    told = {name: getattr(config, name, getattr(vision, name, None)) for name in same}
+    counts = ("image_seq_len", "image_seq_length", "num_image_tokens", "num_query_tokens")
+    return {**told, "patch_size": patch, "img_size": size, **dict.fromkeys(counts, tokens), **family.processor}
+
+
+def _processor(model_type: str, kind: Any, family: Family, images: Any, tokenizer: Any, told: Mapping[str, Any]) -> Any:
+    """The family's processor."""
+    taken = inspect.signature(kind.__init__).parameters
+    options = {name: value for name, value in told.items() if value is not None and name in taken}
     if family.told_by_images:
-        images.image_seq_length = tokens or 1
+        images.image_seq_length = told["image_seq_length"] or 1
+    parts: dict[str, Any] = {"image_processor": images, "tokenizer": tokenizer}
+    if "feature_extractor" in kind.get_attributes():
+        parts["feature_extractor"] = _sounds(model_type)
     if "video_processor" in kind.get_attributes():
-        return without_video(kind)(images, tokenizer, None, **options)
-    return kind(images, tokenizer, **options)
+        kind, parts["video_processor"] = without_video(kind), None
+    processor = kind(**parts, **options)
+    if family.chat:
+        # a word between two images: positions of some families are counted by runs of image tokens
+        place = family.image or family.place or f"{getattr(processor, 'image_token', '')}\n"
+        processor.chat_template = CHAT_TEMPLATE.replace("IMAGE", place)
+    return processor
+
+
+def _sounds(model_type: str) -> Any:
+    """The audio part, which some processors insist on."""
+    kind = getattr(hf, str(FEATURE_EXTRACTOR_MAPPING_NAMES.get(model_type)), None)
+    if kind is None:
+        raise ModelError(f"transformers has no feature extractor for models of type {model_type!r}.")
+    return kind()
 
 
 @torch.no_grad()
 def _tokens_of_an_image(model: Any, images: Any) -> int | None:
     """Places that one image or tile takes in the prompt, asked of the model; None where it has no such features."""
-    if not hasattr(model.model, "get_image_features"):
+    tower = next((part for part in (getattr(model, "model", None), model) if hasattr(part, "get_image_features")), None)
+    if tower is None:
         return None
     _, size = _patch_and_size(model.config)
     made = images(images=[[Image.fromarray(np.zeros((size, size, 3), dtype=np.uint8))]], return_tensors="pt")
-    found = model.model.get_image_features(**made)
+    read = inspect.signature(tower.get_image_features).parameters
+    found = tower.get_image_features(**{name: value for name, value in made.items() if name in read}, return_dict=True)
     features = found if isinstance(found, torch.Tensor | list | tuple) else found.pooler_output
     features = features if isinstance(features, torch.Tensor) else torch.cat(list(features))
     tiles = made["pixel_values"].shape[:-3].numel()

@@ -9,7 +9,8 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from sightline.data.stream.stream import GroupStream
-from sightline.forward.check import compare_layouts
+from sightline.errors import ModelError
+from sightline.forward.check import Comparison, compare_layouts, compare_with_own
 from sightline.models.families.find import Family
 from sightline.training.datasets import group_of
 from sightline.types import Group
@@ -19,26 +20,69 @@ NUM_CANDIDATES = 16
 
 
 def choose_layout(model: nn.Module, family: Family, dataset: Dataset, *, wanted: str) -> tuple[str, str]:
-    """(layout, reason). With `auto`, one real group goes through both layouts first; on disagreement: padded."""
-    if wanted != "auto":
+    """(layout, reason). With `auto`, one real group goes through both layouts first; on disagreement: padded.
+
+    A type that Sightline does not know is tried whatever is wanted: raises `ModelError` where its padded log-probs are
+    not what the model itself says, or where the shared prefix is wanted and differs.
+    """
+    if wanted != "auto" and family.is_known:
         return wanted, f"Layout: {wanted}, as in the recipe"
-    if family.layout == "padded":
-        return (
-            "padded",
-            f"Layout: padded, {family.name} is not exact with a shared prefix; images are still encoded once",
-        )
+    if family.is_known and family.layout == "padded":
+        return "padded", f"Layout: padded, {family.name} has {family.why_padded}; images are still encoded once"
     group = typical_group(dataset, family)
+    if group is not None and not group.responses:
+        group = with_made_up_responses(group, family)
+    if not family.is_known:
+        return _tried(model, family, group, wanted)
     if group is None:
         return "prefix", "Layout: shared prefix (no group to compare on)"
-    if not group.responses:
-        group = with_made_up_responses(group, family)
     comparison = compare_layouts(model, [family.place(group)])
     if comparison.agrees:
-        return "prefix", f"Layout: shared prefix, equal to padded within {comparison.difference:.1e} on row {group.id}"
+        return "prefix", _shared(comparison, group)
+    return "padded", f"Layout: padded, because {_differs(comparison, group)}"
+
+
+def _tried(model: nn.Module, family: Family, group: Group | None, wanted: str) -> tuple[str, str]:
+    """The layout of a type that is not known: what one group shows."""
+    new = f"{family.name}, a type that is new here"
+    if group is None:
+        return "padded", f"Layout: padded ({new}, and no group to compare on)"
+    own = compare_with_own(model, group)
+    if not own.agrees:
+        raise ModelError(
+            f"Models of type {family.name!r} cannot be trained as they are: on row {group.id} their log-probs differ "
+            f"by {own.difference:.1e} nats from what the model itself says (allowed {own.allowed:.1e}). Something in "
+            "their forward pass is not known here; docs/extending.md says how a family is added (`model.family`)."
+        )
+    if wanted == "padded":
+        return "padded", f"Layout: padded, as in the recipe ({new})"
+    found = f"it has {family.why_padded}" if family.layout == "padded" else _try_shared(model, family, group)
+    if isinstance(found, Comparison):
+        return "prefix", f"{_shared(found, group)} ({new})"
+    if wanted == "prefix":
+        raise ModelError(f"`layout: prefix` is not exact for {new}: {found}. Set `layout: auto` or `layout: padded`.")
+    return "padded", f"Layout: padded ({new}), because {found}"
+
+
+def _try_shared(model: nn.Module, family: Family, group: Group) -> Comparison | str:
+    """The comparison where both layouts agree, else what is wrong."""
+    try:
+        comparison = compare_layouts(model, [family.place(group)])
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # whatever a type's own code raises for our mask and positions is the answer
+        said = (str(error).strip().splitlines() or ["no message"])[0]
+        return f"the shared prefix fails with {type(error).__name__}: {said[:200]}"
+    return comparison if comparison.agrees else _differs(comparison, group)
+
+
+def _shared(comparison: Comparison, group: Group) -> str:
+    return f"Layout: shared prefix, equal to padded within {comparison.difference:.1e} on row {group.id}"
+
+
+def _differs(comparison: Comparison, group: Group) -> str:
     return (
-        "padded",
-        f"Layout: padded, because the shared prefix differs by {comparison.difference:.1e} on row {group.id} (allowed "
-        f"{comparison.allowed:.1e})",
+        f"the shared prefix differs by {comparison.difference:.1e} on row {group.id} (allowed {comparison.allowed:.1e})"
     )
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -25,6 +25,15 @@ from sightline.layout import visible
 from sightline.layout.grid import stack_left, stack_rows
 from sightline.types import Batch, Group
 
+DEEPSTACK = "deepstack_features"
+"""Where a tower puts features of several of its layers, which are added to as many layers of the language model."""
+CAP = "final_logit_softcapping"
+NO_CAP = 1e30
+"""A cap that changes nothing: x / 1e30 is its own tanh."""
+SCALES = re.compile(
+    r"(?P<sign>[*/]) self\.(?:config\.)?(?:text_config\.)?(?P<name>logits_scaling|logit_scale|output_multiplier)\b"
+)
+"""Where a model's forward scales its logits."""
 Pieces = dict[str, Tensor]
 """What the tower made of one group's images: tensors by name, tokens or images along the first axis."""
 
@@ -47,12 +56,18 @@ class Family:
     """A model and how it wants its inputs. Made by `families.family_of`."""
 
     layout: Literal["prefix", "padded"] = "prefix"
+    why_padded: str = "layers that take no mask of ours"
+    """What a padded family has that is not exact with a shared prefix, for messages."""
+    is_known: bool = True
+    """Whether its type is in the table of families; one that is not is tried on a real group first."""
     decodes: bool = True
     """Whether positions of later tokens and the past that they see are known here, so that `generation.decoder` can
     write answers; a model of which they are not is left to transformers' own `generate`."""
     prompt_is_causal: bool = True
     features_as_list: bool = True
     """Whether the model takes features as a list of tensors or as one; seen from what its tower returns."""
+    features_kind: type[Any] = BaseModelOutputWithPooling
+    """What holds the features when the model takes them; seen from what its tower returns."""
     layers: ClassVar[frozenset[str]] = frozenset({"full_attention", "sliding_attention"})
     """Kinds of layer (`layer_types` of config.json) that are exact with a shared prefix: those that take our mask."""
     forks_states: ClassVar[bool] = False
@@ -67,7 +82,9 @@ class Family:
     """Inputs that the language model reads besides the features, to count positions (grids of images)."""
     continues: ClassVar[tuple[str, ...]] = ()
     """Inputs [1, P, …] whose last entry goes for all text after the prompt."""
-    projector_names: tuple[str, ...] = ()
+    renamed: ClassVar[dict[str, str]] = {"pixel_values_images": "pixel_values", "image_patches": "pixel_values"}
+    """Inputs that a processor calls otherwise than the model does."""
+    projector_names: tuple[str, ...] = ("merger", "deepstack_merger_list")
     """Parts of the vision tower that count as projector."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -90,7 +107,32 @@ class Family:
     @property
     def softcap(self) -> float | None:
         """Cap that the model's own forward applies after its head."""
-        return None
+        return getattr(self.text_config, CAP, None) if CAP in _code(type(self.model)) else None
+
+    @property
+    def logit_scale(self) -> float:
+        """What the model's own forward multiplies the head's output with, before its cap (Cohere, Granite)."""
+        found = SCALES.search(_code(type(self.model)))
+        if found is None:
+            return 1.0
+        value = getattr(self.text_config, found["name"], None) or 1.0
+        return value if found["sign"] == "*" else 1.0 / value
+
+    @contextmanager
+    def uncapped(self) -> Iterator[None]:
+        """Within, the model's forward does not cap what its head returns; it still scales."""
+        holder: Any = self.model if hasattr(self.model, CAP) else self.text_config
+        cap = getattr(holder, CAP, None)
+        if cap is None or self.softcap is None:
+            yield
+            return
+        # some divide by it without asking whether there is one
+        asks = f"{CAP} is not None" in _code(type(self.model)) or f"{CAP}) is not None" in _code(type(self.model))
+        setattr(holder, CAP, None if asks else NO_CAP)
+        try:
+            yield
+        finally:
+            setattr(holder, CAP, cap)
 
     @property
     def window(self) -> int | None:
@@ -133,31 +175,65 @@ class Family:
     def place(self, group: Group) -> Group:
         """Give the prompt its positions, the position where responses start, and its two-way blocks."""
         length = len(group.prompt_ids)
+        positions = self.positions(group)
         return replace(
             group,
-            positions=torch.arange(length),
-            next_position=length,
+            positions=positions,
+            next_position=int(positions.max()) + 1,
             block=torch.full((length,), -1),
             fed_whole=self.router_coefficient != 0,
         )
+
+    def positions(self, group: Group) -> Int[Tensor, "*axes prompt"]:
+        """Of the prompt's tokens, one after another; on several axes (time, height, width) where the model has such,
+        which it is asked for."""
+        asked = getattr(self.model.model, "get_rope_index", None)
+        if asked is None:
+            return torch.arange(len(group.prompt_ids))
+        ids = group.prompt_ids[None]
+        kinds = torch.isin(ids, torch.tensor(self.image_token_ids)).int()
+        known = {"mm_token_type_ids": kinds, **self.inputs_of(group)}
+        taken = inspect.signature(asked).parameters
+        found, _ = asked(ids, **{name: value for name, value in known.items() if name in taken})
+        return found[:, 0]
 
     def num_placeholders(self, group: Group) -> int:
         """Tokens of the prompt that stand for images."""
         return int(torch.isin(group.prompt_ids, torch.tensor(self.image_token_ids)).sum())
 
     def has_images(self, group: Group) -> bool:
-        return "pixel_values" in group.model_inputs
+        return "pixel_values" in self.inputs_of(group)
+
+    def inputs_of(self, group: Group) -> dict[str, Any]:
+        """What the processor made of a prompt besides ids, by the names that the model reads."""
+        inputs = {self.renamed.get(name, name): value for name, value in group.model_inputs.items()}
+        if self._counts_by_kind and "image_grid_thw" in inputs and "mm_token_type_ids" not in inputs:
+            kinds = torch.isin(group.prompt_ids[None], torch.tensor(self.image_token_ids))
+            inputs["mm_token_type_ids"] = kinds.long()
+        return inputs
+
+    @cached_property
+    def _counts_by_kind(self) -> bool:
+        """Whether positions are counted from which tokens stand for images, which not every processor says."""
+        asked = getattr(getattr(self.model, "model", None), "get_rope_index", None)
+        return asked is not None and "mm_token_type_ids" in inspect.signature(self.model.forward).parameters
 
     def num_pixels(self, group: Group) -> int:
         """Pixel values of the prompt's images, which the tower's work grows with; 0 without images."""
-        return group.model_inputs["pixel_values"].numel() if self.has_images(group) else 0
+        return self.inputs_of(group)["pixel_values"].numel() if self.has_images(group) else 0
 
     # images
 
     @property
+    def tower(self) -> Any:
+        """The part of the model that makes features of images."""
+        inner = getattr(self.model, "model", self.model)
+        return inner if hasattr(inner, "get_image_features") else self.model
+
+    @property
     def tower_inputs(self) -> tuple[str, ...]:
         """Names of what the vision tower reads."""
-        return tuple(inspect.signature(self.model.model.get_image_features).parameters)
+        return tuple(inspect.signature(self.tower.get_image_features).parameters)
 
     @property
     def can_share_features(self) -> bool:
@@ -176,16 +252,17 @@ class Family:
     def encode(self, groups: list[Group]) -> list[Pieces]:
         """One pass of tower and projector over groups that have images; what it made, by group."""
         device = self.model.device
-        inputs = self.concatenate([group.model_inputs for group in groups])
+        inputs = self.concatenate([self.inputs_of(group) for group in groups])
         read = {name: inputs[name].to(device) for name in self.tower_inputs if name in inputs}
         with fitting_images():
-            found = self.model.model.get_image_features(**read, return_dict=True)
+            found = self.tower.get_image_features(**read, return_dict=True)
         return self.split(found, groups)
 
     def split(self, output: Any, groups: list[Group]) -> list[Pieces]:
         """The tower's output by group: as many feature tokens as the prompt has placeholders."""
         flat = flatten(output.pooler_output)
         self.features_as_list = not isinstance(output.pooler_output, Tensor)
+        self.features_kind = type(output)
         counts = [self.num_placeholders(group) for group in groups]
         if sum(counts) != len(flat):
             raise ModelError(
@@ -193,23 +270,30 @@ class Family:
                 f"placeholders ({', '.join(group.id for group in groups[:3])}…). Processor and model do not match: "
                 "load the processor from the model's own folder, or correct `model.processor`."
             )
-        return [{"pooled": piece} for piece in flat.split(counts)]
+        pieces = [{"pooled": piece} for piece in flat.split(counts)]
+        for layer, features in enumerate(getattr(output, DEEPSTACK, None) or ()):
+            for piece, part in zip(pieces, flatten(features).split(counts), strict=True):
+                piece[f"deepstack {layer}"] = part
+        return pieces
 
     def join(self, pieces: list[Pieces | None], batch: Batch | None) -> dict[str, Any]:
         """The model's keyword arguments for the features of the prompts in a grid, in the order of `layout.order`.
 
         batch: the grid; None where every prompt has a row of its own.
         """
-        present = [piece["pooled"] for piece in pieces if piece is not None]
+        present = [piece for piece in pieces if piece is not None]
         if not present:
             return {}
+        pooled = [piece["pooled"] for piece in present]
         # [tokens, 1, hidden]: where a tensor is wanted it has three axes, and Idefics3 before 5.20 reads all of them
-        pooled: Any = present if self.features_as_list else torch.cat(present)[:, None]
-        return {"mm_encoder_outputs": {"image": BaseModelOutputWithPooling(pooler_output=pooled)}}
+        features: dict[str, Any] = {"pooler_output": pooled if self.features_as_list else torch.cat(pooled)[:, None]}
+        if layers := [name for name in present[0] if name.startswith("deepstack ")]:
+            features[DEEPSTACK] = [[piece[layer] for piece in present] for layer in layers]
+        return {"mm_encoder_outputs": {"image": self.features_kind(**features)}}
 
     def pixels(self, groups: list[Group], batch: Batch) -> dict[str, Any]:
         """The model's keyword arguments for the pixels of the prompts in a grid, in the order of `layout.order`."""
-        present = [group.model_inputs for group in groups if self.has_images(group)]
+        present = [self.inputs_of(group) for group in groups if self.has_images(group)]
         inputs = self.concatenate(present) if present else {}
         return {name: v.to(self.model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
 
@@ -237,10 +321,14 @@ class Family:
         pieces: the features of their images, if encoded before; those are then not sent again.
         """
         encoded = set() if pieces is None else {*self.tower_inputs} - {*self.along_images}
-        inputs = self.concatenate([{n: v for n, v in g.model_inputs.items() if n not in encoded} for g in groups])
+        given = [self.inputs_of(group) for group in groups]
+        inputs = self.concatenate([{n: v for n, v in one.items() if n not in encoded} for one in given])
         for name in self.along_tokens:
-            if any(name in group.model_inputs for group in groups):
-                rows = [g.model_inputs[name][0] if name in g.model_inputs else g.prompt_ids * 0 for g in groups]
+            if any(name in one for one in given):
+                rows = [
+                    one[name][0] if name in one else group.prompt_ids * 0
+                    for one, group in zip(given, groups, strict=True)
+                ]
                 inputs[name] = stack_left(rows, 0)
         inputs = {name: v.to(self.model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
         return inputs if pieces is None else {**inputs, **self.join([*pieces], None)}
@@ -254,7 +342,7 @@ class Family:
 
     @property
     def _plain_id(self) -> int:
-        candidates = (self.text_config.pad_token_id, self.text_config.eos_token_id, 0)
+        candidates = (*(getattr(self.text_config, name, None) for name in ("pad_token_id", "eos_token_id")), 0)
         return next(c for c in candidates if isinstance(c, int) and c not in self.image_token_ids and c >= 0)
 
     def grid_inputs(self, batch: Batch, groups: list[Group]) -> dict[str, Any]:
@@ -270,7 +358,7 @@ class Family:
                     "positions not known here). Set `layout: auto` or `layout: padded`."
                 )
             return {"attention_mask": self.masks(batch), "position_ids": batch.position_ids}
-        inputs = [group.model_inputs for group in groups]
+        inputs = [self.inputs_of(group) for group in groups]
         read = {"attention_mask": (batch.segment >= 0).long()}
         for name, fill in self.along_tokens.items():
             if any(name in one for one in inputs):
@@ -304,7 +392,8 @@ class Family:
             return None
         in_reach = self.window is None or int(batch.rank.max()) < self.window
         drops = self.model.training and getattr(self.text_config, "attention_dropout", 0.0) > 0
-        last_layer = self.text_config.num_hidden_layers - 1
+        # routers of the last layer read every token
+        last_layer = None if self.router_coefficient else self.text_config.num_hidden_layers - 1
         return attention.spans_of(batch, last_layer) if in_reach and not drops else None
 
     def _mask(self, batch: Batch, window: int | None) -> Any:
@@ -319,6 +408,12 @@ class Family:
         # eager adds the mask to the scores: a mask of booleans is silently wrong there
         dtype = next(self.model.get_decoder().parameters()).dtype
         return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+
+
+@cache
+def _code(kind: type) -> str:
+    """The source of a model's class, whose forward says what becomes of the head's output."""
+    return inspect.getsource(kind)
 
 
 def _name_of(model: nn.Module, part: nn.Module) -> str:

@@ -8,26 +8,54 @@ from sightline.errors import RecipeError
 from sightline.models.families.family import Family
 from sightline.models.families.gemma import Gemma3Family, PaliGemmaFamily
 from sightline.models.families.mllama import MllamaFamily
-from sightline.models.families.qwen import DeepstackFamily, HybridFamily, QwenFamily
+from sightline.models.families.qwen import HybridFamily, QwenFamily
 from sightline.models.families.smolvlm import SmolVLMFamily
 from sightline.models.unwrap import unwrap
 
 FAMILIES: dict[str, type[Family]] = {
+    "aria": Family,
+    "aya_vision": Family,
+    "cohere2_vision": Family,
+    "cosmos3_edge": Family,
+    "cosmos3_omni": Family,
+    "deepseek_vl": Family,
+    "deepseek_vl_hybrid": Family,
+    "exaone4_5": Family,
     "gemma3": Gemma3Family,
+    "gemma4": Family,
+    "glm46v": Family,
+    "glm4v": Family,
+    "glm4v_moe": Family,
+    "glm_ocr": Family,
+    "glmga": Family,
+    "granite_docling": Family,
+    "hyperclovax_vision_v2": Family,
     "idefics2": Family,
     "idefics3": Family,
     "internvl": Family,
+    "janus": Family,
+    "lighton_ocr": Family,
     "llava": Family,
     "llava_next": Family,
+    "llava_onevision": Family,
+    "minimax_m3_vl": Family,
+    "mistral3": Family,
     "mllama": MllamaFamily,
+    "ovis2": Family,
+    "paddleocr_vl": Family,
     "paligemma": PaliGemmaFamily,
+    "qianfan_ocr": Family,
     "qwen2_5_vl": QwenFamily,
     "qwen2_vl": QwenFamily,
     "qwen3_5": HybridFamily,
     "qwen3_5_moe": HybridFamily,
-    "qwen3_vl": DeepstackFamily,
-    "qwen3_vl_moe": DeepstackFamily,
+    "qwen3_vl": QwenFamily,
+    "qwen3_vl_moe": QwenFamily,
     "smolvlm": SmolVLMFamily,
+    "step3p7": Family,
+    "video_llama_3": Family,
+    "video_llava": Family,
+    "vipllava": Family,
 }
 """By the `model_type` of config.json."""
 
@@ -48,18 +76,28 @@ def register_family(model_type: str, family: Any, *, name: str | None = None) ->
 def family_of(model: nn.Module) -> Family:
     """The family of a model, wrapped (DDP, peft, compile) or bare.
 
-    A model that is not in the table, or whose language model has layers that know no mask, gets the padded layout, and
-    its answers are left to transformers' `generate` unless its family is made for such layers.
+    A model that is not in the table is treated as the ordinary case, which training tries on a real group before its
+    first step; its answers are left to transformers' `generate`. A model whose layers are not exact with a shared
+    prefix is padded (`Family.why_padded`).
     """
     bare = unwrap(model)
-    known = bare.config.model_type in FAMILIES
     family = FAMILIES.get(bare.config.model_type, Family)(bare)
-    kinds = set(getattr(family.text_config, "layer_types", None) or ())
-    has_state = getattr(bare.get_decoder(), "_is_stateful", False) and not family.forks_states
-    if not known or has_state or not kinds <= family.layers:
-        family.decodes = known and family.layout == "padded"
-        family.layout = "padded"
+    family.is_known = bare.config.model_type in FAMILIES
+    family.decodes = family.is_known
+    reason = _why_padded(family)
+    if reason and family.layout == "prefix":
+        family.layout, family.why_padded, family.decodes = "padded", reason, False
     return family
+
+
+def _why_padded(family: Family) -> str | None:
+    """What speaks against a shared prefix, as far as the config tells; None for nothing."""
+    kinds = sorted(set(getattr(family.text_config, "layer_types", None) or ()) - family.layers)
+    if kinds:
+        return f"layers of the kind {', '.join(kinds)}, which take no mask of ours"
+    if getattr(family.model.get_decoder(), "_is_stateful", False) and not family.forks_states:
+        return "layers that keep a state, which take no mask"
+    return None
 
 
 __all__ = ["FAMILIES", "Family", "family_of", "register_family"]
