@@ -180,7 +180,7 @@ def run_cases(whole: Path, commands: Commands, others: list[str], title: str) ->
 
 
 def is_other_setting(path: Path, name: str) -> bool:
-    """A valid setting or text that is merely another one, which nobody could tell from what was meant."""
+    """A number or a text that is merely another one, which nobody could tell from what was meant."""
     if name == "flipped":
         return path.suffix in (*TEXTS, ".json")
     place, equals, value = name.rpartition(" = ")
@@ -189,6 +189,8 @@ def is_other_setting(path: Path, name: str) -> bool:
     inside = json.loads(path.read_text())
     for key in place.split("."):
         inside = inside[int(key) if isinstance(inside, list) else key]
+    if isinstance(inside, list) and inside:
+        inside = inside[0]  # a number for each channel may be one for all
     return type(inside) in (int, float) and value in ("-1", "1.5", str(10**12))
 
 
