@@ -9,12 +9,14 @@ import unicodedata
 from pathlib import Path
 from typing import Any
 
+import datasets
 import pytest
 from PIL import Image
 
 from sightline.cli.main import main
 from sightline.config.data import DataConfig
 from sightline.data.rows import Rows
+from sightline.data.sources.files import splits_in
 from sightline.data.sources.load import load_rows
 from sightline.errors import DataError
 from tests.cases.cases import COLOURS, outcome, paint
@@ -260,3 +262,36 @@ def test_a_image_with_gigabytes_after_it_is_not_embedded(tmp_path, capsys):
     assert outcomes(load_rows(DataConfig(source=str(source)))) == [READ]
     assert main(["data", "convert", str(source), "--output", str(tmp_path / "clean")]) == 2
     assert "3,221,225,472 bytes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("splits", [b'{"splits": 7}', b'{"splits": []}', b"[]", b"{", b'{"splits": [1]}', b"null"])
+def test_splits_of_a_saved_data_set_that_are_no_names_are_named(tmp_path, splits):
+    part = datasets.Dataset.from_list([QA])
+    datasets.DatasetDict(train=part).save_to_disk(tmp_path / "saved")
+    (tmp_path / "saved" / "dataset_dict.json").write_bytes(splits)
+    with pytest.raises(DataError, match=r"saved.*Save .* again with save_to_disk"):
+        load_rows(DataConfig(source=str(tmp_path / "saved"), split="train"))
+    with pytest.raises(DataError, match=r"dataset_dict.json: .*Save the data set again"):
+        splits_in(tmp_path / "saved")
+
+
+@pytest.mark.parametrize(("file", "key"), [("state.json", "_data_files"), ("dataset_info.json", "features")])
+@pytest.mark.parametrize("value", [7, [7], "x", [[]]])
+def test_a_saved_data_set_whose_description_is_damaged_is_named(tmp_path, file, key, value):
+    datasets.Dataset.from_list([QA]).save_to_disk(tmp_path / "saved")
+    path = tmp_path / "saved" / file
+    path.write_text(json.dumps({**json.loads(path.read_text()), key: value}))
+    with pytest.raises(DataError, match="saved: the data set cannot be read"):
+        load_rows(DataConfig(source=str(tmp_path / "saved")))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("repeat_time", v) for v in ("x", None, True, 0, -1, 1e400, 10**9)] + [("root", 7), ("annotation", [])],
+)
+def test_a_value_of_a_meta_file_that_cannot_be_is_named(tmp_path, key, value):
+    (paint(tmp_path) / "rows.jsonl").write_text(json.dumps(QA))
+    entry = {"root": str(tmp_path), "annotation": str(tmp_path / "rows.jsonl"), "repeat_time": 1, key: value}
+    (tmp_path / "meta.json").write_text(json.dumps({"mine": entry}))
+    with pytest.raises(DataError, match=f"meta.json: {key} of 'mine' is .*; expected is"):
+        load_rows(DataConfig(source=str(tmp_path / "meta.json")))

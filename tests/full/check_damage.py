@@ -225,6 +225,10 @@ def test_every_damage_of_a_checkpoint(commands, tmp_path):
     expected = (whole / "adapter_model.safetensors").read_bytes()
     for name in ("sightline.json", "adapter_model.safetensors"):
         (whole / name).unlink()  # as a run that was stopped
+    shutil.rmtree(whole / "checkpoint-2")
+    control = Path(shutil.copytree(whole, commands.work / "control"))
+    resumed = command(["train", *flags, str(control), *steps, "--resume"], commands.work / "log")
+    assert resumed.code == 0 and (control / "adapter_model.safetensors").read_bytes() == expected, resumed.said
     outcomes, faults = {}, []
     for path in sorted((whole / "checkpoint-1").iterdir()):
         listed_with_checksum = path.name != "checkpoint.json"
@@ -234,7 +238,6 @@ def test_every_damage_of_a_checkpoint(commands, tmp_path):
             copy = commands.work / "resumed"
             shutil.rmtree(copy, ignore_errors=True)
             shutil.copytree(whole, copy)
-            shutil.rmtree(copy / "checkpoint-2")
             damage(copy / "checkpoint-1" / path.name)
             outcome = command(["train", *flags, str(copy), *steps, "--resume"], commands.work / "log")
             weights = copy / "adapter_model.safetensors"

@@ -99,7 +99,10 @@ def _data(recipe: Recipe | None) -> str:
     return "## Data\n\n" + "\n".join(f"- {name}: {value}" for name, value in rows if value)
 
 
-def _figures(metrics: dict[str, float]) -> str:
+def _figures(metrics: Any) -> str:
+    """A table of the numbers; a run card that somebody damaged may hold other things, which are left out."""
+    given = metrics if isinstance(metrics, dict) else {}
+    metrics = {name: value for name, value in given.items() if isinstance(value, int | float)}
     if not metrics:
         return ""
     names = [*(n for n in FIRST if n in metrics), *sorted(metrics.keys() - set(FIRST))]

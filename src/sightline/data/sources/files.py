@@ -127,6 +127,8 @@ def _read_folder(folder: Path, split: str) -> list[Part]:
 
 def _read_saved(folder: Path, split: str) -> Part:
     """A folder written by `save_to_disk`: a data set, or a dictionary of splits."""
+    if (folder / "dataset_dict.json").is_file():
+        _saved_splits(folder / "dataset_dict.json")
     try:
         saved = datasets.load_from_disk(str(folder))
     except Exception as error:  # whatever `datasets` raises for values of another kind in its files
