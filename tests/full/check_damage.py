@@ -22,7 +22,7 @@ from tests.full.forked import Outcome, command, import_what_is_used, note, repor
 
 TEXTS = (".jinja", ".md", ".yaml")
 VALUES: tuple[Any, ...] = (None, "x", -1, [], {}, 1.5, True, 10**12)
-"""Instead of one value of a JSON file; each key gets three of them."""
+"""Instead of one value of a JSON file; each key gets two of them."""
 Damage = Callable[[Path], None]
 
 
@@ -82,7 +82,7 @@ def damages_of(path: Path) -> Iterator[tuple[str, Damage]]:
         for keys, value in leaves(json.loads(path.read_text())):
             others = [one for one in VALUES if one != value or type(one) is not type(value)]
             start = crc32(".".join(map(str, keys)).encode())
-            for other in (others[(start + step) % len(others)] for step in range(3)):
+            for other in (others[(start + step) % len(others)] for step in range(2)):
                 yield f"{'.'.join(map(str, keys))} = {other!r}", setting(keys, other)
 
 
@@ -153,14 +153,14 @@ SCORES = ["--task", "scenes", "--limit", "4", "--max-new-tokens", "12", "--json"
 
 
 def run_cases(whole: Path, commands: Commands, others: list[str], title: str) -> None:
-    """Every damage of every file of the folder by `generate`, and every fifth by one of the other commands, too."""
+    """Every damage of every file of the folder by `generate`, and every seventh by one of the other commands, too."""
     expected: dict[str, str] = {}
     outcomes: dict[str, str] = {}
     faults: list[str] = []
     files = [path for path in sorted(whole.iterdir()) if path.is_file()]
     for path in files:
         for number, (name, damage) in enumerate(damages_of(path)):
-            asked = ["generate"] + ([others[(number // 5) % len(others)]] if number % 5 == 0 else [])
+            asked = ["generate"] + ([others[(number // 7) % len(others)]] if number % 7 == 0 else [])
             for what in asked:
                 copy = commands.work / whole.name
                 shutil.rmtree(copy, ignore_errors=True)
