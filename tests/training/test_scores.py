@@ -31,7 +31,7 @@ def test_the_run_whose_reward_accuracy_is_one_while_cover_falls_is_stopped(tmp_p
     cover, accuracy = curve(result.folder, "scenes/cover"), curve(result.folder, "rewards/accuracies")
     card = json.loads((result.folder / "sightline.json").read_text())
     assert cover[0] > 93 and cover[-1] < 90
-    assert max(accuracy) > 0.93 and accuracy[0] < 0.7
+    assert max(accuracy) > 0.9 and accuracy[0] < 0.7
     assert card["steps"] == 75 and "scenes/cover" in card["stopped"] and "below its limit of 90" in card["stopped"]
     assert "Stopped early" in (result.folder / "report.html").read_text()
     assert (result.folder / "curves" / "scores_scenes.png").is_file()

@@ -13,56 +13,22 @@ sightline.json       versions, the base model, figures of the run
 import errno
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
-from transformers import TrainerControl, TrainerState, TrainingArguments
 
 from sightline.config import Recipe
 from sightline.errors import UserError
 from sightline.files import METRICS, RECIPE, write_text
 from sightline.recipe import dump_recipe
-from sightline.training.checkpoint.files import InCheckpoint
-
-
-class RecipeFile(InCheckpoint):
-    """Writes the recipe that is in use: into the run's folder when training begins, and into every checkpoint.
-
-    changed: what holds since some step, a line each; they stand above the recipe as comments.
-    """
-
-    def __init__(self, recipe: Recipe, changed: Sequence[str] = ()) -> None:
-        self.folder = Path(recipe.output_dir)
-        self.text = "".join(f"{CHANGED}{line}\n" for line in changed) + dump_recipe(recipe)
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
-    ) -> None:
-        if state.is_world_process_zero:
-            with explain_disk_errors(self.folder):
-                write_text(self.folder / RECIPE, self.text)
-
-    def save_into(self, checkpoint: Path) -> None:
-        """Write the recipe by which this checkpoint was trained."""
-        (checkpoint / RECIPE).write_text(self.text, encoding="utf-8")
-
-
-CHANGED = "# "
-
-
-def changed_before(checkpoint: Path) -> tuple[str, ...]:
-    """What had changed on the way to a checkpoint, as its recipe says."""
-    text = (checkpoint / RECIPE).read_text(encoding="utf-8")
-    return tuple(line.removeprefix(CHANGED) for line in text.splitlines() if line.startswith(CHANGED))
 
 
 def open_run_folder(recipe: Recipe, *, goes_on: bool = False) -> Path:
     """Make the output folder and write the recipe into it.
 
-    goes_on: from a checkpoint; a recipe that is there is then replaced when all is restored (`RecipeFile`).
+    goes_on: from a checkpoint; a recipe that is there is then replaced when all is restored (`recipe_file.RecipeFile`).
     Raises `UserError` when the folder holds something and the recipe neither resumes nor overwrites, or when it cannot
     be written.
     """

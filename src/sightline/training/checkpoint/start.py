@@ -16,7 +16,7 @@ from sightline.files import METRICS, RECIPE, RUN_CARD
 from sightline.recipe import load_recipe
 from sightline.training.checkpoint.changes import Changes, judged
 from sightline.training.checkpoint.files import explain_unreadable, last_checkpoint, named_checkpoint, step_of
-from sightline.training.checkpoint.run_folder import RecipeFile, changed_before
+from sightline.training.checkpoint.recipe_file import RecipeFile, changed_before
 from sightline.training.step.metrics import MetricsFile
 
 Say = Callable[[str], None]
