@@ -17,7 +17,7 @@ def read_stop(given: Any) -> Any:
     """A single text as a list of it."""
     texts = [given] if isinstance(given, str) else given
     if isinstance(texts, list) and "" in texts:
-        raise ValueError("An empty text in `sampler.stop` would end every answer at once. Leave it out.")
+        raise ValueError("An empty text in `sampler.stop` would end every completion at once. Leave it out.")
     return texts
 
 
@@ -29,9 +29,9 @@ class SamplingConfig:
     """What every sampler is asked for, by TRL's names."""
 
     num_generations: Whole = Field(default=8, ge=1, le=65_536)
-    """Answers sampled for each prompt: the size G of a group."""
+    """Completions sampled for each prompt: the size G of a group."""
     max_completion_length: Whole = Field(default=512, ge=1, le=10**6)
-    """Longest answer in tokens."""
+    """Longest completion in tokens."""
     temperature: Real = Field(default=1.0, gt=0, le=100)
     """Sampling temperature; log-probs in training are taken at the same one."""
     top_p: Real = Field(default=1.0, gt=0, le=1)
@@ -41,26 +41,26 @@ class SamplingConfig:
     min_p: Real = Field(default=0.0, ge=0, le=1)
     """Sample from tokens at least this fraction as likely as the most likely one."""
     stop: StopTexts = field(default_factory=list)
-    """Texts after which an answer ends, besides the model's end token."""
+    """Texts after which a completion ends, besides the model's end token."""
     steps_per_generation: Whole = Field(default=1, ge=1, le=10**6)
     """Optimizer steps that one round of sampling is split over."""
     num_iterations: Whole = Field(default=1, ge=1, le=10**4)
-    """Times that each answer is trained on (GRPO's μ)."""
+    """Times that each completion is trained on (GRPO's μ)."""
     dynamic_sampling_rounds: Whole = Field(default=0, ge=0, le=10**4)
     """Rounds of further prompts drawn in place of groups whose rewards are all equal (DAPO); 0 keeps such groups."""
     completions_steps: Whole | None = Field(default=None, ge=1, le=10**9)
-    """Steps between tables of answers and rewards, `OUTPUT/completions/*.parquet`; left out: none."""
+    """Steps between tables of completions and rewards, `OUTPUT/completions/*.parquet`; left out: none."""
 
     _one_or_several = field_validator("stop", mode="before")(one_or_several)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class TransformersSamplerConfig(SamplingConfig):
-    """The policy itself answers. A prompt is read once for all its answers."""
+    """The policy itself samples. A prompt is read once for all its completions."""
 
     type: Literal["transformers"] = "transformers"
     batch_size: Whole = Field(default=256, ge=1, le=65_536)
-    """Answers sampled at a time."""
+    """Completions sampled at a time."""
 
 
 ImportanceSampling = Annotated[
@@ -100,7 +100,7 @@ class VLLMSamplerConfig(OffPolicySamplerConfig):
     gpu_memory_utilization: Real = Field(default=0.3, gt=0, le=1)
     """Share of the GPU that vLLM takes (colocate)."""
     max_model_len: Whole | None = Field(default=None, ge=1, le=10**7)
-    """Longest prompt + answer that vLLM makes room for (colocate); the model's own limit when left out."""
+    """Longest prompt + completion that vLLM makes room for (colocate); the model's own limit when left out."""
     sleep: bool = True
     """Give vLLM's memory back while the policy is updated (colocate, on a GPU)."""
     model_impl: Literal["auto", "vllm", "transformers"] = "auto"
@@ -131,7 +131,7 @@ class RewardConfig:
     weight: Real = Field(default=1.0, ge=-1000, le=1000)
     """Factor in the sum of rewards; 0 logs it and changes nothing."""
     timeout: Real = Field(default=120.0, gt=0, le=10**6)
-    """Seconds that one call, over all answers of a step, may take."""
+    """Seconds that one call, over all completions of a step, may take."""
     completions: Literal["as_data", "text", "messages"] = "as_data"
     """What the function gets: message lists for conversational rows and strings for others, or always one of them."""
     options: Options = field(default_factory=dict)
