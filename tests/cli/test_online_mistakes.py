@@ -61,7 +61,7 @@ def folder(tmp_path: Path, monkeypatch) -> Path:
         (["--objective", "dpo", "--sampler.top-p", "0.9"], "`sampler` is for objectives over sampled answers"),
         (["--objective", "dpo", "--rewards", "accuracy"], "`rewards` is for objectives over sampled answers"),
         ([*GRPO, "--sampler.num-generations", "1"], "gives `objective.type: grpo` nothing to learn from"),
-        ([*GRPO, "--sampler.stop", "['']"], "would end every answer at once"),
+        ([*GRPO, "--sampler.stop", "['']"], "would end every completion at once"),
         ([*GRPO, "--sampler.top-p", "0"], "--sampler.top_p: `sampler.top_p: 0` cannot be"),
         ([*GRPO, "--sampler.temperature", "0"], "`sampler.temperature: 0` cannot be"),
         ([*GRPO, "--sampler.max-completion-length", "0"], "`sampler.max_completion_length: 0` cannot be"),
