@@ -4,7 +4,11 @@ from pathlib import Path
 
 import pytest
 from benchmarks.models import line, written
+from transformers import AutoConfig
 
+from sightline.config import ModelConfig
+from sightline.errors import ModelError
+from sightline.models.load import read_config
 from sightline.rehearsal.every_type import TYPES, prove
 
 SLOW = {"deepseek_vl_hybrid", "gemma4", "janus", "muse_spark"}
@@ -18,3 +22,10 @@ def test_the_table_has_a_row_for_every_type_of_transformers() -> None:
 @pytest.mark.parametrize("model_type", [name for name in TYPES[::3] if name not in SLOW])
 def test_a_type_is_what_the_table_says(model_type: str, tmp_path: Path) -> None:
     assert line(prove(model_type, tmp_path / "model")) == written()[model_type]
+
+
+@pytest.mark.parametrize("model_type, why", [("florence2", "an encoder-decoder"), ("pi0", "a policy for robots")])
+def test_what_cannot_be_trained_is_refused_by_its_config(model_type: str, why: str, tmp_path: Path) -> None:
+    AutoConfig.for_model(model_type).save_pretrained(tmp_path)
+    with pytest.raises(ModelError, match=f"cannot be trained here: it is {why}"):
+        read_config(ModelConfig(name=str(tmp_path)))

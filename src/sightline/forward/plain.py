@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from sightline.types import Group
 
-BEHIND_RESPONSE = {"mm_token_type_ids": 0, "token_type_ids": 0}
+BEHIND_RESPONSE = {"mm_token_type_ids": 0, "token_type_ids": 0, "moe_mm_token_type_ids": 0}
 """What continues these inputs along a response; PaliGemma marks its suffix with 1."""
 
 

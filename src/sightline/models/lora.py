@@ -96,7 +96,10 @@ def part_targets(family: Family, parts: list[str]) -> str:
     layers = [
         name
         for name, module in family.model.named_modules()
-        if isinstance(module, nn.Linear) and family.part_of(f"{name}.weight") in parts
+        if isinstance(module, nn.Linear)
+        # a model's own kind of linear layer, such as a router, returns what no adapter can add to
+        and not type(module).__module__.startswith("transformers.models.")
+        and family.part_of(f"{name}.weight") in parts
     ]
     if not layers:
         raise ModelError(

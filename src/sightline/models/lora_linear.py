@@ -58,10 +58,12 @@ class _LowRankSum(torch.autograd.Function):
     ) -> Float[Tensor, "*grid outputs"]:
         rows = x.flatten(0, -2)
         low = rows @ inner.T
-        result = nn.functional.linear(rows, weight, bias).addmm_(low, outer.T, alpha=scaling)
+        # no view is returned: some models add to what a layer gave, in place
+        result = nn.functional.linear(x, weight, bias)
+        result.view(-1, result.shape[-1]).addmm_(low, outer.T, alpha=scaling)
         ctx.save_for_backward(rows, low, weight, inner, outer)
         ctx.scaling, ctx.shape = scaling, x.shape
-        return result.view(*x.shape[:-1], -1)
+        return result
 
     @staticmethod
     @once_differentiable

@@ -16,7 +16,10 @@ import torch
 import transformers as hf
 from PIL import Image
 from torch import Tensor, nn
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
+    MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
+)
 
 from sightline.attention import attention
 from sightline.config import LoraConfig, ModelConfig
@@ -29,7 +32,7 @@ from sightline.generation.sampling import SamplingSettings
 from sightline.layout import padded, prefix
 from sightline.models.families.find import family_of
 from sightline.models.families.refused import refusal
-from sightline.models.load import load_model, unfreeze
+from sightline.models.load import load_model, read_config, unfreeze
 from sightline.models.lora import add_lora
 from sightline.rehearsal.tiny_config import nodes
 from sightline.rehearsal.tiny_families import family_for
@@ -41,6 +44,7 @@ LOGP, GRADIENT, SAMPLED = 1e-5, 1e-3, 1e-4
 BITES = {
     "sliding_window": 12,
     "attention_chunk_size": 12,
+    "floor_scale": 12,
     "final_logit_softcapping": 3.0,
     "logits_scaling": 2.0,
     "logit_scale": 0.25,
@@ -81,7 +85,7 @@ def prove(model_type: str, folder: Path) -> Row:
     except Exception as error:
         return Row(model_type=model_type, layout="not built", reason=_said(error), processor=kind)
     if not found.exact:
-        return Row(model_type=model_type, layout="refused", reason=f"padded differs from its own forward: {found}")
+        return Row(model_type=model_type, layout="refused", reason=f"padded differs from its own forward in {found}")
     try:
         _sample(folder, processor, groups)
     except Exception as error:
@@ -100,7 +104,7 @@ def _shared(model_type: str, folder: Path, groups: list[Group], kind: str, padde
     except Exception as error:
         return Row(**row, layout="padded", reason=_said(error), **as_padded)
     if not found.exact:
-        return Row(**row, layout="padded", reason=f"the shared prefix differs: {found}", **as_padded)
+        return Row(**row, layout="padded", reason=f"the shared prefix differs in {found}", **as_padded)
     return Row(**row, layout="shared prefix", difference=found.logp, gradient=found.gradient)
 
 
@@ -116,7 +120,8 @@ class Differences:
         return self.logp <= LOGP and self.gradient <= GRADIENT
 
     def __str__(self) -> str:
-        return f"log-probs by {self.logp:.1e}, gradients by {self.gradient:.1e}"
+        differs = {"log-probs": self.logp > LOGP, "gradients": self.gradient > GRADIENT}
+        return " and ".join(name for name, is_larger in differs.items() if is_larger)
 
 
 def _compare(folder: Path, groups: list[Group], layout: str) -> Differences:
@@ -131,12 +136,12 @@ def _compare(folder: Path, groups: list[Group], layout: str) -> Differences:
         expected = torch.cat([one for group in given for one in plain.log_probs(model, group, family.name)])
         expected_gradients = gradients(model, expected)
         found = _score(model, placed, batch)
-        worst[0] = max(worst[0], float((found.logp - expected).abs().max()))
+        worst[0] = max(worst[0], float((found.logp - expected).detach().abs().max()))
         worst[1] = max(worst[1], worst_gradient(gradients(model, found.logp), expected_gradients))
         if layout == "prefix" and not lora and family.router_coefficient:
             both = [_score(model, placed, one).router_loss for one in (batch, padded.lay_out(placed))]
             assert both[0] is not None and both[1] is not None
-            worst[0] = max(worst[0], float((both[0] - both[1]).abs()))
+            worst[0] = max(worst[0], float((both[0] - both[1]).detach().abs()))
             worst[1] = max(worst[1], worst_gradient(*(gradients(model, one[None]) for one in both)))
         if layout == "padded":  # the slow oracle, which no kernel is chosen for
             break
@@ -152,6 +157,8 @@ def _score(model: nn.Module, groups: list[Group], batch: Batch) -> LogProbs:
 
 
 def _model(folder: Path, kernel: str, *, trains_tower: bool, lora: bool) -> nn.Module:
+    if kernel == "sdpa" and not _has_sdpa(folder):
+        kernel = "eager"
     config = ModelConfig(
         name=str(folder), attn_implementation=kernel, freeze_vision=not trains_tower, freeze_projector=not trains_tower
     )
@@ -164,6 +171,12 @@ def _model(folder: Path, kernel: str, *, trains_tower: bool, lora: bool) -> nn.M
         if "lora_B" in name:
             nn.init.normal_(weight, std=0.05)
     return adapted.eval()
+
+
+def _has_sdpa(folder: Path) -> bool:
+    """Whether transformers has sdpa for all parts of the model."""
+    kind = MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING[type(read_config(ModelConfig(name=str(folder))))]
+    return bool(kind._supports_sdpa)
 
 
 def gradients(model: nn.Module, logp: Tensor) -> dict[str, Tensor]:

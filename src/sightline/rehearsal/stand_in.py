@@ -17,7 +17,7 @@ from sightline.models.families.family import flatten
 from sightline.rehearsal.tiny_config import GRID
 
 
-class StandIn:
+class StandIn(hf.ProcessorMixin):
     """Called as a processor is: `text` [one], `images` [[...]] → ids [1, P] and what model and tower read."""
 
     def __init__(
@@ -77,4 +77,4 @@ class StandIn:
     @torch.no_grad()
     def _count(self, inputs: dict[str, Tensor]) -> int:
         found = self.tower.get_image_features(**{n: v for n, v in inputs.items() if n in self.reads}, return_dict=True)
-        return len(flatten(found.pooler_output))
+        return len(flatten(found.last_hidden_state if found.pooler_output is None else found.pooler_output))

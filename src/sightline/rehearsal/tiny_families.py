@@ -37,7 +37,7 @@ class Family:
 
     image: str = ""
     place: str = ""
-    stand_in: Literal["", "tiles", "square patches", "double patches"] = ""
+    stand_in: Literal["", "own images", "tiles", "square patches", "double patches"] = ""
     tokens: tuple[str, ...] = ()
     named: Mapping[str, str] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
@@ -76,6 +76,8 @@ _QWEN_3 = Family(image=_QWEN.image, tokens=_QWEN.tokens, images="Qwen2VLImagePro
                  config={"vision_config.deepstack_visual_indexes": [0, 1]})  # fmt: skip
 _AXES = {"text_config.rope_parameters.mrope_section": [2, 3, 3]}
 """Frequencies of a head for time, height and width, where the config leaves them to the code."""
+_AXES_OF_4 = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2, 2]}
+_OMNI_PLACE = "<|vision_bos|><image>\n"
 _OMNI = {"vision_start_token_id": "<|vision_bos|>"}
 _PLACES = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
 _IDEFICS = {"fake_image_token": "<fake_token_around_image>", "end_of_utterance_token": "<end_of_utterance>"}
@@ -85,6 +87,7 @@ FAMILIES: dict[str, Family] = {
     "aya_vision": Family(words={"image_token_index": "<|IMG_PATCH|>"}),
     "blip-2": Family(stand_in="tiles"),
     "cohere_compass": Family(
+        named={"image_token": "<|IMAGE_PAD|>", "video_token": "<|VIDEO_PAD|>"},
         config={
             "text_config.rope_parameters": {
                 kind: {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [3, 3, 2]}
@@ -93,7 +96,7 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "ernie4_5_vl_moe": Family(config={"text_config.rope_parameters.mrope_section": [3, 3, 2]}),
-    "gemma4": Family(config={"vision_config.position_embedding_size": 1024}),
+    "gemma4": Family(config={"vision_config.position_embedding_size": 256}),
     "glm4v": Family(config=_AXES),
     "glm46v": Family(config=_AXES),
     "glm4v_moe": Family(
@@ -101,22 +104,27 @@ FAMILIES: dict[str, Family] = {
     ),
     "glm_ocr": Family(config=_AXES, kind="Glm46VProcessor", images="Glm46VImageProcessorPil"),
     "glmga": Family(config=_AXES, kind="Glm46VProcessor"),
-    "hunyuan_vl": Family(config={"text_config.head_dim": 16}, place="<|image_start|><|image|><|image_end|>"),
-    "kimi_k25": Family(stand_in="square patches"),
-    "lfm2_vl": Family(images="Siglip2ImageProcessorPil"),
+    "got_ocr2": Family(stand_in="tiles"),
+    "hunyuan_vl": Family(
+        config={"text_config.head_dim": 16, "text_config.rope_parameters": _AXES_OF_4},
+        place="<|image_start|><|image|><|image_end|>",
+    ),
+    "kimi_k25": Family(stand_in="square patches", config={"text_config.head_dim": 8}),
+    "lfm2_vl": Family(images="Siglip2ImageProcessorPil", stand_in="own images"),
     "llama4": Family(config={"vision_config.intermediate_size": 128}),
     "llava_onevision": Family(processor={"num_image_tokens": GRID**2}),
     "mistral3": Family(config={"vision_config.image_size": 98}),
     "mistral_large4": Family(config={"vision_config.image_size": 98}),
     "molmo2": Family(config={"adapter_config.vision_feature_layer": [1, 0]}),
-    "muse_glimmer": Family(stand_in="double patches"),
-    "muse_spark": Family(stand_in="double patches"),
+    "minicpm_ocr": Family(images="MiniCPMV4_6ImageProcessorPil"),
+    "muse_glimmer": Family(stand_in="double patches", config={"out_hidden_size": 128, "projector_hidden_size": 64}),
+    "muse_spark": Family(stand_in="double patches", config={"out_hidden_size": 128, "projector_hidden_size": 64}),
     "ovis2": Family(words={"image_token_id": "<IMG_ATOM>"}),
     "paddleocr_vl": Family(config=_AXES),
-    "pp_chart2table": Family(words={"image_token_index": "<imgpad>"}),
+    "pp_chart2table": Family(stand_in="tiles"),
     "qianfan_ocr": Family(place="<image>\n"),
-    "qwen2_5_omni_thinker": Family(tokens=("<|vision_bos|>",), place="<|vision_bos|><image>\n", words=_OMNI),
-    "qwen3_omni_moe_thinker": Family(tokens=("<|vision_bos|>",), place="<|vision_bos|><image>\n", words=_OMNI),
+    "qwen2_5_omni_thinker": Family(config=_AXES, tokens=("<|vision_bos|>",), place=_OMNI_PLACE, words=_OMNI),
+    "qwen3_omni_moe_thinker": Family(tokens=("<|vision_bos|>",), place=_OMNI_PLACE, words=_OMNI),
     "qwen3_5_moe": _QWEN,
     "step3p7": Family(config={"text_config.sliding_window": 12}),
     "gemma3": Family(

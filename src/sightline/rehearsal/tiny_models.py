@@ -121,12 +121,15 @@ def build_with_stand_in(real: hf.PretrainedConfig, changes: Mapping[str, Any]) -
     ids = {path: 3 for path, key in keys.items() if key.endswith(("_token_id", "_token_index"))}
     ids |= {path: _id(tokenizer, token) for path, key in keys.items() if key in images}
     ids |= {key: _id(tokenizer, word) for key, word in family.words.items()}
-    config = shrink_config(real, VOCABULARY, {**ids, **family.config, **changes})
-    model = from_config(config)
+    values = {**ids, **family.config, **changes}
     try:
-        made = None if family.stand_in else _image_processor(real.model_type, family, config)
-    except (ModelError, ImportError):
+        sizes = shrink_config(real, VOCABULARY, values)
+        made = None if family.stand_in not in ("", "own images") else _image_processor(real.model_type, family, sizes)
+    except (ModelError, ImportError, TypeError):
         made = None
+    if grids := getattr(made, "image_grid_pinpoints", None):
+        values["image_grid_pinpoints"] = grids
+    model = from_config(shrink_config(real, VOCABULARY, values))
     template = CHAT_TEMPLATE.replace("IMAGE", family.place or token + "\n")
     return model, StandIn(model, tokenizer, made, family.stand_in, template, token)
 
@@ -244,6 +247,7 @@ def _image_processor(model_type: str, family: Family, config: hf.PretrainedConfi
         "image_grid_pinpoints": [[size, 2 * size], [2 * size, size], [2 * size, 2 * size]],
         "max_image_tiles": 2,
         "max_patches": 4,
+        "max_soft_tokens": 70,
     }
     new |= {name: value for name, value in own.items() if getattr(made, name, None) is not None}
     return kind(**new)

@@ -76,9 +76,9 @@ class Family:
     """Embeddings beyond the vocabulary of config.json."""
     features_take_tower_dtype: bool = False
     """Whether the model casts features to its tower's dtype instead of the language model's (then both are one)."""
-    along_tokens: ClassVar[dict[str, int]] = {"mm_token_type_ids": 0, "token_type_ids": 0}
+    along_tokens: ClassVar[dict[str, int]] = {"mm_token_type_ids": 0, "token_type_ids": 0, "moe_mm_token_type_ids": 0}
     """Inputs [1, P] that run along the prompt, and what continues them after a response."""
-    along_images: tuple[str, ...] = ("image_grid_thw",)
+    along_images: tuple[str, ...] = ("image_grid_thw", "images_per_sample")
     """Inputs that the language model reads besides the features, to count positions (grids of images)."""
     continues: ClassVar[tuple[str, ...]] = ()
     """Inputs [1, P, …] whose last entry goes for all text after the prompt."""
@@ -142,7 +142,7 @@ class Family:
     @property
     def router_coefficient(self) -> float:
         """What the load-balancing loss of a mixture of experts is multiplied by; 0 for a model without."""
-        if not hasattr(self.text_config, "output_router_logits"):
+        if not hasattr(self.text_config, "output_router_logits") or "aux_loss" not in _code(type(self.model)):
             return 0.0
         return getattr(self.text_config, "router_aux_loss_coef", 0.0)
 
@@ -164,11 +164,13 @@ class Family:
 
     def part_of(self, parameter_name: str) -> Literal["language", "vision", "projector", "head"]:
         """Which part of the model a parameter belongs to, from its name in the bare model."""
+        if parameter_name.startswith(self.head_name + "."):  # which some language models hold
+            return "head"
         if parameter_name.startswith(self.language_name + "."):
             return "language"
         if parameter_name.startswith(self.vision_name + "."):
             return "projector" if any(f".{name}." in parameter_name for name in self.projector_names) else "vision"
-        return "head" if parameter_name.startswith(self.head_name + ".") else "projector"
+        return "projector"
 
     # groups
 
@@ -187,12 +189,12 @@ class Family:
     def positions(self, group: Group) -> Int[Tensor, "*axes prompt"]:
         """Of the prompt's tokens, one after another; on several axes (time, height, width) where the model has such,
         which it is asked for."""
-        asked = getattr(self.model.model, "get_rope_index", None)
+        asked = getattr(getattr(self.model, "model", None), "get_rope_index", None)
         if asked is None:
             return torch.arange(len(group.prompt_ids))
         ids = group.prompt_ids[None]
         kinds = torch.isin(ids, torch.tensor(self.image_token_ids)).int()
-        known = {"mm_token_type_ids": kinds, **self.inputs_of(group)}
+        known = {"mm_token_type_ids": kinds, "attention_mask": torch.ones_like(ids), **self.inputs_of(group)}
         taken = inspect.signature(asked).parameters
         found, _ = asked(ids, **{name: value for name, value in known.items() if name in taken})
         return found[:, 0]
@@ -210,7 +212,15 @@ class Family:
         if self._counts_by_kind and "image_grid_thw" in inputs and "mm_token_type_ids" not in inputs:
             kinds = torch.isin(group.prompt_ids[None], torch.tensor(self.image_token_ids))
             inputs["mm_token_type_ids"] = kinds.long()
+        if self._counts_images:
+            inputs["images_per_sample"] = torch.tensor([len(inputs.get("image_grid_thw", ()))])
         return inputs
+
+    @cached_property
+    def _counts_images(self) -> bool:
+        """Whether the model wants to be told how many images each row has."""
+        asked = getattr(getattr(self.model, "model", None), "get_rope_index", None)
+        return asked is not None and "images_per_sample" in inspect.signature(asked).parameters
 
     @cached_property
     def _counts_by_kind(self) -> bool:
@@ -389,6 +399,8 @@ class Family:
         """Where prompts and responses stand, if the model's attention can do without a mask on this grid."""
         on_cpu = batch.input_ids.device.type == "cpu"
         if self.text_config._attn_implementation != attention.NAME or not on_cpu:
+            return None
+        if getattr(self.text_config, "v_head_dim", None) is not None:  # of another size than queries: no such kernel
             return None
         in_reach = self.window is None or int(batch.rank.max()) < self.window
         drops = self.model.training and getattr(self.text_config, "attention_dropout", 0.0) > 0

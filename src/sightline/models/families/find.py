@@ -5,8 +5,12 @@ from typing import Any
 from torch import nn
 
 from sightline.errors import RecipeError
+from sightline.models.families.ernie import ErnieFamily
 from sightline.models.families.family import Family
 from sightline.models.families.gemma import Gemma3Family, PaliGemmaFamily
+from sightline.models.families.hunyuan import HunYuanFamily
+from sightline.models.families.llama4 import Llama4Family
+from sightline.models.families.minicpm import MiniCPMFamily
 from sightline.models.families.mllama import MllamaFamily
 from sightline.models.families.qwen import HybridFamily, QwenFamily
 from sightline.models.families.smolvlm import SmolVLMFamily
@@ -16,10 +20,12 @@ FAMILIES: dict[str, type[Family]] = {
     "aria": Family,
     "aya_vision": Family,
     "cohere2_vision": Family,
+    "cohere_compass": Family,
     "cosmos3_edge": Family,
     "cosmos3_omni": Family,
     "deepseek_vl": Family,
     "deepseek_vl_hybrid": Family,
+    "ernie4_5_vl_moe": ErnieFamily,
     "exaone4_5": Family,
     "gemma3": Gemma3Family,
     "gemma4": Family,
@@ -28,27 +34,38 @@ FAMILIES: dict[str, type[Family]] = {
     "glm4v_moe": Family,
     "glm_ocr": Family,
     "glmga": Family,
+    "got_ocr2": Family,
     "granite_docling": Family,
+    "hunyuan_vl": HunYuanFamily,
     "hyperclovax_vision_v2": Family,
     "idefics2": Family,
     "idefics3": Family,
     "internvl": Family,
     "janus": Family,
+    "kimi_k25": Family,
     "lighton_ocr": Family,
+    "llama4": Llama4Family,
     "llava": Family,
     "llava_next": Family,
+    "llava_next_video": Family,
     "llava_onevision": Family,
+    "minicpm_ocr": MiniCPMFamily,
     "minimax_m3_vl": Family,
     "mistral3": Family,
     "mllama": MllamaFamily,
+    "muse_glimmer": Family,
+    "muse_spark": Family,
     "ovis2": Family,
     "paddleocr_vl": Family,
     "paligemma": PaliGemmaFamily,
+    "pp_chart2table": Family,
     "qianfan_ocr": Family,
+    "qwen2_5_omni_thinker": Family,
     "qwen2_5_vl": QwenFamily,
     "qwen2_vl": QwenFamily,
     "qwen3_5": HybridFamily,
     "qwen3_5_moe": HybridFamily,
+    "qwen3_omni_moe_thinker": Family,
     "qwen3_vl": QwenFamily,
     "qwen3_vl_moe": QwenFamily,
     "smolvlm": SmolVLMFamily,
@@ -83,7 +100,7 @@ def family_of(model: nn.Module) -> Family:
     bare = unwrap(model)
     family = FAMILIES.get(bare.config.model_type, Family)(bare)
     family.is_known = bare.config.model_type in FAMILIES
-    family.decodes = family.is_known
+    family.decodes = family.decodes and family.is_known
     reason = _why_padded(family)
     if reason and family.layout == "prefix":
         family.layout, family.why_padded, family.decodes = "padded", reason, False
@@ -97,6 +114,8 @@ def _why_padded(family: Family) -> str | None:
         return f"layers of the kind {', '.join(kinds)}, which take no mask of ours"
     if getattr(family.model.get_decoder(), "_is_stateful", False) and not family.forks_states:
         return "layers that keep a state, which take no mask"
+    if family.router_coefficient and not family.is_known:
+        return "a router, whose loss is compared by `make models` only"
     return None
 
 
