@@ -6,6 +6,7 @@ is saved and loaded, samples K completions whose log-probs are compared with its
 Window and chunk sizes are cut so that they bite. Left out: speed, and what weights a published model has.
 """
 
+import re
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -270,4 +271,5 @@ def _group(
 def _said(error: Exception) -> str:
     lines = str(error).strip().splitlines() or [""]
     last = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{type(error).__name__} in {Path(last.filename).name}: {lines[0][:160]}"
+    said = re.sub(r"/\S*/(?=[\w.-]+)", "", lines[0])  # folders that are gone when it is read
+    return f"{type(error).__name__} in {Path(last.filename).name}: {said[:160]}"
