@@ -53,6 +53,7 @@ BITES = {
 }
 """Values at which windows, chunks, caps and scales of logits show, where the config has them."""
 TYPES = tuple(MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES)
+Kernel = Literal["auto", "sdpa", "eager"]
 Layout = Literal["shared prefix", "padded", "refused", "not built"]
 
 
@@ -96,17 +97,23 @@ def prove(model_type: str, folder: Path) -> Row:
 
 def _shared(model_type: str, folder: Path, groups: list[Group], kind: str, padded_found: "Differences") -> Row:
     family = family_of(load_model(ModelConfig(name=str(folder))))
-    row = {"model_type": model_type, "processor": kind}
-    as_padded = {"difference": padded_found.logp, "gradient": padded_found.gradient}
-    if family.layout == "padded":
-        return Row(**row, layout="padded", reason=family.why_padded, **as_padded)
-    try:
-        found = _compare(folder, groups, "prefix")
-    except Exception as error:
-        return Row(**row, layout="padded", reason=_said(error), **as_padded)
-    if not found.exact:
-        return Row(**row, layout="padded", reason=f"the shared prefix differs in {found}", **as_padded)
-    return Row(**row, layout="shared prefix", difference=found.logp, gradient=found.gradient)
+    measured = padded_found
+    reason = family.why_padded if family.layout == "padded" else ""
+    if not reason:
+        try:
+            found = _compare(folder, groups, "prefix")
+            reason = "" if found.exact else f"the shared prefix differs in {found}"
+            measured = padded_found if reason else found
+        except Exception as error:
+            reason = _said(error)
+    return Row(
+        model_type=model_type,
+        layout="padded" if reason else "shared prefix",
+        reason=reason,
+        processor=kind,
+        difference=measured.logp,
+        gradient=measured.gradient,
+    )
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,9 @@ class Differences:
 def _compare(folder: Path, groups: list[Group], layout: str) -> Differences:
     """The worst of: our kernel and sdpa; frozen tower and trained one; all weights and LoRA; a router's loss."""
     worst = [0.0, 0.0]
-    for kernel, trains_tower, lora in (("auto", False, True), ("auto", True, False), ("sdpa", False, False)):
+    dense: Kernel = "sdpa" if _has_sdpa(folder) else "eager"
+    ways: list[tuple[Kernel, bool, bool]] = [("auto", False, True), ("auto", True, False), (dense, False, False)]
+    for kernel, trains_tower, lora in ways:
         model = _model(folder, kernel, trains_tower=trains_tower, lora=lora)
         family = family_of(model)
         placed = [family.place(group) for group in groups]
@@ -140,10 +149,10 @@ def _compare(folder: Path, groups: list[Group], layout: str) -> Differences:
         worst[0] = max(worst[0], float((found.logp - expected).detach().abs().max()))
         worst[1] = max(worst[1], worst_gradient(gradients(model, found.logp), expected_gradients))
         if layout == "prefix" and not lora and family.router_coefficient:
-            both = [_score(model, placed, one).router_loss for one in (batch, padded.lay_out(placed))]
-            assert both[0] is not None and both[1] is not None
-            worst[0] = max(worst[0], float((both[0] - both[1]).detach().abs()))
-            worst[1] = max(worst[1], worst_gradient(*(gradients(model, one[None]) for one in both)))
+            shared, repeated = (_score(model, placed, one).router_loss for one in (batch, padded.lay_out(placed)))
+            assert shared is not None and repeated is not None
+            worst[0] = max(worst[0], float((shared - repeated).detach().abs()))
+            worst[1] = max(worst[1], worst_gradient(gradients(model, shared[None]), gradients(model, repeated[None])))
         if layout == "padded":  # the slow oracle, which no kernel is chosen for
             break
     return Differences(*worst)
@@ -157,9 +166,7 @@ def _score(model: nn.Module, groups: list[Group], batch: Batch) -> LogProbs:
         attention.SMALLEST_GROUP = smallest
 
 
-def _model(folder: Path, kernel: str, *, trains_tower: bool, lora: bool) -> nn.Module:
-    if kernel == "sdpa" and not _has_sdpa(folder):
-        kernel = "eager"
+def _model(folder: Path, kernel: Kernel, *, trains_tower: bool, lora: bool) -> nn.Module:
     config = ModelConfig(
         name=str(folder), attn_implementation=kernel, freeze_vision=not trains_tower, freeze_projector=not trains_tower
     )

@@ -293,7 +293,8 @@ def _processor(model_type: str, kind: Any, family: Family, images: Any, tokenize
 
 def _sounds(model_type: str) -> Any:
     """The audio part, which some processors insist on."""
-    kind = getattr(hf, str(FEATURE_EXTRACTOR_MAPPING_NAMES.get(model_type)), None)
+    kinds: Mapping[str, Any] = FEATURE_EXTRACTOR_MAPPING_NAMES  # pyright: ignore[reportAssignmentType]
+    kind = getattr(hf, str(kinds.get(model_type)), None)
     if kind is None:
         raise ModelError(f"transformers has no feature extractor for models of type {model_type!r}.")
     return kind()
