@@ -48,3 +48,8 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+def written_class(kind: type) -> type:
+    """The class that somebody wrote: FSDP2 puts one of its own making, without source, in front of a model's."""
+    return next(one for one in kind.__mro__ if not one.__name__.startswith("FSDP"))

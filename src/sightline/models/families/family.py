@@ -23,6 +23,7 @@ from sightline.attention import attention, flex
 from sightline.errors import ModelError, shown
 from sightline.layout import visible
 from sightline.layout.grid import stack_left, stack_rows
+from sightline.models.unwrap import written_class
 from sightline.types import Batch, Group
 
 DEEPSTACK = "deepstack_features"
@@ -425,7 +426,7 @@ class Family:
 @cache
 def _code(kind: type) -> str:
     """The source of a model's class, whose forward says what becomes of the head's output."""
-    return inspect.getsource(kind)
+    return inspect.getsource(written_class(kind))
 
 
 def _name_of(model: nn.Module, part: nn.Module) -> str:
