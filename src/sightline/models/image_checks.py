@@ -52,7 +52,8 @@ def _expected(key: str, value: Any) -> str | None:
         numbers = _listed(value)
         return None if _are_numbers(numbers) and min(numbers) > 0 else "a number above 0 for each channel"
     if key in ("patch_size", "merge_size", "temporal_patch_size") and isinstance(value, str | int | float):
-        return None if _is_whole(value) and 1 <= value <= LONGEST_SIDE else "a whole number above 0"
+        whole = isinstance(value, int) and _is_whole(value) and 1 <= value <= LONGEST_SIDE
+        return None if whole else "a whole number above 0"
     return None
 
 

@@ -51,7 +51,7 @@ def _objective(recipe: Recipe, function: Any) -> Any:
             "pairs), `logp` (over tokens) or `advantage` (over sampled completions); docs/extending.md lists all."
         )
     kind: Any = OBJECTIVE_KINDS[found[0]]
-    own = {"function": give_user_object(function, _name_of(function))}
+    own: dict[str, Any] = {"function": give_user_object(function, _name_of(function))}
     if kind is CustomPairConfig:
         own["uses_reference"] = any(name in taken for name in OF_REFERENCE)
     return kind(**_in_common(recipe.objective, kind), **own)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+from torch.optim.lr_scheduler import LambdaLR
 
 from sightline.training.checkpoint.files import SCHEDULER, load_state, save_state
 
@@ -16,12 +16,12 @@ FROM_THE_RECIPE = ("initial_lr", "weight_decay", "betas", "eps")
 """What a recipe says of an optimizer; everything else in its groups of weights is its own state."""
 
 
-def save_schedule(scheduler: LRScheduler, checkpoint: Path) -> None:
+def save_schedule(scheduler: Any, checkpoint: Path) -> None:
     """Write where a schedule stands."""
     save_state(scheduler.state_dict(), checkpoint / SCHEDULER)
 
 
-def load_schedule(scheduler: LRScheduler, checkpoint: Path, *, step: int) -> None:
+def load_schedule(scheduler: Any, checkpoint: Path, *, step: int) -> None:
     """Put back what `save_schedule` wrote. Raises `ValueError` for the state of something else, or of another step."""
     state = load_state(checkpoint / SCHEDULER)
     if state.keys() != scheduler.state_dict().keys():  # torch takes any
@@ -36,7 +36,7 @@ def settings_of(optimizer: Optimizer) -> list[dict[str, Any]]:
     return [{name: group[name] for name in FROM_THE_RECIPE if name in group} for group in optimizer.param_groups]
 
 
-def apply_settings(asked: list[dict[str, Any]], optimizer: Optimizer, scheduler: LRScheduler) -> None:
+def apply_settings(asked: list[dict[str, Any]], optimizer: Optimizer, scheduler: Any) -> None:
     """Have a loaded optimizer and its schedule go on with what `settings_of` gave before they were loaded.
 
     Schedules are functions of the step: the learning rate is what it would be, had the settings been so from the
