@@ -30,6 +30,7 @@ OPTIONS = {
     "qwen3_vl": {"min_pixels": 32**2, "max_pixels": 128**2},
     "qwen3_vl_moe": {"min_pixels": 32**2, "max_pixels": 128**2},
     "qwen3_5": {"min_pixels": 32**2, "max_pixels": 128**2},
+    "qwen3_5_moe": {"min_pixels": 32**2, "max_pixels": 128**2},
 }
 """What a recipe would have to set for a published processor to be a tiny model's."""
 SIZES = [(112, 70), (37, 301), (211, 53), (299, 223), (17, 19)]

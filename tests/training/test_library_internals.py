@@ -40,6 +40,7 @@ PRIVATE: dict[str, tuple[str, str]] = {
     "_scaled_dot_product_flash_attention_for_cpu_backward": ("torch.ops.aten", "attention of a shared prefix"),
     # transformers, datasets
     "_attn_implementation": ("transformers.PretrainedConfig", "which attention kernel a layer calls"),
+    "_supports_sdpa": ("transformers.PreTrainedModel", "which attention a type can be compared with"),
     "_get_arguments_from_pretrained": ("transformers.ProcessorMixin", "a processor without its video part"),
     "_fingerprint": ("datasets.Dataset", "which rows a data set holds, to name cached tokens"),
 }
