@@ -13,7 +13,7 @@ from sightline.errors import did_you_mean, shown
 
 TASKS = (
     "scenes", "amber", "amber-discriminative", "amber-generative", "pope", "pope-random", "pope-popular",
-    "pope-adversarial", "chair", "vqa", "anls", "chartqa", "choice", "mmhal", "mathvista",
+    "pope-adversarial", "chair", "vqa", "anls", "chartqa", "choice", "mmhal", "mathvista", "questions",
 )  # fmt: skip
 """Benchmarks by name; one of the user's own is `file.py:NAME`."""
 
