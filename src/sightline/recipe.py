@@ -171,6 +171,8 @@ def normalise(tree: Tree) -> Tree:
 
 def _renamed_inside(group: str, value: Any) -> Any:
     """The group under its keys' present names. Where both names are given the earlier one stays, to be refused."""
+    if isinstance(value, list):
+        return [_renamed_inside(group, one) for one in value]
     if not isinstance(value, dict):
         return value
     renamed = RENAMED_INSIDE.get(group, {})

@@ -116,6 +116,21 @@ def test_objects_that_are_none_are_told(tmp_path, given, says):
         with_objects(recipe, **given)
 
 
+@pytest.mark.parametrize(
+    "flags, given, says",
+    [
+        (["--objective.label_smoothing", "0.2"], {"objective": dpo_with_target}, "sets `label_smoothing` of"),
+        (["--objective.type", "grpo", "--rewards", "accuracy", "--sampler.type", "vllm", "--sampler.sleep", "false"],
+         {"sampler": FromColumn}, "sets `sleep` of `type: vllm`"),
+        ([], {"objective": max}, "`objective` takes nothing"),
+    ],
+)  # fmt: skip
+def test_a_setting_that_an_object_does_not_have_is_refused(tmp_path, flags, given, says):
+    recipe = load_recipe(None, ["--model", "embedded", "--lora", "--output-dir", str(tmp_path / "run"), *flags])
+    with pytest.raises(RecipeError, match=says):
+        with_objects(recipe, **given)
+
+
 def test_a_sampler_without_log_probs_is_refused_where_they_are_needed(tmp_path):
     with pytest.raises(SamplerError, match="`log_probs` is missing"):
         run(tmp_path, prompts(), *online())

@@ -19,6 +19,7 @@ from sightline.models.families.find import family_of
 from sightline.models.families.qwen import QwenFamily
 from sightline.models.load import load_model, load_processor, unfreeze
 from sightline.models.lora import add_lora
+from sightline.rehearsal.every_type import gradients, worst_gradient
 from sightline.types import Batch, Group
 from tests.groups import make_group
 
@@ -102,23 +103,6 @@ def score(model: nn.Module, groups: list[Group], batch: Batch) -> Tensor:
 def plain_scores(model: nn.Module, groups: list[Group]) -> Tensor:
     model_type = family_of(model).name
     return torch.cat([logp for group in groups for logp in plain.log_probs(model, group, model_type)])
-
-
-def gradients(model: nn.Module, logp: Tensor) -> dict[str, Tensor]:
-    """Gradients of a sum with uneven weights, so that no two tokens can stand in for each other."""
-    model.zero_grad()
-    weights = torch.linspace(-1.0, 1.5, len(logp))
-    (logp * weights).sum().backward()
-    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
-
-
-def worst_gradient(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
-    """Largest relative difference over parameters; one that only one side has counts as zero on the other."""
-    largest = max(float(g.norm()) for g in expected.values())
-    return max(
-        float((found.get(n, torch.zeros_like(g)) - g).norm()) / max(float(g.norm()), 1e-4 * largest)
-        for n, g in expected.items()
-    )
 
 
 @pytest.mark.parametrize("name, attention", KERNELS)

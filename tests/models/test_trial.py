@@ -135,5 +135,6 @@ def test_what_a_trial_does_is_lost_and_what_it_says_is_kept(capfd):
         trial.try_out(lambda: seen[0], "Work", "Do less.")
 
 
-def test_good_templates_are_tried_in_silence():
+def test_good_templates_are_tried_in_silence(capfd):
     trial.try_processor(llava(), "tiny")
+    assert capfd.readouterr() == ("", "")

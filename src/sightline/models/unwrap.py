@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from peft import PeftModel
 from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
+from torch.distributed.fsdp import FSDPModule
 from torch.nn.parallel import DistributedDataParallel
 from transformers import PreTrainedModel
 
@@ -52,4 +53,4 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
 
 def written_class(kind: type) -> type:
     """The class that somebody wrote: FSDP2 puts one of its own making, without source, in front of a model's."""
-    return next(one for one in kind.__mro__ if not one.__name__.startswith("FSDP"))
+    return next(one for one in kind.__mro__ if not issubclass(one, FSDPModule))

@@ -4,6 +4,7 @@ They enter the recipe under a name of their own, so that they meet the same chec
 """
 
 import inspect
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 from sightline.config import Recipe
 from sightline.config.custom import OBJECTIVE_KINDS, CustomPairConfig, CustomSamplerConfig
 from sightline.config.online import SamplingConfig
+from sightline.config.refusal import default
 from sightline.errors import RecipeError
 from sightline.evaluation.task import Task
 from sightline.objectives.custom import OF_REFERENCE
@@ -32,6 +34,9 @@ def with_objects(recipe: Recipe, *, objective: Any = None, sampler: Any = None, 
     if sampler is not None:
         changes["sampler"] = _sampler(recipe, sampler)
     if tasks:
+        repeated = [name for name, times in Counter(getattr(t, "name", None) for t in tasks).items() if times > 1]
+        if repeated:
+            raise RecipeError(f"`tasks` holds several tasks of the name {repeated[0]!r}. Give each a name of its own.")
         names = [give_user_object(task, f"given.{task.name}") for task in tasks if isinstance(task, Task)]
         if len(names) < len(tasks):
             other = next(task for task in tasks if not isinstance(task, Task))
@@ -43,7 +48,10 @@ def with_objects(recipe: Recipe, *, objective: Any = None, sampler: Any = None, 
 def _objective(recipe: Recipe, function: Any) -> Any:
     if not callable(function):
         raise RecipeError(f"`objective` is a {type(function).__name__}; expected is a loss, a function of log-probs.")
-    taken = inspect.signature(function).parameters
+    try:
+        taken = inspect.signature(function).parameters
+    except ValueError:  # of a function that is not written in Python
+        taken = {}
     found = [kind for kind, name in (("online", "advantage"), ("pairs", "chosen"), ("tokens", "logp")) if name in taken]
     if not found:
         raise RecipeError(
@@ -70,10 +78,20 @@ def _sampler(recipe: Recipe, sampler: Any) -> CustomSamplerConfig:
 
 
 def _in_common(given: Any, kind: Any) -> dict[str, Any]:
-    """Fields of a group that another kind of it has, too; what names user code aside."""
-    names = {f.name for f in fields(kind)} & {f.name for f in fields(given)} - {"type", "function", "uses_reference"}
+    """Fields of a group that another kind of it has, too; what names user code aside.
+
+    Raises `RecipeError` for one that was set and that the other kind does not have.
+    """
+    own = {f.name for f in fields(given)} - {"type", "function", "uses_reference"}
+    names = own & {f.name for f in fields(kind)}
     if type(given) is not kind:
         names -= {"options"}
+    lost = sorted(name for name in own - names if getattr(given, name) != default(type(given), name))
+    if lost:
+        raise RecipeError(
+            f"The recipe sets `{lost[0]}` of `type: {given.type}`, which an object given in Python does not have. "
+            "Leave it out of the recipe."
+        )
     return {name: getattr(given, name) for name in names}
 
 
