@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -20,8 +21,8 @@ import torch
 from rich.console import Console
 
 from sightline.recipe import normalise, structure
-from sightline.training import loop, run
-from sightline.training.checkpoint import contents, run_folder
+from sightline.training import run
+from sightline.training.checkpoint import contents, recipe_file, run_folder, schedule
 from sightline.training.checkpoint import files as checkpoints
 from sightline.training.distributed import ddp
 from sightline.training.online.rollouts import RolloutCollector
@@ -39,12 +40,13 @@ PHASES = {
     "saving": [
         (contents, "save_state"),
         (ddp, "save_state"),
-        (loop, "save_state"),
+        (schedule, "save_state"),
         (checkpoints, "to_disk"),
         (metrics, "to_disk"),
         (os, "rename"),
         (os, "replace"),
         (run_folder, "write_text"),
+        (recipe_file, "write_text"),
     ],
     "evaluating": [(AlignmentTrainer, "evaluate"), (AlignmentTrainer, "log")],
     "rolling out": [(RolloutCollector, "collect")],
@@ -99,6 +101,8 @@ def attempt(spec: dict[str, Any], folder: Path, *, resume: bool, phase: str = ""
             train(spec, folder, resume=resume)
             record.write_text(json.dumps(seen))
             code = 0
+        except BaseException:
+            traceback.print_exc()
         finally:
             sys.stderr.flush()
             os._exit(code)

@@ -41,5 +41,5 @@ def test_labelled_rows_on_one_image_train_as_apart(tmp_path, tiny_model, objecti
 def test_a_row_without_a_label_among_labelled_ones_on_its_image_is_named(tmp_path, tiny_model):
     first, second, *_ = labelled()
     rows = [first, {**second, "label": None}]
-    with pytest.raises(DataError, match=r"rows:0\+rows:1: a single response without a label"):
+    with pytest.raises(DataError, match=r"rows, row 1: the response is not labelled as desirable or undesirable"):
         run(tmp_path / "run", tiny_model("llava"), rows, objective={"type": "bco"}, data={"share_images": True})
