@@ -4,12 +4,12 @@ from dataclasses import fields
 from typing import Any
 
 from sightline.generation.sampling import Sampled
-from sightline.rewards.answers import Answers
+from sightline.rewards.completions import Completions
 from sightline.rewards.reward_set import GIVEN, TABLE
 from sightline.training.online.rollouts import Rollout
 from sightline.types import BadRow, Batch, Columns, Example, Group, LogProbs, Prompt, Response
 
-RECORDS = (BadRow, Batch, Columns, Example, Group, LogProbs, Prompt, Response, Answers, Sampled, Rollout)
+RECORDS = (BadRow, Batch, Columns, Example, Group, LogProbs, Prompt, Response, Completions, Sampled, Rollout)
 
 FORMATS = {"images", "image", "completion", "response"}
 """Names that row formats read images and answers from; tests/data/test_formats.py has them."""

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, ProcessorMixin, VipLlavaConfig, VipLla
 
 from sightline.config import ModelConfig
 from sightline.forward.features import encode_as_it_is
-from sightline.generation.decoder import Answers, read_prompts, special_tokens, write
+from sightline.generation.decoder import CompletionBatch, read_prompts, special_tokens, write
 from sightline.generation.generate import generate, sample, stream
 from sightline.generation.sampling import SamplingSettings
 from sightline.models.families.find import FAMILIES, Family, family_of
@@ -146,7 +146,7 @@ def test_a_past_that_is_forked_unevenly_goes_on_as_each_of_its_rows_would(
     model, processor, groups = policy(kind)
     family, settings = family_of(model), SamplingSettings(max_new_tokens=LENGTH, temperature=0.0)
     rows = torch.tensor([2, 0, 0, 2])
-    answers = Answers(len(rows), processor, family, settings)
+    answers = CompletionBatch(len(rows), processor, family, settings)
     with torch.no_grad():
         past, logits = read_prompts(family, groups, answers.tokens.padding)
         past.fork(rows)

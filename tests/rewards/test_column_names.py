@@ -7,7 +7,7 @@ import pytest
 
 from sightline.errors import RewardError
 from sightline.rewards.accuracy import Accuracy
-from sightline.rewards.answers import Answers
+from sightline.rewards.completions import Completions
 from sightline.rewards.find import BUILT_IN, find_function
 from sightline.rewards.hallucination import Hallucination
 from sightline.rewards.reward_model import RewardModel
@@ -23,7 +23,7 @@ def named(value, count: int = 1) -> dict[str, list]:
     return {name: [value] * count for name in FREE_NAMES}
 
 
-def answered(*texts: str, columns: dict[str, list]) -> Answers:
+def answered(*texts: str, columns: dict[str, list]) -> Completions:
     return replace(answers(*texts), columns=columns)
 
 

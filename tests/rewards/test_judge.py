@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from sightline.errors import RewardError
-from sightline.rewards.answers import question_of
+from sightline.rewards.completions import question_of
 from sightline.rewards.judge import Judge
 
 

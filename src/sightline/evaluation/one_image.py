@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import ProcessorMixin
 
 from sightline.data.render.render import Renderer
-from sightline.generation.decoder import Answers, read_prompts, write
+from sightline.generation.decoder import CompletionBatch, read_prompts, write
 from sightline.generation.sampling import SamplingSettings
 from sightline.layout.grid import stack_left
 from sightline.models.families.find import Family, family_of
@@ -132,7 +132,7 @@ def answer(
     family = family_of(model)
     rests = [rest for one in asked for rest in one.rests]
     settings = SamplingSettings(max_new_tokens=max_new_tokens, temperature=0.0)
-    answers = Answers(len(rests), processor, family, settings)
+    answers = CompletionBatch(len(rests), processor, family, settings)
     ids = stack_left(rests, answers.tokens.padding).to(family.model.device)
     mask = stack_left([torch.ones_like(rest) for rest in rests], 0).to(ids.device)
     image = torch.arange(len(asked)).repeat_interleave(torch.tensor([len(one.rests) for one in asked]))

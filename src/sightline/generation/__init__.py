@@ -1,4 +1,4 @@
-"""Answers from a cache: one a prompt, K that share it, questions on one image, or a stream of tokens.
+"""Completions from a cache: one a prompt, K that share it, questions on one image, or a stream of tokens.
 
 Start at `decoder.py`; its callers are `generate.py` here, samplers in `rollouts` and `evaluation.one_image`.
 """

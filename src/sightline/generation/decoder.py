@@ -1,9 +1,9 @@
-"""Answers, token by token, from a cache: whatever prompts share is read once and then continued many times.
+"""Completions, token by token, from a cache: whatever prompts share is read once and then continued many times.
 
-`read_prompts` gives the `Past` of some prompts; `Past.fork` lets one prompt's past be continued by K answers, or by
-the questions on one image, and lets rows that have ended leave; `write` draws a token for every row of `Answers` and
-reads it, until all have ended. Image placeholders are never drawn: a random policy emits them, and the tower then
-finds more placeholders than images. Left out: beam search.
+`read_prompts` gives the `Past` of some prompts; `Past.fork` lets one prompt's past be continued by K completions, or by
+the questions on one image, and lets rows that have ended leave; `write` draws a token for every row of
+`CompletionBatch` and reads it, until all have ended. Image placeholders are never drawn: a random policy emits them,
+and the tower then finds more placeholders than images. Left out: beam search.
 
 What is particular to a model (positions, inputs, what its past is and how it is forked) is asked of its `Family`.
 Where a family does not know (`Family.decodes`), transformers' own `generate` writes the tokens that are drawn here.
@@ -31,7 +31,7 @@ KEEP_UNTIL = 0.75
 
 
 class SpecialTokens(NamedTuple):
-    """Ids that end an answer (the model's, or what ends a turn of its chat template), that fill up shorter rows, and
+    """Ids that end a completion (the model's, or what ends a turn of its chat template), that fill up shorter rows, and
     that are never drawn."""
 
     ends: list[int]
@@ -40,7 +40,7 @@ class SpecialTokens(NamedTuple):
 
 
 def special_tokens(processor: ProcessorMixin, family: Family) -> SpecialTokens:
-    """The special tokens of a model's answers."""
+    """The special tokens of a model's completions."""
     tokenizer, named = processor.tokenizer, family.model.generation_config.eos_token_id
     named = named if isinstance(named, list) else [named]
     # what ends a turn of the chat template is what training puts at the end of every response
@@ -117,10 +117,11 @@ def _next_logits(
     return output.logits[:, -1].float()
 
 
-class Answers:
-    """Answers that are being written: what was drawn for each, and which of them still run.
+class CompletionBatch:
+    """Completions that are being written: what was drawn for each, and which of them still run.
 
-    row: which answer each row of the batch is. ended: rows of which nothing more is kept. step: tokens drawn so far.
+    row: which completion each row of the batch is. ended: rows of which nothing more is kept. step: tokens drawn so
+    far.
     """
 
     def __init__(
@@ -184,50 +185,61 @@ class Answers:
         ]
 
 
-def write(past: Past, logits: Float[Tensor, "rows vocabulary"], answers: Answers) -> Iterator[Int[Tensor, " rows"]]:
-    """Draw and read the answers to the end; gives every row's token as it is drawn. logits: of their first tokens.
+def write(
+    past: Past, logits: Float[Tensor, "rows vocabulary"], completions: CompletionBatch
+) -> Iterator[Int[Tensor, " rows"]]:
+    """Draw and read the completions to the end; gives every row's token as it is drawn. logits: of their first tokens.
 
     Whatever is in force at each `next()` (mode, gradients, adapter) is what the model then runs with.
     """
     while True:
-        chosen = answers.draw(logits)
+        chosen = completions.draw(logits)
         yield chosen
-        if answers.done:
+        if completions.done:
             return
-        if (kept := answers.leave_ended()) is not None:
+        if (kept := completions.leave_ended()) is not None:
             past.fork(kept)
             chosen = chosen[kept]
         logits = past.read(chosen[:, None])
 
 
-def answer_prompts(
-    family: Family, groups: Sequence[Group], num_answers: int, answers: Answers, features: Features | None = None
+def complete_prompts(
+    family: Family,
+    groups: Sequence[Group],
+    num_completions: int,
+    completions: CompletionBatch,
+    features: Features | None = None,
 ) -> Iterator[Int[Tensor, " rows"]]:
-    """Write `num_answers` answers to each prompt, adjacent; gives every row's token as it is drawn (see `write`).
+    """Write `num_completions` completions to each prompt, adjacent; gives every row's token as it is drawn (see
+    `write`).
 
     features: of the same prompts' images, if computed before.
     """
     if not family.decodes:
-        yield from _by_transformers(family, groups, num_answers, answers, features)
+        yield from _by_transformers(family, groups, num_completions, completions, features)
         return
-    past, logits = read_prompts(family, groups, answers.tokens.padding, features)
-    if num_answers > 1:
-        rows = torch.arange(len(groups), device=logits.device).repeat_interleave(num_answers)
+    past, logits = read_prompts(family, groups, completions.tokens.padding, features)
+    if num_completions > 1:
+        rows = torch.arange(len(groups), device=logits.device).repeat_interleave(num_completions)
         past.fork(rows)
         logits = logits[rows]
-    yield from write(past, logits, answers)
+    yield from write(past, logits, completions)
 
 
 def _by_transformers(
-    family: Family, groups: Sequence[Group], num_answers: int, answers: Answers, features: Features | None
+    family: Family,
+    groups: Sequence[Group],
+    num_completions: int,
+    completions: CompletionBatch,
+    features: Features | None,
 ) -> Iterator[Int[Tensor, " rows"]]:
-    """The same through transformers' `generate`, which reads a prompt once an answer; all tokens come at the end."""
-    model, tokens = family.model, answers.tokens
-    # its own way to several answers mixes up the images of some models' prompts
-    groups = [group for group in groups for _ in range(num_answers)]
-    pieces = None if features is None else [piece for piece in features.pieces for _ in range(num_answers)]
+    """The same through transformers' `generate`, which reads a prompt once a completion; all tokens come at the end."""
+    model, tokens = family.model, completions.tokens
+    # its own way to several completions mixes up the images of some models' prompts
+    groups = [group for group in groups for _ in range(num_completions)]
+    pieces = None if features is None else [piece for piece in features.pieces for _ in range(num_completions)]
     settings = GenerationConfig(
-        max_new_tokens=answers.settings.max_new_tokens,
+        max_new_tokens=completions.settings.max_new_tokens,
         eos_token_id=tokens.ends,
         pad_token_id=tokens.padding,
         do_sample=False,  # `_Drawn` leaves nothing to chance
@@ -242,31 +254,31 @@ def _by_transformers(
             input_ids=ids,
             attention_mask=mask,
             generation_config=settings,
-            logits_processor=LogitsProcessorList([_Drawn(answers)]),
-            stopping_criteria=StoppingCriteriaList([_Ended(answers)]),
+            logits_processor=LogitsProcessorList([_Drawn(completions)]),
+            stopping_criteria=StoppingCriteriaList([_Ended(completions)]),
             **family.prompt_inputs(groups, pieces),
         )
-    yield from answers.ids[:, : answers.step].T
+    yield from completions.ids[:, : completions.step].T
 
 
 class _Drawn(LogitsProcessor):
-    """Leaves transformers' `generate` no choice but the tokens that `answers` draws."""
+    """Leaves transformers' `generate` no choice but the tokens that `completions` draws."""
 
-    def __init__(self, answers: Answers) -> None:
-        self.answers = answers
+    def __init__(self, completions: CompletionBatch) -> None:
+        self.completions = completions
 
     def __call__(self, input_ids: Any, scores: Any) -> Any:
-        if self.answers.done:  # on a GPU transformers looks one token further before it stops
+        if self.completions.done:  # on a GPU transformers looks one token further before it stops
             return scores
-        chosen = self.answers.draw(scores)
+        chosen = self.completions.draw(scores)
         return torch.full_like(scores, -torch.inf).scatter(1, chosen[:, None], 0.0)
 
 
 class _Ended(StoppingCriteria):
-    """Ends transformers' `generate` where the answers end."""
+    """Ends transformers' `generate` where the completions end."""
 
-    def __init__(self, answers: Answers) -> None:
-        self.answers = answers
+    def __init__(self, completions: CompletionBatch) -> None:
+        self.completions = completions
 
     def __call__(self, input_ids: Any, scores: Any, **kwargs: Any) -> Any:
-        return self.answers.ended
+        return self.completions.ended

@@ -1,7 +1,7 @@
-"""Answers to prompts: `generate` and `sample` in batches, `stream` token by token.
+"""Completions of prompts: `generate` and `sample` in batches, `stream` token by token.
 
-Prompts are sorted by length and padded on the left, several hundred a batch if the model is small. The answers to one
-prompt share what was read of it, its images included (`decoder`).
+Prompts are sorted by length and padded on the left, several hundred a batch if the model is small. The completions to
+one prompt share what was read of it, its images included (`decoder`).
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import ProcessorMixin
 
 from sightline.forward.features import Features
-from sightline.generation.decoder import Answers, answer_prompts
+from sightline.generation.decoder import CompletionBatch, complete_prompts
 from sightline.generation.sampling import Sampled, SamplingSettings, by_global_state, by_seeds
 from sightline.models.families.family import Family
 from sightline.models.families.find import family_of
@@ -41,18 +41,18 @@ def generate(
     features: Features | None = None,
     progress: Progress | None = None,
 ) -> list[list[Tensor]]:
-    """`num_return` answers to each group's prompt, in the order of the groups, as token ids on the CPU.
+    """`num_return` completions to each group's prompt, in the order of the groups, as token ids on the CPU.
 
-    An answer ends with an end token (the model's, or what ends a turn of its chat template) or after one of the texts
-    of `stop` where it produced one within `max_new_tokens`. Greedy unless `do_sample`; then `temperature`, `top_p` (1
-    is all), `top_k` (0 is all) and `min_p` (0 is all) apply. The same seed, groups and batch size give the same
-    answers, and the global random state is left as it was; without a seed that state is used. `batch_size` counts
-    answers, not prompts. The model (wrapped by peft or DDP, or bare) is in eval mode meanwhile. features: of the same
-    groups' images, which are then not encoded again. Raises ValueError for several greedy answers, or a temperature
-    of 0 with `do_sample`.
+    A completion ends with an end token (the model's, or what ends a turn of its chat template) or after one of the
+    texts of `stop` where it produced one within `max_new_tokens`. Greedy unless `do_sample`; then `temperature`,
+    `top_p` (1 is all), `top_k` (0 is all) and `min_p` (0 is all) apply. The same seed, groups and batch size give the
+    same completions, and the global random state is left as it was; without a seed that state is used. `batch_size`
+    counts completions, not prompts. The model (wrapped by peft or DDP, or bare) is in eval mode meanwhile. features: of
+    the same groups' images, which are then not encoded again. Raises ValueError for several greedy completions, or a
+    temperature of 0 with `do_sample`.
     """
     if num_return > 1 and not do_sample:
-        raise ValueError(f"num_return={num_return} greedy answers would all be the same; pass do_sample=True.")
+        raise ValueError(f"num_return={num_return} greedy completions would all be the same; pass do_sample=True.")
     if do_sample and temperature <= 0:
         raise ValueError(
             f"temperature={temperature} leaves nothing to sample; pass do_sample=False, or a positive one."
@@ -71,14 +71,14 @@ def generate(
         found = sample(
             model, processor, groups, num_return, settings, batch_size=batch_size, features=features, progress=progress
         )
-    return [[answer.ids for answer in answers] for answers in found]
+    return [[completion.ids for completion in completions] for completions in found]
 
 
 def sample(
     model: nn.Module,
     processor: ProcessorMixin,
     groups: Sequence[Group],
-    num_answers: int,
+    num_completions: int,
     settings: SamplingSettings,
     *,
     seeds: Sequence[int] | None = None,
@@ -86,51 +86,54 @@ def sample(
     features: Features | None = None,
     progress: Progress | None = None,
 ) -> list[list[Sampled]]:
-    """`num_answers` answers to each group's prompt, in the order of the groups, on the CPU; as `generate`.
+    """`num_completions` completions to each group's prompt, in the order of the groups, on the CPU; as `generate`.
 
-    seeds: one for each group; its answers then depend on nothing else. Without, torch's global random state is used.
+    seeds: one for each group; its completions then depend on nothing else. Without, torch's global random state is
+    used.
     """
     family = family_of(model) if features is None else features.family
-    answers: list[list[Sampled]] = [[] for _ in groups]
+    completions: list[list[Sampled]] = [[] for _ in groups]
     done, device = 0, family.model.device
     with torch.no_grad(), in_eval_mode(model), _state_kept(device, seeds is not None):
         # transformers' `generate` gets prompts one by one: with padding on the left some models count positions from it
-        prompts_at_once = max(1, batch_size // num_answers) if family.decodes else 1
+        prompts_at_once = max(1, batch_size // num_completions) if family.decodes else 1
         for chosen in _batches(family, groups, prompts_at_once):
-            number = len(chosen) * num_answers
+            number = len(chosen) * num_completions
             if seeds is None:
                 pick = by_global_state(number)
             else:
                 own = [seeds[i] for i in chosen]
-                pick = by_seeds(own, num_answers, settings.max_new_tokens, device)
-            batch = Answers(number, processor, family, settings, pick)
+                pick = by_seeds(own, num_completions, settings.max_new_tokens, device)
+            batch = CompletionBatch(number, processor, family, settings, pick)
             prompts = [groups[i] for i in chosen]
             encoded = None if features is None else features.select(chosen)
-            for _ in answer_prompts(family, prompts, num_answers, batch, encoded):
+            for _ in complete_prompts(family, prompts, num_completions, batch, encoded):
                 pass
             sampled = batch.sampled()
             for place, i in enumerate(chosen):
-                answers[i] = sampled[place * num_answers : (place + 1) * num_answers]
+                completions[i] = sampled[place * num_completions : (place + 1) * num_completions]
             if progress is not None:
                 done += len(chosen)
                 progress(done, len(groups))
-    return answers
+    return completions
 
 
 def stream(model: nn.Module, processor: ProcessorMixin, group: Group, *, max_new_tokens: int) -> Iterator[int]:
-    """The tokens of the greedy answer to one prompt, its end token left out.
+    """The tokens of the greedy completion to one prompt, its end token left out.
 
     Each `next()` runs the model once, with whatever adapter is in force then, so that several models can take turns on
-    one loaded base. A model that transformers' `generate` writes for (`Family.decodes`) answers at once.
+    one loaded base. A model that transformers' `generate` writes for (`Family.decodes`) gives all tokens at once.
     """
     family = family_of(model)
-    answers = Answers(1, processor, family, SamplingSettings(max_new_tokens=max_new_tokens, temperature=0.0))
-    tokens = answer_prompts(family, [group], 1, answers)
+    completions = CompletionBatch(
+        1, processor, family, SamplingSettings(max_new_tokens=max_new_tokens, temperature=0.0)
+    )
+    tokens = complete_prompts(family, [group], 1, completions)
     while True:
         # no `with` around a yield: the mode would stay whatever it is while the caller runs another model
         with torch.no_grad(), in_eval_mode(model):
             token = next(tokens, None)
-        if token is None or int(token) in answers.tokens.ends:
+        if token is None or int(token) in completions.tokens.ends:
             return
         yield int(token)
 

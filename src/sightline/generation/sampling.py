@@ -14,9 +14,9 @@ from sightline.config.online import SamplingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingSettings:
-    """How answers are drawn. top_p 1, top_k 0 and min_p 0 leave the distribution as it is; temperature 0 is greedy.
+    """How completions are drawn. top_p 1, top_k 0 and min_p 0 leave the distribution as it is; temperature 0 is greedy.
 
-    max_new_tokens: longest answer. stop: texts after which an answer ends.
+    max_new_tokens: longest completion. stop: texts after which a completion ends.
     """
 
     max_new_tokens: int
@@ -41,7 +41,7 @@ class SamplingSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Sampled:
-    """One answer.
+    """One completion.
 
     ids: its tokens, the end token included where there is one. finished: it ended by itself, not at the limit.
     log_probs: of its tokens by the sampler's own weights and arithmetic, at the sampling temperature over the whole
@@ -54,20 +54,21 @@ class Sampled:
 
 
 Pick = Callable[[Float[Tensor, "rows vocabulary"], Int[Tensor, " rows"], int], Int[Tensor, " rows"]]
-"""Picks a token for each row by the tokens' probabilities; given which answer each row is, and its token's number."""
+"""Picks a token for each row by the tokens' probabilities; given which completion each row is, and its token's
+number."""
 
 
-def seeds_at(places: Sequence[int], num_answers: int, seed: int) -> list[int]:
-    """A seed for the first answer to the prompt at each place; its other answers follow with the next ones."""
-    return [(seed * 1_000_003 + place) * num_answers for place in places]
+def seeds_at(places: Sequence[int], num_completions: int, seed: int) -> list[int]:
+    """A seed for the first completion to the prompt at each place; its other completions follow with the next ones."""
+    return [(seed * 1_000_003 + place) * num_completions for place in places]
 
 
-def by_seeds(seeds: Sequence[int], num_answers: int, num_tokens: int, device: torch.device) -> Pick:
+def by_seeds(seeds: Sequence[int], num_completions: int, num_tokens: int, device: torch.device) -> Pick:
     """What is picked for a prompt depends on its seed alone: the token where the cumulated probabilities pass a number.
 
     The numbers, uniform in [0, 1), have 24 bits, so that none times a sum rounds to the sum.
     """
-    rows = [torch.rand(num_answers, num_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
+    rows = [torch.rand(num_completions, num_tokens, generator=torch.Generator().manual_seed(seed)) for seed in seeds]
     numbers = torch.cat(rows).double().to(device)
     return lambda weights, row, step: where_passed(weights, numbers[row, step])
 

@@ -9,7 +9,7 @@ from pydantic.dataclasses import dataclass
 from sightline.config.numbers import Real
 from sightline.config.strict import STRICT
 from sightline.errors import RewardError
-from sightline.rewards.answers import Completion, text_of
+from sightline.rewards.completions import Completion, text_of
 from sightline.scoring.choices import chosen
 from sightline.scoring.letters import LETTERS, lettered
 from sightline.scoring.matching import (

@@ -8,7 +8,7 @@ from pydantic.dataclasses import dataclass
 
 from sightline.config.numbers import Real, Whole
 from sightline.config.strict import STRICT
-from sightline.rewards.answers import Completion, text_of
+from sightline.rewards.completions import Completion, text_of
 
 BOTH = re.compile(r"\s*<think>(.*?)</think>\s*<answer>(.*?)</answer>\s*", re.DOTALL)
 THINK = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)

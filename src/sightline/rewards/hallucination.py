@@ -17,7 +17,7 @@ from pydantic.dataclasses import dataclass
 from sightline.config.numbers import Real
 from sightline.config.strict import STRICT
 from sightline.errors import RecipeError, RewardError
-from sightline.rewards.answers import Completion, text_of
+from sightline.rewards.completions import Completion, text_of
 from sightline.scoring.chair import count_mentions
 from sightline.scoring.settled import final_answer
 from sightline.scoring.synonyms import Names

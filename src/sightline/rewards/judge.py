@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from sightline.config.numbers import Real, Whole
 from sightline.config.strict import STRICT
 from sightline.errors import RewardError
-from sightline.rewards.answers import Completion, question_of, text_of
+from sightline.rewards.completions import Completion, question_of, text_of
 from sightline.scoring import judge
 
 INSTRUCTION = (

@@ -15,7 +15,7 @@ from sightline.config.numbers import Whole
 from sightline.config.strict import STRICT
 from sightline.errors import RecipeError
 from sightline.models.processor import from_pretrained
-from sightline.rewards.answers import Completion, text_of
+from sightline.rewards.completions import Completion, text_of
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -1,6 +1,6 @@
 """All rewards of a run: calls them, checks what they return, adds it up.
 
-A reward is called once over all answers of a step, by TRL's convention: `completions`, `prompts`, `completion_ids`,
+A reward is called once over all completions of a step, by TRL's convention: `completions`, `prompts`, `completion_ids`,
 every column of the rows, `trainer_state`, `log_extra(name, values)` and `log_metric(name, value)`, all by keyword; a
 function that takes no `**kwargs` gets what its signature names. A column of the rows may have any name but those that
 the run itself gives (`GIVEN`); an option of the recipe wins over a column of its name.
@@ -21,7 +21,7 @@ from torch import Tensor
 
 from sightline.errors import RewardError, UserError, did_you_mean
 from sightline.rewards import time_limit
-from sightline.rewards.answers import Answers
+from sightline.rewards.completions import Completions
 from sightline.rewards.time_limit import BackgroundCall, TimeUp, call_within, is_async
 
 RewardFunction = Callable[..., Any]
@@ -80,7 +80,7 @@ class Reward:
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """What the rewards made of some answers.
+    """What the rewards made of some completions.
 
     values: each reward of each completion, NaN where it does not apply. total: the weighted sum over those that do; NaN
     where none of a weight other than 0 does. columns and metrics: what rewards logged by `log_extra` and `log_metric`.
@@ -117,21 +117,23 @@ class RewardSet:
         return {reward.name: reward.weight for reward in self.rewards}
 
     def prepare(self, columns: Sequence[str]) -> None:
-        """Before the first answers: raises `UserError` for what a reward will lack. columns: that the rows have."""
+        """Before the first completions: raises `UserError` for what a reward will lack. columns: that the rows have."""
         refuse_reserved(columns, where="the rows")
         for reward in self.rewards:
             refuse_missing(reward, [*columns, *GIVEN], where="the rows", columns=columns)
             if isinstance(reward.function, Prepares):
                 reward.function.prepare(columns)
 
-    def score(self, answers: Answers, trainer_state: Any = None) -> Scores:
-        """Every reward of every answer. Asynchronous rewards run beside the others.
+    def score(self, completions: Completions, trainer_state: Any = None) -> Scores:
+        """Every reward of every completion. Asynchronous rewards run beside the others.
 
         Raises `RewardError` for a reward that raises, takes too long, or returns anything but one number or None an
-        answer; its message names reward and row and shows where. Raises it, too, for a column that is called like what
-        the run gives, and for what is logged under the name of a column of the table.
+        completion; its message names reward and row and shows where. Raises it, too, for a column that is called like
+        what the run gives, and for what is logged under the name of a column of the table.
         """
-        refuse_reserved(answers.columns, where=f"{answers.rows[0]} or another row of its step" if answers.rows else "")
+        refuse_reserved(
+            completions.columns, where=f"{completions.rows[0]} or another row of its step" if completions.rows else ""
+        )
         columns: dict[str, list[Any]] = {}
         metrics: dict[str, float] = {}
 
@@ -150,7 +152,7 @@ class RewardSet:
 
         given = {"trainer_state": trainer_state, "log_extra": log_extra, "log_metric": log_metric}
         started = {
-            r.name: BackgroundCall(r.timeout, r.function, **arguments(r, answers, given))
+            r.name: BackgroundCall(r.timeout, r.function, **arguments(r, completions, given))
             for r in self.rewards
             if is_async(r.function)
         }
@@ -160,11 +162,11 @@ class RewardSet:
                 if reward.name in started:
                     returned = started[reward.name].result()
                 else:
-                    returned = call_within(reward.timeout, reward.function, **arguments(reward, answers, given))
-                values.append(checked(returned, len(answers)))
+                    returned = call_within(reward.timeout, reward.function, **arguments(reward, completions, given))
+                values.append(checked(returned, len(completions)))
             except (Exception, TimeUp) as error:
-                raise failure(reward, answers, given, error) from error
-        table = torch.tensor(values, dtype=torch.float32).T.reshape(len(answers), len(self.rewards))
+                raise failure(reward, completions, given, error) from error
+        table = torch.tensor(values, dtype=torch.float32).T.reshape(len(completions), len(self.rewards))
         weights = torch.tensor(list(self.weights.values()))
         # what is only logged judges nothing: a completion that no other reward judges has none
         judged = (~table.isnan() & (weights != 0)).any(1)
@@ -173,11 +175,13 @@ class RewardSet:
 
 
 def checked(returned: Any, count: int) -> list[float]:
-    """One float an answer, None as NaN. Raises `WrongReturn`."""
+    """One float a completion, None as NaN. Raises `WrongReturn`."""
     if not isinstance(returned, list | tuple | Tensor) and not hasattr(returned, "__array__"):
-        raise WrongReturn(f"returned a {type(returned).__name__}; a list of one number or None an answer is expected")
+        raise WrongReturn(
+            f"returned a {type(returned).__name__}; a list of one number or None a completion is expected"
+        )
     if len(returned) != count:
-        raise WrongReturn(f"returned {len(returned)} rewards for {count} answers")
+        raise WrongReturn(f"returned {len(returned)} rewards for {count} completions")
     values = []
     for index, value in enumerate(returned):
         try:
@@ -190,20 +194,22 @@ def checked(returned: Any, count: int) -> list[float]:
     return values
 
 
-def arguments(reward: Reward, answers: Answers, given: dict[str, Any]) -> dict[str, Any]:
+def arguments(reward: Reward, completions: Completions, given: dict[str, Any]) -> dict[str, Any]:
     """The keyword arguments of a call. Raises `RewardError` when the rows lack a column that the function needs."""
     offered = {
-        **answers.columns,
-        "images": answers.images,
-        "prompts": answers.prompts,
-        "completions": answers.completions(reward.form),
-        "completion_ids": answers.token_ids,
+        **completions.columns,
+        "images": completions.images,
+        "prompts": completions.prompts,
+        "completions": completions.in_form(reward.form),
+        "completion_ids": completions.token_ids,
         **given,
     }
     if isinstance(reward.function, partial):
         # an option of the recipe wins over a column of its name
         offered = {name: value for name, value in offered.items() if name not in reward.function.keywords}
-    refuse_missing(reward, offered, where=f"{answers.rows[0]} and the others of its step", columns=answers.columns)
+    refuse_missing(
+        reward, offered, where=f"{completions.rows[0]} and the others of its step", columns=completions.columns
+    )
     parameters = inspect.signature(reward.function).parameters.values()
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         return offered
@@ -265,43 +271,44 @@ def refuse_missing(reward: Reward, offered: Collection[str], *, where: str, colu
         )
 
 
-def failure(reward: Reward, answers: Answers, given: dict[str, Any], error: BaseException) -> UserError:
+def failure(reward: Reward, completions: Completions, given: dict[str, Any], error: BaseException) -> UserError:
     """The error as one of the user's, with the first row that causes it by itself.
 
-    The function is called again, one answer at a time, until one fails; the run stops anyway.
+    The function is called again, one completion at a time, until one fails; the run stops anyway.
     """
     if isinstance(error, UserError):
         return error
     if isinstance(error, WrongReturn) and error.index is not None:
         return RewardError(
-            explain(reward.name, error, row=answers.rows[error.index], answer=answers.texts[error.index])
+            explain(reward.name, error, row=completions.rows[error.index], completion=completions.texts[error.index])
         )
-    for i in range(len(answers)):
-        alone = answers.keep([i])
+    for i in range(len(completions)):
+        alone = completions.keep([i])
         try:
             checked(call_within(reward.timeout, reward.function, **arguments(reward, alone, given)), 1)
         except (Exception, TimeUp) as found:
             if type(found) is type(error):
-                return RewardError(explain(reward.name, error, row=alone.rows[0], answer=alone.texts[0]))
-    rows = list(dict.fromkeys(answers.rows))
-    return RewardError(explain(reward.name, error, row=f"{rows[0]} … {rows[-1]}", answer=None))
+                return RewardError(explain(reward.name, error, row=alone.rows[0], completion=alone.texts[0]))
+    rows = list(dict.fromkeys(completions.rows))
+    return RewardError(explain(reward.name, error, row=f"{rows[0]} … {rows[-1]}", completion=None))
 
 
 class WrongReturn(Exception):
-    """A reward returned what is not one number or None for each answer. index: of the answer, where it is one's."""
+    """A reward returned what is not one number or None for each completion. index: of the completion, where it is
+    one's."""
 
     def __init__(self, message: str, index: int | None = None) -> None:
         super().__init__(message)
         self.index = index
 
 
-def explain(name: str, error: BaseException, *, row: str, answer: str | None) -> str:
+def explain(name: str, error: BaseException, *, row: str, completion: str | None) -> str:
     """A reward that failed: its name, the row, what happened, then the stack of the function.
 
-    answer None: only all rows together fail.
+    completion None: only all rows together fail.
     """
-    if answer is not None:
-        where = f"on row {row}, answer {answer[:200]!r}"
+    if completion is not None:
+        where = f"on row {row}, completion {completion[:200]!r}"
     else:
         where = f"on rows {row}" if isinstance(error, WrongReturn) else f"on rows {row}, though on none alone"
     paragraph = f"Reward `{name}` {_what(error)}, {where}.{_hint(error)} Fix the function{_or_timeout(error)}."

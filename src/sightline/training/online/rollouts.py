@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from sightline.generation.sampling import Sampled, SamplingSettings
-from sightline.rewards.answers import Answers, Images
+from sightline.rewards.completions import Completions, Images
 from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.prompts import PromptDataset
 from sightline.rollouts.sampler import Sampler
@@ -125,11 +125,11 @@ class RolloutCollector:
         return rollouts, scores.metrics
 
 
-def as_completions(prompts: Sequence[Prompt], sampled: list[list[Sampled]], texts: list[list[str]]) -> Answers:
+def as_completions(prompts: Sequence[Prompt], sampled: list[list[Sampled]], texts: list[list[str]]) -> Completions:
     """All completions in one list, each with its row's columns, as rewards want them."""
     owners = [prompt for prompt, completions in zip(prompts, sampled, strict=True) for _ in completions]
     names = dict.fromkeys(name for prompt in prompts for name in prompt.row)
-    return Answers(
+    return Completions(
         rows=[prompt.id for prompt in owners],
         prompts=[prompt.as_given for prompt in owners],
         texts=[text for completions in texts for text in completions],

@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from sightline.files import whole_file
 from sightline.report.contents import Answer, Round, Sample
-from sightline.rewards.answers import question_of
+from sightline.rewards.completions import question_of
 from sightline.training.online.rollouts import Rollout
 
 THUMBNAIL = 256

@@ -1,8 +1,8 @@
-"""The online trainer: prompts in, answers sampled and rewarded inside the step, and from there the offline step.
+"""The online trainer: prompts in, completions sampled and rewarded inside the step, and from there the offline step.
 
 The library's loader only counts steps here; prompts come from `PromptStream`, because one round of sampling may serve
 several steps, and one step may need several rounds. What is sampled depends on seed, prompt and weights alone, so that
-a resumed run goes on as the stopped one would have, and any number of processes samples the same answers.
+a resumed run goes on as the stopped one would have, and any number of processes samples the same completions.
 """
 
 import time
@@ -45,7 +45,7 @@ class Steps(Dataset):
 
 
 class OnlineTrainer(AlignmentTrainer):
-    """Trains a policy on its own answers.
+    """Trains a policy on its own completions.
 
     collector: sampler and rewards. sampling: the recipe's sampler. prompts: the rows to answer. folder: of the run.
     """
@@ -141,9 +141,9 @@ class OnlineTrainer(AlignmentTrainer):
         self.position = self.stream.position
 
     def _collect(self, seconds: Seconds) -> tuple[list[Rollout], list[Rollout], dict[str, float]]:
-        """A round's prompts with answers and rewards, everything that was tried for it, and what rewards logged.
+        """A round's prompts with completions and rewards, everything that was tried for it, and what rewards logged.
 
-        With dynamic sampling, prompts whose answers all have the same reward make room for others, as often as the
+        With dynamic sampling, prompts whose completions all have the same reward make room for others, as often as the
         recipe allows; then they are taken after all, so that every step has its size.
         """
         wanted = self.args.per_device_train_batch_size * self.sampling.steps_per_generation
@@ -210,24 +210,24 @@ class OnlineTrainer(AlignmentTrainer):
         raise type(stop)(f"{paragraph} {how_to_continue(self.folder)}{line_break}{stack}") from problem
 
     def held_out_figures(self, dataset: Dataset) -> dict[str, float]:
-        """Rewards of one greedy answer to each held-out prompt."""
+        """Rewards of one greedy completion to each held-out prompt."""
         assert isinstance(dataset, PromptDataset) and self.model_wrapped is not None
         problem, rollouts = None, []
         self.is_evaluation_due = True  # says a checkpoint that is written because it failed
         try:
             self.collector.sampler.sync(self.model_wrapped)
-            rollouts = self._greedy_answers(dataset)
+            rollouts = self._greedy_completions(dataset)
         except UserError as error:
             problem = error
         self._stop_if_any(problem)
         self.is_evaluation_due = False
         names = self.collector.rewards.names
         figures = round_metrics(RewardStats.join(self.settings.gather(RewardStats.of(rollouts, len(names)))), names)
-        # of one answer a prompt there is no spread
+        # of one completion a prompt there is no spread
         return {name: value for name, value in figures.items() if not name.endswith(("_std", "/std"))}
 
-    def _greedy_answers(self, dataset: PromptDataset) -> list[Rollout]:
-        """One answer to each of this process's prompts."""
+    def _greedy_completions(self, dataset: PromptDataset) -> list[Rollout]:
+        """One completion to each of this process's prompts."""
         rollouts = []
         mine = range(self.settings.process_index, len(dataset), self.settings.num_processes)
         loader = DataLoader(
@@ -257,9 +257,9 @@ class OnlineTrainer(AlignmentTrainer):
         self.collector.sampler.close()
 
     def _place(self) -> dict[str, Any]:
-        """The place among the prompts, answers that steps to come will use, and an evaluation that is missing."""
-        answers = None if self.reuse.is_used_up else self.reuse.state()
-        return {"position": self.position, "answers": answers, "is_evaluation_due": self.is_evaluation_due}
+        """The place among the prompts, completions that steps to come will use, and an evaluation that is missing."""
+        completions = None if self.reuse.is_used_up else self.reuse.state()
+        return {"position": self.position, "answers": completions, "is_evaluation_due": self.is_evaluation_due}
 
     def _return_to(self, place: dict[str, Any]) -> None:
         """Go on from what `_place` gave."""

@@ -1,4 +1,4 @@
-"""Sampled answers with all that rewards may want to know of them."""
+"""Sampled completions with all that rewards may want to know of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -30,13 +30,13 @@ class Images(Sequence[Image]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Answers:
-    """Some answers; every list has one entry an answer.
+class Completions:
+    """Some completions; every list has one entry a completion.
 
     rows: names of their rows. prompts: as the data has them, strings or messages. texts: what was answered.
-    conversational: whether the row's prompt is a list of messages, and its answer therefore one too.
-    token_ids: of the answers, the end token included. images: of the rows. columns: the user's, every other column of
-    the rows.
+    conversational: whether the row's prompt is a list of messages, and its completion therefore one too.
+    token_ids: of the completions, the end token included. images: of the rows. columns: the user's, every other column
+    of the rows.
     """
 
     rows: list[str]
@@ -54,9 +54,9 @@ class Answers:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def keep(self, indices: Sequence[int]) -> "Answers":
-        """Only these answers."""
-        return Answers(
+    def keep(self, indices: Sequence[int]) -> "Completions":
+        """Only these completions."""
+        return Completions(
             **{
                 name: [getattr(self, name)[i] for i in indices]
                 for name in ("rows", "prompts", "texts", "conversational", "token_ids", "images")
@@ -64,8 +64,8 @@ class Answers:
             columns={name: [values[i] for i in indices] for name, values in self.columns.items()},
         )
 
-    def completions(self, form: Literal["as_data", "text", "messages"]) -> list[Completion]:
-        """The answers as strings, as lists of one assistant message, or each as its row has it."""
+    def in_form(self, form: Literal["as_data", "text", "messages"]) -> list[Completion]:
+        """The completions as strings, as lists of one assistant message, or each as its row has it."""
         as_messages = [form == "messages" or (form == "as_data" and messages) for messages in self.conversational]
         return [
             [{"role": "assistant", "content": text}] if messages else text
@@ -74,7 +74,7 @@ class Answers:
 
 
 def text_of(completion: Completion) -> str:
-    """The text of an answer, whichever way it comes: a string, or messages of text or of content parts."""
+    """The text of a completion, whichever way it comes: a string, or messages of text or of content parts."""
     if isinstance(completion, str):
         return completion
     return "".join(_text_of_content(message["content"]) for message in completion if message["role"] == "assistant")
