@@ -95,7 +95,7 @@ def test_a_mistake_is_told_before_anything_is_loaded(folder, capsys, flags, said
         ("{accuracy: {column: truth}}", "column `truth`, which the rows do not have. They have solution.", False),
         ("{reward_model: {model: nowhere}}", "nowhere", False),
         ("{judge: {url: 'http://127.0.0.1:9/v1', model: j, patience: 0}}", "cannot be reached", False),
-        ("own.py:one_for_all", "returned 1 rewards for 8 answers", True),
+        ("own.py:one_for_all", "returned 1 rewards for 8 completions", True),
         ("own.py:crash", "raised KeyError: 'truth', on row rows.jsonl:", True),
     ],
 )

@@ -132,7 +132,7 @@ def test_a_reward_that_hangs_asynchronously_stops_with_name_row_and_line():
 @pytest.mark.parametrize(
     ("returned", "complaint"),
     [
-        ([1.0], "returned 1 rewards for 2 answers"),
+        ([1.0], "returned 1 rewards for 2 completions"),
         (3.0, "returned a float"),
         (["good", 1.0], "returned 'good'"),
         ([math.nan, 1.0], "returned nan; give None"),
