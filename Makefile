@@ -74,6 +74,7 @@ full-hostile: .venv/installed-dev
 # every image-text type of transformers, built small and compared with its own forward; writes the table in docs/models.md
 models: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.models
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.kernels
 
 # the same table, proved again
 full-models: .venv/installed-dev

@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, Int
 from PIL import Image
 from torch import Tensor
 
+from sightline.transfer import move_together
+
 Denominator = Literal["tokens", "responses", "pairs", "groups"]
 
 Row = Mapping[str, Any]
@@ -260,6 +262,7 @@ class Batch:
     it belongs to (0 = prompt, k = k-th response, −1 = padding) and its rank, the position inside prompt + own response.
     predictor[t] is the flat index (row · length + column) of the token whose hidden state predicts target[t];
     the first token of *every* response is predicted by the last prompt token.
+    host: what the batch was before it was moved to a device; None where it is on the host itself.
     """
 
     input_ids: Int[Tensor, "rows length"]
@@ -275,12 +278,26 @@ class Batch:
     response_group: Int[Tensor, " responses"]
     num_groups: int
     model_inputs: dict[str, Any] = field(default_factory=dict)
+    host: "Batch | None" = None
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch with every tensor on `device`."""
-        moved = {k: v.to(device) for k, v in vars(self).items() if isinstance(v, Tensor)}
-        inputs = {k: v.to(device) if isinstance(v, Tensor) else v for k, v in self.model_inputs.items()}
-        return replace(self, **moved, model_inputs=inputs)
+        """The same batch with every tensor on `device`: one copy from the host, which nobody waits for."""
+        if device.type == self.input_ids.device.type == "cpu":
+            return self
+        names = [name for name, value in vars(self).items() if isinstance(value, Tensor)]
+        inputs = [name for name, value in self.model_inputs.items() if isinstance(value, Tensor)]
+        given = [*(getattr(self, name) for name in names), *(self.model_inputs[name] for name in inputs)]
+        moved = move_together(given, device)
+        fields_there = dict(zip(names, moved, strict=False))
+        inputs_there = dict(zip(inputs, moved[len(names) :], strict=True))
+        return replace(self, **fields_there, model_inputs={**self.model_inputs, **inputs_there}, host=self.on_host)
+
+    @property
+    def on_host(self) -> "Batch":
+        """The same batch where Python may look into it without waiting for a device."""
+        if self.host is not None:
+            return self.host
+        return self if self.input_ids.device.type == "cpu" else self.to(torch.device("cpu"))
 
 
 @dataclass(frozen=True, kw_only=True)

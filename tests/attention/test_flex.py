@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch.nn.attention import flex_attention as kernel
+from transformers import LlamaModel
 from transformers.integrations import flex_attention as integration
 
 from sightline.attention import flex
@@ -32,19 +33,22 @@ def test_the_block_mask_is_the_dense_one(window: int | None, block: int) -> None
     assert torch.equal(sees(axes[0], torch.tensor(0), axes[1], axes[2]), visible(batch, window))
 
 
-def test_a_model_that_transformers_gives_no_flex_attention_is_refused_in_one_paragraph(loaded: Load) -> None:
-    with pytest.raises(ModelError, match="flex_attention"):
-        loaded("qwen2_vl", attn_implementation="flex_attention")
+def test_a_model_whose_attention_cannot_be_replaced_is_refused_in_one_paragraph(
+    loaded: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LlamaModel, "_supports_attention_backend", False)
+    with pytest.raises(ModelError, match=r"flex_attention.* cannot take.*Leave it out for `auto`"):
+        loaded("llava", attn_implementation="flex_attention")
 
 
-@pytest.mark.parametrize("name", ["llava", "internvl", "gemma3", "paligemma2", "idefics2_window"])
+@pytest.mark.parametrize("name", ["llava", "internvl", "gemma3", "paligemma2", "idefics2_window", "qwen2_5_vl"])
 def test_log_probs_under_flex_attention_equal_plain_forwards(
     loaded: Load, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     # compiling takes a minute a family; the kernel's uncompiled form has the same rule
     monkeypatch.setattr(integration.WrappedFlexAttention, "__call__", lambda self: kernel.flex_attention)
     usual, model = loaded(name), loaded(name, attn_implementation="flex_attention").model
-    assert family_of(model).text_config._attn_implementation == flex.NAME
+    assert family_of(model).text_config._attn_implementation in flex.NAMES
     groups = [usual.group(lengths=(7, 1, 11)), usual.group(seed=1, lengths=(4, 9), sizes=((90, 40),))]
     with torch.no_grad():
         model_type = family_of(model).name

@@ -6,6 +6,7 @@ import pytest
 from benchmarks.models import line, written
 from transformers import AutoConfig
 
+from benchmarks import kernels
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
 from sightline.models.load import read_config
@@ -17,6 +18,10 @@ SLOW = {"deepseek_vl_hybrid", "gemma4", "janus", "muse_spark"}
 
 def test_the_table_has_a_row_for_every_type_of_transformers() -> None:
     assert [name for name in written() if name not in ("type", "---")] == list(TYPES)
+
+
+def test_the_table_of_attention_kernels_is_what_the_code_chooses() -> None:
+    assert kernels.written() == kernels.table(), "write it anew: `python -m benchmarks.kernels`"
 
 
 @pytest.mark.parametrize("model_type", [name for name in TYPES[::3] if name not in SLOW])

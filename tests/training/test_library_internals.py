@@ -36,6 +36,10 @@ PRIVATE: dict[str, tuple[str, str]] = {
     "_scaled_dot_product_flash_attention": ("torch.ops.aten", "kept while a layer is recomputed"),
     "_scaled_dot_product_efficient_attention": ("torch.ops.aten", "kept while a layer is recomputed"),
     "_scaled_dot_product_cudnn_attention": ("torch.ops.aten", "kept while a layer is recomputed"),
+    "_flash_attention_forward": ("torch.ops.aten", "attention of a shared prefix on CUDA, with its log-sum-exp"),
+    "_flash_attention_backward": ("torch.ops.aten", "attention of a shared prefix on CUDA"),
+    "_supports_attention_backend": ("transformers.PreTrainedModel", "whether a type's attention can be replaced"),
+    "_supports_flex_attn": ("transformers.PreTrainedModel", "whether transformers gives a type FlexAttention"),
     "_scaled_dot_product_flash_attention_for_cpu": ("torch.ops.aten", "kept, and attention of a shared prefix"),
     "_scaled_dot_product_flash_attention_for_cpu_backward": ("torch.ops.aten", "attention of a shared prefix"),
     # transformers, datasets

@@ -11,13 +11,23 @@ from typing import no_type_check
 import torch
 from torch import Tensor, nn
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.flex_attention import flex_attention_forward
+from transformers.masking_utils import flex_attention_mask
 
 from sightline.layout.grid import PADDING
 from sightline.types import Batch
 
 NAME = "flex_attention"
+OWN_NAME = "flex_attention_of_prefixes"
+"""The same kernel for language models of which transformers says that they have none; it asks by name."""
+NAMES = (NAME, OWN_NAME)
 BLOCK = 128
 """Tokens to a side of a block."""
+
+
+AttentionInterface.register(OWN_NAME, flex_attention_forward)
+AttentionMaskInterface.register(OWN_NAME, flex_attention_mask)
 
 
 def block_mask(batch: Batch, window: int | None = None) -> BlockMask:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from sightline.transfer import move_together
 from sightline.types import Batch
 
 
@@ -31,8 +32,9 @@ class Fork:
 
 def fork_of(batch: Batch, reach: int) -> Fork:
     """The fork of a grid in the prefix layout. reach: how many earlier tokens a convolution reads."""
-    group, segment = batch.group.flatten().cpu(), batch.segment.flatten().cpu()
-    begins = (segment == 0) & (batch.rank.flatten().cpu() == 0)
+    host = batch.on_host
+    group, segment = host.group.flatten(), host.segment.flatten()
+    begins = (segment == 0) & (host.rank.flatten() == 0)
     length = batch.group.shape[1]
     total = len(group)
     changes = (group[1:] != group[:-1]) | (segment[1:] != segment[:-1]) | begins[1:]
@@ -56,13 +58,9 @@ def fork_of(batch: Batch, reach: int) -> Fork:
         for shift in range(1, reach + 1):
             places = torch.arange(len(sequence) - len(tokens), len(sequence)) - shift
             before[shift - 1, tokens] = torch.where(places >= 0, sequence[places.clamp(min=0)], total)
-    device = batch.input_ids.device
-    return Fork(
-        before=tuple(row.to(device) for row in before),
-        prompts=_filled(prompts, total).to(device),
-        responses=_filled(responses, total).to(device),
-        parent=torch.tensor(parent, dtype=torch.long, device=device),
-    )
+    ready = [_filled(prompts, total), _filled(responses, total), torch.tensor(parent, dtype=torch.long), *before]
+    of_prompts, of_responses, of_parents, *shifts = move_together(ready, batch.input_ids.device)
+    return Fork(before=tuple(shifts), prompts=of_prompts, responses=of_responses, parent=of_parents)
 
 
 def _filled(rows: list[Tensor], value: int) -> Tensor:
@@ -73,6 +71,7 @@ def _filled(rows: list[Tensor], value: int) -> Tensor:
 
 def mask_with(fork: Fork) -> Tensor:
     """An empty mask that carries the fork through the model; useless to a layer that does not look for it."""
-    mask = torch.empty(1, 0, dtype=torch.bool)
+    # where the model is: what moves a forward's arguments would make another tensor of it
+    mask = torch.empty(1, 0, dtype=torch.bool, device=fork.prompts.device)
     mask.fork = fork  # pyright: ignore
     return mask

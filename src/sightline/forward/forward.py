@@ -43,10 +43,10 @@ def log_probs(
     statistics: also entropy, top-1, mean logit and log Σ p². temperature: of the distribution scored.
     """
     family = family_of(model)
-    prompts = order(batch)
+    prompts = order(batch.on_host)
+    if family.text_config._attn_implementation in flex.NAMES:
+        batch = flex.filled_up(batch.on_host)
     batch = batch.to(family.model.device)
-    if family.text_config._attn_implementation == flex.NAME:
-        batch = flex.filled_up(batch)
     in_grid = [groups[g] for g in prompts]
     if features is None:
         images = family.pixels(in_grid, batch)

@@ -10,6 +10,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 
 from sightline.attention.attention import NAME as SHARED_PREFIX
 from sightline.attention.flex import NAME as FLEX
+from sightline.attention.flex import OWN_NAME as OWN_FLEX
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
 from sightline.models.families.family import Family
@@ -64,7 +65,7 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
     model.requires_grad_(False)
     decoder = model.get_decoder()
     shares = config.attn_implementation == "auto" and decoder.config._attn_implementation == "sdpa"
-    if shares and torch.device(device).type == "cpu" and family_of(model).layout == "prefix":
+    if shares and torch.device(device).type in ("cpu", "cuda") and family_of(model).layout == "prefix":
         decoder.set_attn_implementation(SHARED_PREFIX)
     if config.attn_implementation == FLEX:
         _take_flex_attention(decoder, config.name)
@@ -76,13 +77,14 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
 
 
 def _take_flex_attention(decoder: Any, name: str) -> None:
-    try:
-        decoder.set_attn_implementation(FLEX)
-    except ValueError as error:
+    """Sightline makes the block mask itself, so that any language model with a replaceable attention can have it."""
+    if not decoder._supports_attention_backend:
         raise ModelError(
-            f"`model.attn_implementation` is {FLEX!r}, which transformers does not have for the language model of "
-            f"{name!r} ({type(decoder).__name__}). Leave it out for `auto`, or take `sdpa`."
-        ) from error
+            f"`model.attn_implementation` is {FLEX!r}, which the language model of {name!r} ({type(decoder).__name__}) "
+            "cannot take: its attention is not one that transformers can replace. Leave it out for `auto`, or take "
+            "`sdpa`."
+        )
+    decoder.set_attn_implementation(FLEX if decoder._supports_flex_attn else OWN_FLEX)
 
 
 def _pretrained(

@@ -190,7 +190,7 @@ def _has_sdpa(folder: Path) -> bool:
 def gradients(model: nn.Module, logp: Tensor) -> dict[str, Tensor]:
     """Gradients of a sum with uneven weights, so that no two tokens can stand in for each other."""
     model.zero_grad()
-    weights = torch.linspace(-1.0, 1.5, len(logp))
+    weights = torch.linspace(-1.0, 1.5, len(logp), device=logp.device)
     (logp * weights).sum().backward()
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 

@@ -42,6 +42,14 @@ def choose_layout(model: nn.Module, family: Family, dataset: Dataset, *, wanted:
     return "padded", f"Layout: padded, because {_differs(comparison, group)}"
 
 
+def describe_attention(family: Family) -> str:
+    """Which attention kernel serves the shared prefix, where the model is and as it is called now."""
+    found = f"attention: {family.kernel(family.model.device)}"
+    if family.window is None:
+        return found
+    return f"{found}; a dense mask in layers with a window, in rows longer than its {family.window} tokens"
+
+
 def _tried(model: nn.Module, family: Family, group: Group | None, wanted: str) -> tuple[str, str]:
     """The layout of a type that is not known: what one group shows."""
     new = f"{family.name}, a type that is new here"

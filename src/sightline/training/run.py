@@ -49,7 +49,7 @@ from sightline.training.distributed.world import (
     join_world,
 )
 from sightline.training.given import with_objects
-from sightline.training.layout_choice import choose_layout
+from sightline.training.layout_choice import choose_layout, describe_attention
 from sightline.training.online.setup import check_sampler, online_trainer, reward_set_of, sampling_of
 from sightline.training.reference import ReferenceUpdates, precomputed_reference
 from sightline.training.trainer import AlignmentTrainer
@@ -218,6 +218,8 @@ def assemble(
     # as in training: a frozen tower in bfloat16 and a trained projector in float32 meet under autocast only
     with torch.autocast(device(recipe).type, torch.bfloat16, enabled=uses_bf16(recipe)):
         layout, reason = choose_layout(policy, family, rows.train, wanted=recipe.layout)
+        if layout == "prefix":
+            reason += f"; {describe_attention(family)}"
     console.print(reason, highlight=False)
     reference = build_reference(
         policy, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference

@@ -20,6 +20,8 @@ from transformers import Cache, DynamicCache, PreTrainedModel
 from transformers.modeling_outputs import BaseModelOutputWithPooling
 
 from sightline.attention import attention, flex
+from sightline.attention.choice import Choice, choose
+from sightline.attention.spans import spans_of
 from sightline.errors import ModelError, shown
 from sightline.layout import visible
 from sightline.layout.grid import stack_left, stack_rows
@@ -383,34 +385,50 @@ class Family:
     def masks(self, batch: Batch) -> Any:
         """The visibility of a grid in the form that the model's attention takes.
 
-        One tensor [rows, 1, length, length], or one for each kind of layer where only some have a sliding window.
+        One tensor [rows, 1, length, length], or one for each kind of layer where only some have a sliding window. A
+        window that is no shorter than any prompt with its response is none.
         """
-        spans = self._spans(batch)
-        if spans is not None:
-            return attention.mask_with(spans)
         window = self.window
         kinds = set(getattr(self.text_config, "layer_types", None) or ())
-        if window is None or (kinds and "sliding_attention" not in kinds):
+        reaches = window is None or int(batch.on_host.rank.max()) < window
+        if reaches or (kinds and "sliding_attention" not in kinds):
             return self._mask(batch, None)
         if not kinds:
             return self._mask(batch, window)
         return {kind: self._mask(batch, window if kind == "sliding_attention" else None) for kind in kinds}
 
-    def _spans(self, batch: Batch) -> attention.Spans | None:
-        """Where prompts and responses stand, if the model's attention can do without a mask on this grid."""
-        on_cpu = batch.input_ids.device.type == "cpu"
-        if self.text_config._attn_implementation != attention.NAME or not on_cpu:
+    def plan(self, batch: Batch) -> attention.Plan | None:
+        """The plan of a kernel without a mask, for layers without a window; None where this grid or this model needs
+        a dense mask."""
+        device = batch.input_ids.device
+        kernel = self.kernel(device).kernel
+        if kernel is None:
             return None
-        if getattr(self.text_config, "v_head_dim", None) is not None:  # of another size than queries: no such kernel
-            return None
-        in_reach = self.window is None or int(batch.rank.max()) < self.window
-        drops = self.model.training and getattr(self.text_config, "attention_dropout", 0.0) > 0
         # routers of the last layer read every token
         last_layer = None if self.router_coefficient else self.text_config.num_hidden_layers - 1
-        return attention.spans_of(batch, last_layer) if in_reach and not drops else None
+        spans = spans_of(batch.on_host, last_layer)
+        return attention.plan_with(kernel, spans, device) if attention.is_worthwhile(spans, device) else None
+
+    def kernel(self, device: torch.device) -> Choice:
+        """Which attention kernel serves shared prefixes on this device, as the model is now; grids aside."""
+        config = self.text_config
+        if config._attn_implementation != attention.NAME:
+            return Choice(kernel=None, why=f"the model's attention is {config._attn_implementation}")
+        if getattr(config, "v_head_dim", None) is not None:
+            return Choice(kernel=None, why="values have heads of another size than queries")
+        if self.model.training and getattr(config, "attention_dropout", 0.0) > 0:
+            return Choice(kernel=None, why="attention drops out in training (`attention_dropout` of config.json)")
+        dtype = next(w.dtype for w in self.model.get_decoder().parameters() if w.is_floating_point())
+        if torch.is_autocast_enabled(device.type) and dtype != torch.float64:
+            dtype = torch.get_autocast_dtype(device.type)
+        found = [choose(device, dtype, size) for size in head_sizes(config)]
+        return next((one for one in found if one.kernel is None), found[0])
 
     def _mask(self, batch: Batch, window: int | None) -> Any:
-        if self.text_config._attn_implementation == flex.NAME:
+        plan = self.plan(batch) if window is None else None
+        if plan is not None:
+            return attention.mask_with(plan, batch.input_ids.device)
+        if self.text_config._attn_implementation in flex.NAMES:
             return flex.block_mask(batch, window)
         return self.mask_of(visible(batch, window)[:, None])
 
@@ -421,6 +439,16 @@ class Family:
         # eager adds the mask to the scores: a mask of booleans is silently wrong there
         dtype = next(self.model.get_decoder().parameters()).dtype
         return torch.zeros_like(seen, dtype=dtype).masked_fill_(~seen, torch.finfo(dtype).min)
+
+
+def head_sizes(config: Any) -> tuple[int, ...]:
+    """Sizes of the heads of a language model's layers, from its config."""
+    # where layers differ, transformers lets each be asked only
+    several = getattr(config, "is_heterogeneous", False)
+    layers = [config.per_layer_config[i] for i in range(config.num_hidden_layers)] if several else [config]
+    names = ("head_dim", "global_head_dim")
+    named = {getattr(layer, name, None) for layer in layers for name in names} - {None}
+    return tuple(sorted(named)) or (config.hidden_size // config.num_attention_heads,)
 
 
 @cache

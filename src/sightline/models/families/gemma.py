@@ -35,7 +35,7 @@ class PaliGemmaFamily(Family):
 
     def masks(self, batch: Batch) -> Any:
         """One mask for all layers: PaliGemma 2 takes no other from outside, and its window is 4096 tokens."""
-        window, longest = self.window, int(batch.rank.max()) + 1
+        window, longest = self.window, int(batch.on_host.rank.max()) + 1
         if window is not None and longest > window:
             raise ModelError(
                 f"A prompt with its response has {longest} tokens; some layers of this {self.name} model see {window}, "
