@@ -54,6 +54,12 @@ def states_of(batch: Batch, dtype: torch.dtype = torch.float64, size: int = SIZE
     return [torch.randn(shape, dtype=dtype, requires_grad=True) for shape in shapes]
 
 
+class Layer(nn.Module):
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.layer_idx = number
+
+
 @contextmanager
 def usable(kernel: str, *, exact: bool = True) -> Iterator[None]:
     with flash_on_cpu(exact=exact) if kernel == "cuda" else nullcontext():
@@ -63,9 +69,8 @@ def usable(kernel: str, *, exact: bool = True) -> Iterator[None]:
 def run(kernel: str, batch: Batch, states: list[Tensor], *, last: bool = False, scaling: float | None = None) -> Tensor:
     """[rows, length, heads, size] as a layer of the model gets it."""
     plan = attention.plan_with(KERNELS[kernel](), spans_of(batch, last_layer=3), CPU)
-    layer = nn.Module()
-    layer.layer_idx = 3 if last else 2
-    return attention.attend(layer, *states, attention.mask_with(plan), scaling=scaling)[0]
+    query, key, value = states
+    return attention.attend(Layer(3 if last else 2), query, key, value, attention.mask_with(plan), scaling=scaling)[0]
 
 
 def dense(batch: Batch, states: list[Tensor], scaling: float | None = None) -> Tensor:

@@ -93,7 +93,7 @@ class Flash:
         assert logsumexp.dtype == (torch.float32 if query.dtype in HALF else query.dtype)
         assert rng_state.dtype == torch.uint64 and unused.device == query.device
         self.calls.append(f"backward {len(cum_seq_q) - 1}")
-        grads = tuple(torch.empty_like(states) for states in (query, key, value))
+        grads = (torch.empty_like(query), torch.empty_like(key), torch.empty_like(value))
         repeats = query.shape[1] // key.shape[1]
         for asking, seen in _sequences(cum_seq_q, cum_seq_k):
             g, q, o = (_heads(states[asking]) for states in (grad_out, query, out))

@@ -12,7 +12,7 @@ its response; the family asks for a dense mask then.
 """
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -30,6 +30,7 @@ SMALLEST_GROUP = 128
 """Tokens of an average group below which, on a CPU, one dense call is faster than several small ones."""
 
 
+@runtime_checkable
 class Kernel(Protocol):
     """Attention over the spans of a grid, on flat tokens: query [N, heads, size], key and value [N, key heads, size].
 
@@ -121,11 +122,11 @@ def attend(
     assert dropout == 0.0 and others.get("softcap") is None
     rows, _, length, _ = query.shape
     query, key, value = in_one_dtype(query, key, value)
-    flat = [states.transpose(1, 2).flatten(0, 1) for states in (query, key, value)]
+    query, key, value = (states.transpose(1, 2).flatten(0, 1) for states in (query, key, value))
     is_last = plan.spans.last_layer is not None and getattr(module, "layer_idx", None) == plan.spans.last_layer
-    output = _SharedPrefixAttention.apply(*flat, plan, scaling, is_last)
+    output = _SharedPrefixAttention.apply(query, key, value, plan, scaling, is_last)
     if plan.blocks is not None and not is_last:
-        output = _with_prompts(output, *flat, plan.blocks, scaling)
+        output = _with_prompts(output, query, key, value, plan.blocks, scaling)
     return output.unflatten(0, (rows, length)), None
 
 

@@ -19,8 +19,8 @@ from sightline.layout.grid import PADDING
 from sightline.types import Batch
 
 NAME = "flex_attention"
-OWN_NAME = "flex_attention_of_prefixes"
-"""The same kernel for language models of which transformers says that they have none; it asks by name."""
+OWN_NAME = "prefix_blocks"
+"""The same kernel for language models of which transformers says that they have none; it looks for the first name in another."""
 NAMES = (NAME, OWN_NAME)
 BLOCK = 128
 """Tokens to a side of a block."""

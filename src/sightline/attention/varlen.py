@@ -13,7 +13,7 @@ activate_flash_attention_impl`).
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -181,7 +181,7 @@ def _moved(plan: Prepared, device: torch.device) -> Prepared:
     moved = iter(move_together([t for call in (*plan.ordinary, *plan.last) for t in _tensors(call)], device))
 
     def on_device(call: Call) -> Call:
-        return Call(**{name: next(moved) if isinstance(one, Tensor) else one for name, one in vars(call).items()})
+        return replace(call, **{name: next(moved) for name, one in vars(call).items() if isinstance(one, Tensor)})
 
     return Prepared(ordinary=tuple(map(on_device, plan.ordinary)), last=tuple(map(on_device, plan.last)))
 

@@ -447,7 +447,8 @@ def head_sizes(config: Any) -> tuple[int, ...]:
     several = getattr(config, "is_heterogeneous", False)
     layers = [config.per_layer_config[i] for i in range(config.num_hidden_layers)] if several else [config]
     names = ("head_dim", "global_head_dim")
-    named = {getattr(layer, name, None) for layer in layers for name in names} - {None}
+    found = (getattr(layer, name, None) for layer in layers for name in names)
+    named = {size for size in found if size is not None}
     return tuple(sorted(named)) or (config.hidden_size // config.num_attention_heads,)
 
 
