@@ -20,7 +20,7 @@ from sightline.types import Batch
 
 NAME = "flex_attention"
 OWN_NAME = "prefix_blocks"
-"""The same kernel for language models of which transformers says that they have none; it looks for the first name in another."""
+"""The same kernel for language models of which transformers says that they have none: it goes by the other name."""
 NAMES = (NAME, OWN_NAME)
 BLOCK = 128
 """Tokens to a side of a block."""
