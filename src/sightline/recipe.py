@@ -17,10 +17,17 @@ from sightline.config.complaint import complaints
 from sightline.config.plain_yaml import parse_yaml, read_yaml
 from sightline.errors import RecipeError, shown
 
-SHORTHAND = {"model": "name", "data": "source", "objective": "type", "reference": "type", "sampler": "type"}
+SHORTHAND = {
+    "model": "name",
+    "data": "source",
+    "objective": "type",
+    "reference": "type",
+    "sampler": "type",
+    "pairs": "type",
+}
 """`model: some/folder` stands for `model: {name: some/folder}`, in YAML and as `--model some/folder`."""
 
-DEFAULT_TYPES = {"objective": "dpo", "sampler": "transformers"}
+DEFAULT_TYPES = {"objective": "dpo", "sampler": "transformers", "pairs": "judged"}
 """The `type` of a group that names none."""
 
 RENAMED = {

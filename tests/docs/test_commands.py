@@ -45,7 +45,8 @@ def test_commands_of_the_docs_are_read(words, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sightline.cli.terminal.quiet", stop)
     for check in ("refuse_missing", "refuse_unwritable"):  # the pages' files and folders are nobody's
-        monkeypatch.setattr(f"sightline.cli.train.{check}", lambda recipe: None)
+        for command in ("train", "pairs"):
+            monkeypatch.setattr(f"sightline.cli.{command}.{check}", lambda recipe: None)
     for check in ("cli.plan.refuse_no_model", "cli.rollout_server.refuse_no_model", "cli.data.refuse_no_rows"):
         monkeypatch.setattr(f"sightline.{check}", lambda name: None)
     monkeypatch.setattr("sightline.cli.arguments.state_of", lambda name: "a folder")

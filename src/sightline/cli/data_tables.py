@@ -55,6 +55,10 @@ def print_row(console: Console, row: Shown) -> None:
     for side, words in row.sides:
         marked = "".join(f"[bold {colours.get(side, '')}]{escape(t)}[/]" if m else escape(t) for t, m in words)
         console.print(f"[dim]{side}[/dim] {marked}")
+    for side, claims in row.claims:
+        signs = {"held": "[green]✓[/green]", "refuted": "[red]✗[/red]"}
+        said = "  ".join(f"{signs.get(verdict, '?')} {escape(claim)}" for claim, verdict in claims)
+        console.print(f"[dim]claims of {side}[/dim] {said}")
     if row.rendered:
         console.print(f"[dim]as read[/dim] {escape(repr(row.rendered)[1:-1])}")
     for one in row.targets:

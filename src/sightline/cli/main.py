@@ -19,6 +19,7 @@ from sightline.errors import RunFailed, UserError, did_you_mean
 COMMANDS = {
     "quickstart": "the whole journey on the embedded model: pairs, DPO, report",
     "train": "train as a recipe says: RECIPE.yaml [--flags], or flags alone",
+    "pairs": "preference pairs from a model's own answers to your images",
     "plan": "how much memory a recipe takes, and what makes it fit a GPU",
     "export": "merge an adapter; a model that transformers and vLLM load",
     "generate": "answer a question about an image",

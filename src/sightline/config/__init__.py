@@ -10,7 +10,14 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic.dataclasses import dataclass
 
-from sightline.config.combinations import fit_complaint, refuse_groups, refuse_reference, refuse_rows, refuse_sampler
+from sightline.config.combinations import (
+    fit_complaint,
+    refuse_groups,
+    refuse_pairs,
+    refuse_reference,
+    refuse_rows,
+    refuse_sampler,
+)
 from sightline.config.custom import SamplerConfig
 from sightline.config.data import DataConfig
 from sightline.config.engine import Engine
@@ -22,6 +29,7 @@ from sightline.config.numbers import Real, Whole
 from sightline.config.objective import DPOConfig, ObjectiveConfig, SFTConfig
 from sightline.config.online import RewardConfig, Rewards, TransformersSamplerConfig, VLLMSamplerConfig
 from sightline.config.online_objectives import OnlineConfig
+from sightline.config.pairs import PairsConfig
 from sightline.config.paths import FileName, OutputName
 from sightline.config.schedule import known_optimizer, known_schedule, refuse_options
 from sightline.config.strict import STRICT, Options
@@ -34,6 +42,7 @@ __all__ = [
     "LoraConfig",
     "ModelConfig",
     "ObjectiveConfig",
+    "PairsConfig",
     "Recipe",
     "ReferenceConfig",
     "RewardConfig",
@@ -62,6 +71,8 @@ class Recipe:
     """Who answers the prompts of an online objective; the policy itself when left out."""
     rewards: Rewards = field(default_factory=list)
     """What judges sampled answers: names, or a map of name → weight or group."""
+    pairs: PairsConfig | None = None
+    """How sampled answers become preference pairs: `sightline pairs`, and pair objectives with `rewards`."""
 
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """Scores of answers while training."""
@@ -196,10 +207,5 @@ class Recipe:
 
     @model_validator(mode="after")
     def _sampler_and_rewards_are_for_online_objectives(self) -> Any:
-        given = [name for name, value in (("sampler", self.sampler), ("rewards", self.rewards)) if value]
-        if given and not isinstance(self.objective, OnlineConfig):
-            raise ValueError(
-                f"`{given[0]}` is for objectives over sampled answers (grpo, gspo, …); `objective.type: "
-                f"{self.objective.type}` reads its answers from the data. Leave `{given[0]}` out."
-            )
+        refuse_pairs(self.objective, self.sampler, self.rewards, self.pairs)
         return self

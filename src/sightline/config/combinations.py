@@ -1,11 +1,16 @@
 """Groups of a recipe that contradict one another, with the reason; each group by itself was checked before."""
 
+from collections.abc import Sequence
+
 from sightline.config.data import DataConfig
 from sightline.config.model import LoraConfig, ModelConfig, ReferenceConfig
 from sightline.config.objective import MixConfig, MPOConfig, ObjectiveConfig
-from sightline.config.online import SamplingConfig, VLLMSamplerConfig
+from sightline.config.online import RewardConfig, SamplingConfig, VLLMSamplerConfig
 from sightline.config.online_objectives import OnlineConfig, ReinforcePPConfig
-from sightline.config.other_objectives import KTOConfig, MDPOConfig
+from sightline.config.other_objectives import CPOConfig, KTOConfig, MDPOConfig, ORPOConfig, SimPOConfig
+from sightline.config.pair_objectives import PairConfig
+from sightline.config.pairs import JudgedPairsConfig, PairMakingConfig
+from sightline.config.refusal import default
 from sightline.errors import RecipeError
 
 
@@ -107,6 +112,59 @@ def refuse_sampler(model: ModelConfig, lora: LoraConfig | None, sampler: Samplin
                 "sample from another model than the one that is trained. Leave that out, or take `sampler.type: "
                 "transformers`."
             )
+
+
+def reads_pairs(objective: ObjectiveConfig) -> bool:
+    """Whether the objective compares a chosen with a rejected response, some part of it at least."""
+    if isinstance(objective, MixConfig):
+        return any(reads_pairs(part.config) for part in objective.read_parts().values())
+    return isinstance(objective, PairConfig | MDPOConfig | SimPOConfig | ORPOConfig | CPOConfig | MPOConfig)
+
+
+def samples_pairs(objective: ObjectiveConfig, rewards: Sequence[RewardConfig]) -> bool:
+    """Whether pairs are made of sampled answers while training: a pair objective with rewards."""
+    return bool(rewards) and reads_pairs(objective)
+
+
+def refuse_pairs(
+    objective: ObjectiveConfig,
+    sampler: SamplingConfig | None,
+    rewards: Sequence[RewardConfig],
+    pairs: PairMakingConfig | None,
+) -> None:
+    """Raises `ValueError` for a sampler, rewards or a way of making pairs where nothing is sampled or compared."""
+    if isinstance(objective, OnlineConfig):
+        if pairs is not None:
+            raise ValueError(
+                f"`pairs` makes pairs of a chosen and a rejected answer; `objective.type: {objective.type}` learns "
+                "from rewards themselves. Leave `pairs` out, or take a pair objective such as dpo."
+            )
+        return
+    given = {"sampler": sampler, "rewards": rewards, "pairs": pairs}
+    named = next((name for name, value in given.items() if value), None)
+    if named is not None and not reads_pairs(objective):
+        raise ValueError(
+            f"`{named}` is for objectives over sampled answers (grpo, gspo, …) or over pairs of them (dpo, …); "
+            f"`objective.type: {objective.type}` reads its answers from the data. Leave `{named}` out."
+        )
+    if pairs is not None and not isinstance(pairs, JudgedPairsConfig) and rewards:
+        way = default(type(pairs), "type")
+        raise ValueError(
+            f"`pairs.type: {way}` makes its pairs without a judge, so `rewards` would do nothing. Leave "
+            "`rewards` out, or take `pairs.type: judged`."
+        )
+    if sampler is not None and pairs is None and not rewards:
+        raise ValueError(
+            f"`sampler` samples answers, but nothing makes pairs of them for `objective.type: {objective.type}`. Give "
+            "`rewards` that judge them (or a way without a judge, such as `pairs: continue_blind`), or leave `sampler` "
+            "out."
+        )
+    judged = rewards and (pairs is None or isinstance(pairs, JudgedPairsConfig))
+    if judged and sampler is not None and sampler.num_generations < 2:
+        raise ValueError(
+            "`sampler.num_generations: 1` leaves nothing to compare: a pair is the best and the worst of several "
+            "answers to a prompt. Take 2 or more (8 is usual)."
+        )
 
 
 def refuse_rows(objective: ObjectiveConfig, data: DataConfig) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import ProcessorMixin
 
 from sightline.data.render.render import Renderer
-from sightline.generation.decoder import CompletionBatch, read_prompts, write
+from sightline.generation.decoder import CompletionBatch, followed_by, read_prompts, write
 from sightline.generation.sampling import SamplingSettings
 from sightline.layout.grid import stack_left
 from sightline.models.families.find import Family, family_of
@@ -108,17 +108,7 @@ class Renders:
 
     def prompts(self, asked: Asked) -> list[Group]:
         """The whole prompts, all with the same tensors of pixels."""
-        return [self._followed(asked.shared, rest) for rest in asked.rests]
-
-    def _followed(self, shared: Group, rest: Tensor) -> Group:
-        """A prompt with text after it."""
-        along = {}
-        for name in self._along & shared.model_inputs.keys():
-            value = shared.model_inputs[name]
-            last = value[:, -1:] if name in self.family.continues else torch.zeros_like(value[:, -1:])
-            along[name] = torch.cat([value, last.expand(-1, len(rest), *value.shape[2:])], dim=1)
-        ids = torch.cat([shared.prompt_ids, rest])
-        return replace(shared, prompt_ids=ids, model_inputs={**shared.model_inputs, **along})
+        return [followed_by(self.family, asked.shared, rest) for rest in asked.rests]
 
     @property
     def _along(self) -> set[str]:

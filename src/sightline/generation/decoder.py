@@ -10,7 +10,7 @@ Where a family does not know (`Family.decodes`), transformers' own `generate` wr
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -47,6 +47,17 @@ def special_tokens(processor: ProcessorMixin, family: Family) -> SpecialTokens:
     ends = sorted({i for i in [*named, tokenizer.eos_token_id, Renderer(processor).end_of_turn_id] if i is not None})
     padding = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else ends[0]
     return SpecialTokens(ends, padding, sorted(family.image_token_ids))
+
+
+def followed_by(family: Family, group: Group, ids: Int[Tensor, " more"]) -> Group:
+    """The prompt with text after it, which no image is in: a question, or the beginning of an answer."""
+    along = {}
+    for name in {*family.along_tokens, *family.continues} & group.model_inputs.keys():
+        value = group.model_inputs[name]
+        last = value[:, -1:] if name in family.continues else torch.zeros_like(value[:, -1:])
+        along[name] = torch.cat([value, last.expand(-1, len(ids), *value.shape[2:])], dim=1)
+    whole = torch.cat([group.prompt_ids, ids])
+    return replace(group, prompt_ids=whole, model_inputs={**group.model_inputs, **along})
 
 
 @dataclass

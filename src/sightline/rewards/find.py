@@ -20,6 +20,8 @@ BUILT_IN = {
     "length": "form:Length",
     "repetition": "form:Repetition",
     "judge": "judge:Judge",
+    "claims": "claims:Claims",
+    "self_check": "self_check:SelfCheck",
     "reward_model": "reward_model:RewardModel",
 }
 """Name → module and class in this package; the class's fields are the reward's options."""

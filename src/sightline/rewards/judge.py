@@ -4,6 +4,7 @@ arXiv:2306.05685, single-answer grading)."""
 import re
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any
 
 from PIL.Image import Image
@@ -15,6 +16,7 @@ from sightline.config.strict import STRICT
 from sightline.errors import RewardError
 from sightline.rewards.completions import Completion, question_of, text_of
 from sightline.scoring import judge
+from sightline.scoring.remembered import Remembered
 
 INSTRUCTION = (
     "You grade an assistant's answer to a question about the image. Judge whether what it says is correct, whether "
@@ -50,6 +52,15 @@ class Judge:
     """Seconds for one request."""
     patience: Real = Field(30.0, ge=0, le=10**5)
     """Seconds that the server may be busy or away before the run stops."""
+
+    @cached_property
+    def replies(self) -> list[Remembered]:
+        """Replies from before, if the run keeps them."""
+        return []
+
+    def remember(self, remembered: Remembered) -> None:
+        """Ask the server nothing to which this has the reply."""
+        self.replies[:] = [remembered]
 
     def prepare(self, columns: Sequence[str]) -> None:
         """Raises `RewardError` without the column, or where no server answers or it refuses the key."""
@@ -98,6 +109,7 @@ class Judge:
             seconds=self.request_seconds,
             patience=self.patience,
             error=self._explained,
+            remembered=next(iter(self.replies), None),
         )
 
     def _explained(self, failure: str) -> RewardError:

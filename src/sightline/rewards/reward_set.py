@@ -23,6 +23,7 @@ from sightline.errors import RewardError, UserError, did_you_mean
 from sightline.rewards import time_limit
 from sightline.rewards.completions import Completions
 from sightline.rewards.time_limit import BackgroundCall, TimeUp, call_within, is_async
+from sightline.scoring.remembered import Remembered
 
 RewardFunction = Callable[..., Any]
 
@@ -60,6 +61,24 @@ class Prepares(Protocol):
 
     def prepare(self, columns: Sequence[str]) -> None:
         """Raises `UserError` for a column, file, model or server that is missing."""
+        ...
+
+
+@runtime_checkable
+class AsksPolicy(Protocol):
+    """A reward that asks the policy itself."""
+
+    def attach(self, policy: Any, processor: Any) -> None:
+        """Ask this model, with whatever weights it has at each call."""
+        ...
+
+
+@runtime_checkable
+class AsksServer(Protocol):
+    """A reward whose server need not be asked the same twice."""
+
+    def remember(self, remembered: Remembered) -> None:
+        """Take replies from there, and keep new ones there."""
         ...
 
 
@@ -123,6 +142,18 @@ class RewardSet:
             refuse_missing(reward, [*columns, *GIVEN], where="the rows", columns=columns)
             if isinstance(reward.function, Prepares):
                 reward.function.prepare(columns)
+
+    def attach(self, policy: Any, processor: Any) -> None:
+        """Give the policy to the rewards that ask it."""
+        for reward in self.rewards:
+            if isinstance(reward.function, AsksPolicy):
+                reward.function.attach(policy, processor)
+
+    def remember(self, remembered: Remembered) -> None:
+        """Have the rewards that ask a server keep its replies, and ask nothing twice."""
+        for reward in self.rewards:
+            if isinstance(reward.function, AsksServer):
+                reward.function.remember(remembered)
 
     def score(self, completions: Completions, trainer_state: Any = None) -> Scores:
         """Every reward of every completion. Asynchronous rewards run beside the others.

@@ -10,6 +10,7 @@ from PIL.Image import Image
 from sightline.errors import UserError
 from sightline.files import data_uri
 from sightline.http import HTTPFailure, post_json
+from sightline.scoring.remembered import Remembered
 
 REFUSED = (401, 403)
 
@@ -25,6 +26,7 @@ def _by_flags(failure: str) -> UserError:
 class Judge:
     """Asks a server. url: up to `/v1`. model: its name there. key_variable: environment variable that holds the key.
     seconds: for one try. patience: seconds in which a busy server is asked again. error: makes a failure the user's.
+    remembered: replies that need not be asked for again, and where new ones go; None keeps none.
     """
 
     url: str
@@ -33,6 +35,7 @@ class Judge:
     seconds: float = 60.0
     patience: float = 120.0
     error: Callable[[str], UserError] = _by_flags
+    remembered: Remembered | None = None
 
     def reply(self, instruction: str, text: str, images: Sequence[Image] = (), *, max_tokens: int = 8) -> str:
         """What the judge says, greedy; empty where the reply has another form than OpenAI's.
@@ -49,12 +52,17 @@ class Judge:
                 {"role": "user", "content": [*shown, {"type": "text", "text": text}]},
             ],
         }
+        key = "" if self.remembered is None else self.remembered.key(body)
+        if self.remembered is not None and (known := self.remembered.get(key)) is not None:
+            return known
         try:
             reply = self._ask("chat/completions", body)
         except HTTPFailure as failure:
             raise self.error(str(failure)) from None
         match reply:
             case {"choices": [{"message": {"content": str(said)}}, *_]}:
+                if self.remembered is not None:
+                    self.remembered.put(key, said)
                 return said
         return ""
 

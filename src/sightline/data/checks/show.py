@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import json
 import math
 import re
 from collections.abc import Iterable
@@ -20,6 +21,11 @@ MAX_SIDE = 480
 """Pixels of the longer side of an image on the page."""
 
 
+CLAIMS = tuple(f"{reward}_{side}" for side in ("chosen", "rejected") for reward in ("claims", "self_check"))
+"""Columns in which `sightline pairs` keeps the claims of both sides, as JSON."""
+VERDICTS = {True: "held", False: "refuted"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Shown:
     """A row as it is shown.
@@ -27,7 +33,7 @@ class Shown:
     error: what is wrong with it. prompt: (role, text with ▣ for images). sides: (name, words with their mark:
     "" common, "only" on this side alone). images: data URIs. tokens: of prompt and responses. rendered: the prompt as
     the model reads it, image tokens counted. targets: of each response (text, whether it is trained). seen: the images'
-    size for the model.
+    size for the model. claims: of each side that `sightline pairs` had judged, (claim, held, refuted or not judged).
     """
 
     name: str
@@ -39,6 +45,7 @@ class Shown:
     rendered: str = ""
     targets: tuple[tuple[tuple[str, bool], ...], ...] = ()
     seen: str = ""
+    claims: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = ()
     columns: tuple[tuple[str, str], ...] = ()
 
     def as_json(self) -> dict[str, Any]:
@@ -53,6 +60,7 @@ class Shown:
             "rendered": self.rendered,
             "targets": ["".join(text for text, is_target in one if is_target) for one in self.targets],
             "image_for_model": self.seen,
+            "claims": {side: [list(one) for one in claims] for side, claims in self.claims},
             "columns": dict(self.columns),
         }
 
@@ -79,8 +87,23 @@ def shown(entry: Entry, renderer: Any = None) -> Shown:
         sides=_sides(example),
         images=tuple(images),
         **read,
-        columns=tuple((k, f"{v!r:.200}") for k, v in example.row.items()),
+        claims=claims_of(example),
+        columns=tuple((k, f"{v!r:.200}") for k, v in example.row.items() if k not in CLAIMS),
     )
+
+
+def claims_of(example: Example) -> tuple[tuple[str, tuple[tuple[str, str], ...]], ...]:
+    """The claims that a judge looked at, by side: each with its verdict. Other columns are none."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for column in CLAIMS:
+        try:
+            claims = json.loads(example.row[column])
+            read = [(str(one["claim"]), one["held"]) for one in claims]
+            marked = [(text, "not judged" if held is None else VERDICTS[held >= 0.5]) for text, held in read]
+        except (KeyError, TypeError, ValueError):
+            continue
+        found.setdefault(column.rpartition("_")[2], []).extend(marked)
+    return tuple((side, tuple(claims)) for side, claims in found.items())
 
 
 def _as_read(renderer: Any, group: Group) -> dict[str, Any]:

@@ -86,6 +86,7 @@ def online_trainer(
     """The trainer of an objective over sampled completions."""
     assert isinstance(train_dataset, PromptDataset)
     prepare_rewards(rewards, train_dataset)
+    rewards.attach(model, processor)
     sampling = sampling_of(recipe)
     opening = train_dataset.groups.renderer.template.opening
     if opening:
