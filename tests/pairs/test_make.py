@@ -43,6 +43,10 @@ def length(completions, **columns):
     return [len(text_of(one)) / 10 for one in completions]
 
 
+def never(*args, **kwargs):
+    raise AssertionError("it was asked again")
+
+
 @pytest.fixture(scope="module")
 def images(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("images")
@@ -118,7 +122,7 @@ def test_choosing_again_asks_nothing(tmp_path, model, images, monkeypatch):
     folder = tmp_path / "again"
     first = run(folder, model, images)
     for owner, name in ((TransformersSampler, "sample"), (RewardSet, "score")):
-        monkeypatch.setattr(owner, name, None)
+        monkeypatch.setattr(owner, name, never)
     assert first.summary.margins is not None
     strict = run(folder, model, images, pairs={"margin": first.summary.margins[2]})
     assert strict.summary.counts.pairs < first.summary.counts.pairs
@@ -136,7 +140,7 @@ def test_other_conditions_are_refused_by_name_and_other_rewards_keep_the_complet
         run(folder, model, images, sampler={"max_completion_length": 7})
     with pytest.raises(DataError, match="seed is 1, was 42"):
         run(folder, model, images, seed=1)
-    monkeypatch.setattr(TransformersSampler, "sample", None)
+    monkeypatch.setattr(TransformersSampler, "sample", never)
 
     def shortness(completions, **columns):
         return [-len(one) for one in completions]

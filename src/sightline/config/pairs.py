@@ -26,9 +26,6 @@ class PairMakingConfig:
     _one_or_several = field_validator("prompts", mode="before")(one_or_several)
 
 
-LengthTolerance = Annotated[Real, Field(ge=0, lt=1)]
-
-
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class JudgedPairsConfig(PairMakingConfig):
     """The best completion of a prompt by the recipe's `rewards` against the worst, the next best against the next
@@ -37,7 +34,7 @@ class JudgedPairsConfig(PairMakingConfig):
     type: Literal["judged"] = "judged"
     margin: Real = Field(default=0.0, ge=0, le=10**6)
     """Least difference of rewards; equal ones are never a pair."""
-    length_tolerance: LengthTolerance | None = 0.1
+    length_tolerance: Real | None = Field(default=0.1, ge=0, lt=1)
     """Balance lengths: pairs whose chosen side is the longer one and pairs whose chosen side is the shorter one differ
     in number by at most this share of both; the pairs of smallest margin go. null keeps all."""
 
@@ -49,7 +46,7 @@ class ContinueBlindConfig(PairMakingConfig):
     type: Literal["continue_blind"] = "continue_blind"
     kept_share: Real = Field(default=0.5, gt=0, lt=1)
     """Share of the completion's words that the rejected side begins with."""
-    length_tolerance: LengthTolerance | None = 0.1
+    length_tolerance: Real | None = Field(default=0.1, ge=0, lt=1)
     """As for `judged`; of equal margins the later pairs go."""
 
 
@@ -60,7 +57,7 @@ class NoisyImageConfig(PairMakingConfig):
     type: Literal["noisy_image"] = "noisy_image"
     noise_step: Whole = Field(default=500, ge=1, le=1000)
     """Step of the diffusion, of 1,000; more is noisier."""
-    length_tolerance: LengthTolerance | None = 0.1
+    length_tolerance: Real | None = Field(default=0.1, ge=0, lt=1)
     """As for `judged`."""
 
 

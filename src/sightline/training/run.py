@@ -22,6 +22,7 @@ from transformers import PreTrainedModel, TrainerCallback, set_seed
 
 from sightline.config import Recipe
 from sightline.config.combinations import refuse_idle_evaluation
+from sightline.config.online_objectives import OnlineConfig
 from sightline.config.packages import refuse_absent
 from sightline.data.stream.loader_workers import check_temporary_folder
 from sightline.errors import RecipeError
@@ -103,6 +104,11 @@ def train(
     """
     console = main_process_console(console or Console())
     recipe = with_objects(recipe, objective=objective, sampler=sampler, tasks=tasks)
+    if not isinstance(recipe.objective, OnlineConfig) and (recipe.rewards or recipe.sampler or recipe.pairs):
+        raise RecipeError(
+            f"`objective.type: {recipe.objective.type}` trains on pairs that are there. Make them with `sightline pairs`"
+            " and this recipe, then train with `--data FOLDER` and a recipe without `sampler`, `rewards` and `pairs`."
+        )
     built = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
     refuse_absent(recipe)
     check_temporary_folder(recipe.dataloader_num_workers)
