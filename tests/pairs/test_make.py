@@ -24,7 +24,7 @@ from sightline.pairs import completions, make
 from sightline.pairs.completions import NoisyImage, first_words, joined, signal_kept, without_object
 from sightline.pairs.journal import Journal
 from sightline.recipe import normalise, structure
-from sightline.rewards.answers import text_of
+from sightline.rewards.completions import text_of
 from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.sampler import TransformersSampler
 from sightline.types import Group

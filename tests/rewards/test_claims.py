@@ -11,7 +11,7 @@ from sightline.data.media.images import LazyImage
 from sightline.data.render.render import Renderer
 from sightline.errors import RecipeError, RewardError
 from sightline.forward.plain import log_probs
-from sightline.rewards.answers import Images
+from sightline.rewards.completions import Images
 from sightline.rewards.find import find_function
 from sightline.rewards.verdicts import Questions, YesOrNo, without_repeats
 from sightline.scoring.remembered import Remembered

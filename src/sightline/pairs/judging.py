@@ -16,8 +16,9 @@ from sightline.pairs.choose import Judged
 from sightline.pairs.completions import Completion
 from sightline.pairs.journal import KEPT, Journal
 from sightline.recipe import tree_of
+from sightline.rewards.completions import Completions
 from sightline.rewards.find import metric_name
-from sightline.rewards.reward_set import RewardSet
+from sightline.rewards.reward_set import RewardSet, Scores
 from sightline.rewards.time_limit import TimeUp
 from sightline.scoring.remembered import Remembered
 from sightline.training.online.rollouts import as_completions
@@ -71,8 +72,8 @@ class Judging:
             return []
         texts = [[one.text] for _, one in flat]
         sampled = [[Sampled(ids=torch.tensor(one.ids), finished=one.finished)] for _, one in flat]
-        answers = as_completions([prompt for prompt, _ in flat], sampled, texts)
-        scores = self._scored(answers)
+        completions = as_completions([prompt for prompt, _ in flat], sampled, texts)
+        scores = self._scored(completions)
         return [
             {
                 "values": {
@@ -83,13 +84,13 @@ class Judging:
             for i in range(len(flat))
         ]
 
-    def _scored(self, answers: Any) -> Any:
+    def _scored(self, completions: Completions) -> Scores:
         """The rewards' verdicts. A time limit that was reached while a server kept replying is begun anew: what it has
         said is not asked again."""
         while True:
             before = len(self.replies)
             try:
-                return self.rewards.score(answers)
+                return self.rewards.score(completions)
             except RewardError as error:
                 if not isinstance(error.__cause__, TimeUp) or len(self.replies) == before:
                     raise

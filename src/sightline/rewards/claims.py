@@ -22,7 +22,7 @@ from sightline.config.model import ModelConfig
 from sightline.config.numbers import Real, Whole
 from sightline.config.strict import STRICT
 from sightline.errors import RewardError, shown
-from sightline.rewards.answers import Completion, Images, text_of
+from sightline.rewards.completions import Completion, Images, text_of
 from sightline.rewards.verdicts import Questions, YesOrNo, without_repeats
 from sightline.scoring import judge
 from sightline.scoring.claims import Claim, claims_in, claims_written, share_held

@@ -13,8 +13,8 @@ from torch import nn
 from transformers import ProcessorMixin
 
 from sightline.config.strict import STRICT
-from sightline.rewards.answers import Completion, Images, text_of
 from sightline.rewards.claims import QUESTION, Claims, written
+from sightline.rewards.completions import Completion, Images, text_of
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

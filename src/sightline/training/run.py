@@ -106,8 +106,8 @@ def train(
     recipe = with_objects(recipe, objective=objective, sampler=sampler, tasks=tasks)
     if not isinstance(recipe.objective, OnlineConfig) and (recipe.rewards or recipe.sampler or recipe.pairs):
         raise RecipeError(
-            f"`objective.type: {recipe.objective.type}` trains on pairs that are there. Make them with `sightline pairs`"
-            " and this recipe, then train with `--data FOLDER` and a recipe without `sampler`, `rewards` and `pairs`."
+            f"`objective.type: {recipe.objective.type}` trains on pairs that are there. Make them by `sightline pairs` "
+            "and this recipe, then train with `--data FOLDER` and a recipe without `sampler`, `rewards` and `pairs`."
         )
     built = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
     refuse_absent(recipe)
