@@ -108,8 +108,9 @@ def test_a_reward_that_cannot_judge_these_rows_is_told_in_its_first_step_at_the_
     model = str(tiny_model("llava"))
     run = ["train", "--model", model, "--data", "rows.jsonl", "--objective", "grpo", "--output-dir", "run", "--lora"]
     sampling = ["--sampler.max-completion-length", "2", "--sampler.num-generations", "4", "--layout", "padded"]
+    capsys.readouterr()  # what saving the model printed
     assert main([*run, *sampling, "--dataloader-num-workers", "0", "--rewards", reward]) == 2
     paragraph, *stack = capsys.readouterr().err.strip().splitlines()
-    assert all(part in paragraph for part in said.split(".*")) and paragraph.startswith("error: ")
+    assert all(part in paragraph for part in said.split(".*")) and paragraph.startswith("error: "), paragraph
     assert bool(stack) == (reward == "own.py:crash"), "where in the user's function, and nothing else"
     assert paragraph.endswith("start again with --overwrite-output-dir.") == sampled
