@@ -42,6 +42,17 @@ def test_router_losses_arrive_unchanged(loaded: Load) -> None:
         torch.testing.assert_close(mine, theirs)
 
 
+def test_a_class_that_inherits_its_forward_has_what_is_written_there(loaded: Load) -> None:
+    """The router loss of experts and the cap of Gemma 2, in subclasses of somebody's own."""
+    experts, capped = loaded("qwen3_vl_moe"), loaded("paligemma2")
+    for one in (experts, capped):
+        one.model.__class__ = type("Mine", (type(one.model),), {})
+    group, mine = experts.group(lengths=(7,)), family_of(experts.model)
+    found = log_probs(experts.model, padded.lay_out([group]), groups=[group], features=encode(experts.model, [group]))
+    assert found.router_loss is not None and mine.router_coefficient == COEFFICIENT
+    assert family_of(capped.model).softcap == capped.model.config.text_config.final_logit_softcapping
+
+
 @pytest.mark.parametrize("smallest_group", [0, 10_000], ids=["our kernel", "sdpa"])
 @pytest.mark.parametrize("kind", ["qwen3_vl_moe", "qwen3_5_moe"])
 def test_a_shared_prompt_counts_for_all_its_responses(

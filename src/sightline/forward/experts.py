@@ -16,7 +16,7 @@ from torch import Tensor
 
 from sightline.errors import ModelError
 from sightline.models.families.family import Family
-from sightline.models.unwrap import written_class
+from sightline.models.unwrap import forward_classes
 from sightline.types import Batch
 
 LOSS = "load_balancing_loss_func"
@@ -29,7 +29,7 @@ def counting_shared_tokens(family: Family, batch: Batch) -> Iterator[None]:
 
     Raises `ModelError` for a model whose loss is not transformers' own.
     """
-    module: Any = sys.modules[written_class(type(family.model)).__module__]
+    module: Any = sys.modules[forward_classes(type(family.model))[0].__module__]
     plain = getattr(module, LOSS, None)
     if plain is None:
         raise ModelError(

@@ -1,5 +1,6 @@
 """From what a trainer calls (DDP, torch.compile, peft around a model) to the bare transformers model."""
 
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -51,6 +52,15 @@ def in_eval_mode(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def written_class(kind: type) -> type:
-    """The class that somebody wrote: FSDP2 puts one of its own making, without source, in front of a model's."""
-    return next(one for one in kind.__mro__ if not issubclass(one, FSDPModule))
+def forward_classes(kind: type) -> list[type]:
+    """The classes whose code a model's forward is: that which defines it, and above it those that it calls by `super`.
+
+    A class of FSDP2's own making, without source, and one that inherits its forward are passed over.
+    """
+    found: list[type] = []
+    for base in kind.__mro__:
+        if "forward" in vars(base) and base is not nn.Module and not issubclass(base, FSDPModule):
+            found.append(base)
+            if "super().forward(" not in inspect.getsource(base):
+                break
+    return found

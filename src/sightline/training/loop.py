@@ -28,13 +28,13 @@ from sightline.training.checkpoint.contents import (
     new_checkpoint,
     read_process,
     save_process,
-    set_random_states,
 )
 from sightline.training.checkpoint.files import TRAINER_STATE, InCheckpoint, explain_unreadable, trainer_state
 from sightline.training.checkpoint.run_folder import write_folder_into
 from sightline.training.checkpoint.schedule import apply_settings, load_schedule, save_schedule, settings_of
 from sightline.training.distributed.engine import Engine
 from sightline.training.guard import Guard
+from sightline.training.random_states import set_random_states
 from sightline.training.step.nonfinite import is_finite
 
 METRIC_DRIVEN = (ReduceLROnPlateau, GreedyLR)

@@ -25,7 +25,7 @@ from sightline.attention.spans import spans_of
 from sightline.errors import ModelError, shown
 from sightline.layout import visible
 from sightline.layout.grid import stack_left, stack_rows
-from sightline.models.unwrap import written_class
+from sightline.models.unwrap import forward_classes
 from sightline.types import Batch, Group
 
 DEEPSTACK = "deepstack_features"
@@ -454,8 +454,8 @@ def head_sizes(config: Any) -> tuple[int, ...]:
 
 @cache
 def _code(kind: type) -> str:
-    """The source of a model's class, whose forward says what becomes of the head's output."""
-    return inspect.getsource(written_class(kind))
+    """The source of the classes that a model's forward is written in: what becomes of the head's output."""
+    return "\n".join(map(inspect.getsource, forward_classes(kind)))
 
 
 def _name_of(model: nn.Module, part: nn.Module) -> str:

@@ -5,7 +5,6 @@ Weights are those that change: the adapter alone where one is trained. Each proc
 gives the same bits as one that never stopped.
 """
 
-import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from peft import PeftModel
 from transformers import PreTrainedModel
@@ -22,6 +20,7 @@ from sightline.errors import UserError
 from sightline.models.adapter import check_keys
 from sightline.training.checkpoint.files import ASIDE, load_state, publish, save_state, seal
 from sightline.training.checkpoint.run_folder import explain_disk_errors
+from sightline.training.random_states import random_states
 
 
 @runtime_checkable
@@ -108,20 +107,3 @@ def read_process(checkpoint: Path, *, step: int, index: int, world: int) -> dict
 def process_file(index: int) -> str:
     """The file of a checkpoint that holds one process's own state."""
     return f"process-{index}.safetensors"
-
-
-def random_states() -> dict[str, Any]:
-    """States of every generator that training draws from in this process."""
-    states = {"python": random.getstate(), "numpy": np.random.get_state(), "torch": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def set_random_states(states: dict[str, Any]) -> None:
-    """Put back what `random_states` gave."""
-    random.setstate(states["python"])
-    np.random.set_state(states["numpy"])
-    torch.set_rng_state(states["torch"])
-    if "cuda" in states and torch.cuda.is_available():
-        torch.cuda.set_rng_state(states["cuda"])

@@ -21,9 +21,9 @@ from sightline.errors import OutOfMemory
 from sightline.memory.estimate import STATES
 from sightline.memory.page import size
 from sightline.objectives.roles import MISMATCHED
-from sightline.training.checkpoint.contents import random_states, set_random_states
 from sightline.training.datasets import Costs, StepBatches, group_of, row_costs, shares
 from sightline.training.online.trainer import OnlineTrainer
+from sightline.training.random_states import random_states, set_random_states
 from sightline.training.step.memory import bins, grid_tokens, tokens_in_grid
 from sightline.training.step.metrics import MetricsFile
 from sightline.training.step.micro_batch import cut_step

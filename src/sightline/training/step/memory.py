@@ -18,11 +18,11 @@ from typing import Any, TypeVar
 
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
-from torch import Tensor
 
 from sightline.errors import OutOfMemory
 from sightline.layout import prefix
 from sightline.layout.packing import first_fit_decreasing
+from sightline.training.random_states import random_states, set_random_states
 from sightline.types import Group
 
 T = TypeVar("T")
@@ -140,14 +140,14 @@ def retry_with_smaller_micro_batches(
     """
     while True:
         micro_batches = cut_to(memory.limit)
-        random = random_state()
+        random = random_states()
         try:
             return attempt(micro_batches)
         except RanOut as error:
             here = error.here
         if not memory.sharded:  # there the run ends
             undo()
-        restore_random_state(random)
+        set_random_states(random)
         gc.collect()
         torch.cuda.empty_cache()
         _lower_limit(memory, micro_batches, here=here, shared_prefix=shared_prefix)
@@ -226,15 +226,3 @@ def finer_limit(micro_batches: list[list[Group]], *, shared_prefix: bool) -> int
     """Half the tokens of the largest micro-batch of several groups; None where every group is alone already."""
     sizes = [tokens_in_grid(groups, shared_prefix=shared_prefix) for groups in micro_batches if len(groups) > 1]
     return max(sizes) // 2 if sizes else None
-
-
-def random_state() -> tuple[Tensor, list[Tensor]]:
-    """State of the random numbers of CPU and GPUs."""
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-
-
-def restore_random_state(state: tuple[Tensor, list[Tensor]]) -> None:
-    """Draw the same random numbers again."""
-    torch.set_rng_state(state[0])
-    if state[1]:
-        torch.cuda.set_rng_state_all(state[1])

@@ -12,7 +12,7 @@ accumulation; it is not linear in tokens, so that it (and nothing else) depends 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from sightline.forward.forward import reached_by_images
 from sightline.forward.reference import AnyReference
 from sightline.objectives.objective import Objective, State
+from sightline.training.random_states import random_states, set_random_states
 from sightline.training.step.memory import (
     raising_everywhere,
-    random_state,
-    restore_random_state,
     retry_with_smaller_micro_batches,
 )
 from sightline.training.step.metrics import Means
@@ -154,7 +153,7 @@ def full_batch_gradient(step: Step, micro_batches: list[list[Group]], state: Sta
         run_dummy_micro_batches(step, micro_batches, reference=False)
         for index, (one, weights) in enumerate(zip(scored, gradients, strict=True)):
             with step.syncing(last=index == len(scored) - 1):
-                restore_random_state(one.random)
+                set_random_states(one.random)
                 policy = policy_log_probs(step.model, one.micro, settings)
                 share = len(micro_batches[index]) / sum(map(len, micro_batches))
                 step.backward(with_router_loss((weights * policy.logp).sum(), policy, share, means))
@@ -169,7 +168,7 @@ class Scored(NamedTuple):
     micro: MicroBatch
     policy: LogProbs
     reference: LogProbs | None
-    random: tuple[Tensor, list[Tensor]]
+    random: dict[str, Any]
 
 
 def score_without_gradient(step: Step, micro_batches: list[list[Group]]) -> list[Scored]:
@@ -179,7 +178,7 @@ def score_without_gradient(step: Step, micro_batches: list[list[Group]]) -> list
     for groups in micro_batches:
         micro = micro_batch(step.model, groups, step.settings)
         reference = reference_log_probs(step.reference, micro, step.settings)
-        random = random_state()  # dropout draws the same masks when the micro-batch is replayed
+        random = random_states()  # dropout draws the same masks when the micro-batch is replayed
         with torch.no_grad():
             scored.append(Scored(micro, policy_log_probs(step.model, micro, step.settings), reference, random))
     return scored
