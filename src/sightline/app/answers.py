@@ -11,6 +11,8 @@ from sightline.data.media.images import LazyImage
 from sightline.evaluation.asking import PLAIN, Asking
 from sightline.evaluation.models import Models
 from sightline.generation.generate import stream
+from sightline.generation.text import CompletionText
+from sightline.models.families.find import family_of
 from sightline.types import Example, Group
 
 
@@ -34,19 +36,21 @@ def answers(
     """
     said = [Answer(label) for label in labels]
     streams: dict[str, Iterator[int]] = {}
+    text_of: dict[str, CompletionText] = {}
     while not all(answer.done for answer in said):
         for answer in (a for a in said if not a.done):
             started = time.perf_counter()
             with models.use(answer.label) as (model, processor):
                 if answer.label not in streams:
                     group = prompt(processor, image, question, models.asking(answer.label))
+                    text_of[answer.label] = CompletionText.of(processor, family_of(model))
                     streams[answer.label] = stream(model, processor, group, max_new_tokens=max_new_tokens)
                 token = next(streams[answer.label], None)
             answer.done = token is None
             if token is not None:
                 answer.tokens.append(token)
                 # decoded anew as a whole: a token may be half a character
-                answer.text = processor.tokenizer.decode(answer.tokens, skip_special_tokens=True).strip()
+                answer.text = text_of[answer.label](answer.tokens).strip()
             answer.seconds += time.perf_counter() - started
         yield said
 

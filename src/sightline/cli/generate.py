@@ -6,6 +6,8 @@ from pathlib import Path
 
 from sightline.cli.arguments import Arguments, add_model_flags, file_name, loading, model_name, positive, real, seed
 from sightline.errors import DataError
+from sightline.generation.text import CompletionText
+from sightline.models.families.find import family_of
 
 
 def run(argv: list[str]) -> int:
@@ -61,6 +63,6 @@ def run(argv: list[str]) -> int:
             num_return=given.num,
             seed=given.seed,
         )
-    texts = [text.strip() for text in processor.tokenizer.batch_decode(answers, skip_special_tokens=True)]
+    texts = [text.strip() for text in map(CompletionText.of(processor, family_of(model)), answers)]
     print(json.dumps(texts, ensure_ascii=False) if given.json else "\n".join(texts))
     return 0

@@ -14,6 +14,7 @@ from sightline.evaluation.record import Record, append, read, records_of, rescor
 from sightline.evaluation.task import Task
 from sightline.forward.features import encode_as_it_is
 from sightline.generation.generate import generate
+from sightline.generation.text import CompletionText
 from sightline.models.families.find import family_of
 from sightline.types import Group
 
@@ -69,13 +70,13 @@ def ask(
     Questions on one image share its features and, where the model is causal, the part of the prompt that it stands
     in. Raises `DataError` naming the item whose image cannot be read.
     """
-    renders = Renders(asking.renderer(processor), family_of(model))
+    family = family_of(model)
+    renders, text_of = Renders(asking.renderer(processor), family), CompletionText.of(processor, family)
     for part in _parts(task, numbers, batch_size):
         together, apart = _split(task, asking, part, renders)
         answers = _answer_together(model, processor, task, together, batch_size)
         answers.update(_answer_apart(model, processor, task, apart, batch_size))
-        texts = processor.tokenizer.batch_decode([answers[i] for i in part], skip_special_tokens=True)
-        yield records_of(task, [(task.items[i], text.strip()) for i, text in zip(part, texts, strict=True)])
+        yield records_of(task, [(task.items[i], text_of(answers[i]).strip()) for i in part])
 
 
 def _parts(task: Task, numbers: Sequence[int], batch_size: int) -> Iterator[list[int]]:

@@ -13,9 +13,11 @@ from sightline.config import Recipe
 from sightline.evaluation.models import Models, source_of
 from sightline.forward.head import logits_at_a_time
 from sightline.generation.generate import generate
+from sightline.generation.text import CompletionText
 from sightline.memory.estimator import Estimator
 from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import find_config
+from sightline.models.families.find import family_of
 from sightline.rehearsal.refusals import refuse_engine
 from sightline.rehearsal.shrink import STEPS, shrink
 from sightline.scenes.image import image_of
@@ -74,5 +76,5 @@ def ask(run: Path) -> str:
     source = source_of(str(run))
     with Models([source]).use(source.label) as (model, processor):
         prompt = source.asking.renderer(processor).prompt(source.asking.example(example))
-        (answers,) = generate(model, processor, [prompt], max_new_tokens=8)
-    return processor.tokenizer.batch_decode(answers, skip_special_tokens=True)[0]
+        ((answer,),) = generate(model, processor, [prompt], max_new_tokens=8)
+        return CompletionText.of(processor, family_of(model))(answer)

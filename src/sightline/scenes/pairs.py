@@ -22,6 +22,8 @@ from sightline.data.formats import parse
 from sightline.data.render.render import Renderer
 from sightline.files import whole_file
 from sightline.generation.generate import generate
+from sightline.generation.text import CompletionText
+from sightline.models.families.find import family_of
 from sightline.scenes.options import SceneOptions
 from sightline.scenes.questions import Question, Row, describe, description, existence, mentions, row_of
 from sightline.scenes.world import Scene, draw_scene
@@ -120,8 +122,8 @@ def _sample(
         batch_size=256,
         progress=progress,
     )
-    texts = processor.tokenizer.batch_decode([answer[0] for answer in answers], skip_special_tokens=True)
-    return [text.strip() for text in texts]
+    text_of = CompletionText.of(processor, family_of(model))
+    return [text_of(answer).strip() for (answer,) in answers]
 
 
 def _pair(scene: Scene, question: Question, rejected: str, group: str | None = None) -> Row:

@@ -6,10 +6,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from sightline.generation.sampling import Sampled, SamplingSettings
+from sightline.generation.text import CompletionText
 from sightline.rewards.completions import Completions, Images
 from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.prompts import PromptDataset
@@ -58,24 +59,6 @@ class Seconds:
 
 
 @dataclass(frozen=True, kw_only=True)
-class CompletionText:
-    """What rewards read of a completion: all of the assistant's turn, and nothing that only ends it.
-
-    ends: ids that end a completion or fill it up; any other is content, `<think>` too where it is a special token.
-    opening: what the chat template writes of the turn at the end of a prompt (`ChatTemplate.opening`).
-    """
-
-    tokenizer: Any
-    ends: frozenset[int]
-    opening: str = ""
-
-    def __call__(self, prompt: Prompt, ids: Int[Tensor, " tokens"]) -> str:
-        """The text of a completion to this prompt."""
-        text = self.tokenizer.decode([i for i in ids.tolist() if i not in self.ends], skip_special_tokens=False)
-        return self.opening + text if self.opening and prompt.text.endswith(self.opening) else text
-
-
-@dataclass(frozen=True, kw_only=True)
 class RolloutCollector:
     """Samples completions to prompts and has the rewards judge them."""
 
@@ -104,7 +87,7 @@ class RolloutCollector:
         seconds.spent("generate", started)
         started = time.perf_counter()
         texts = [
-            [self.text_of(prompt, one.ids) for one in completions]
+            [self.text_of(one.ids, prompt.text) for one in completions]
             for prompt, completions in zip(prompts, sampled, strict=True)
         ]
         scores = self.rewards.score(as_completions(prompts, sampled, texts), trainer_state)

@@ -15,7 +15,7 @@ from sightline.config import Recipe
 from sightline.config.custom import CustomSamplerConfig
 from sightline.config.online import SamplingConfig, TransformersSamplerConfig, VLLMSamplerConfig
 from sightline.errors import RecipeError, SamplerError
-from sightline.generation.decoder import special_tokens
+from sightline.generation.text import CompletionText
 from sightline.rewards.find import build_reward_set
 from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.custom import build_custom_sampler
@@ -31,7 +31,7 @@ from sightline.rollouts.vllm_weights import (
     address_towards,
     free_port,
 )
-from sightline.training.online.rollouts import CompletionText, RolloutCollector
+from sightline.training.online.rollouts import RolloutCollector
 from sightline.training.online.trainer import OnlineTrainer
 
 NUM_LOOKED_AT = 64
@@ -91,12 +91,10 @@ def online_trainer(
     opening = train_dataset.groups.renderer.template.opening
     if opening:
         report(f"The chat template begins each completion with {opening!r}; rewards read it as part of the completion.")
-    special = special_tokens(processor, options["family"])
-    ends = {*special.ends, special.padding, processor.tokenizer.pad_token_id, processor.tokenizer.bos_token_id}
     collector = RolloutCollector(
         sampler=build_sampler(sampling, recipe, model, processor, report),
         rewards=rewards,
-        text_of=CompletionText(tokenizer=processor.tokenizer, ends=frozenset(ends - {None}), opening=opening),
+        text_of=CompletionText.of(processor, options["family"], opening),
     )
     return OnlineTrainer(
         collector=collector,
