@@ -11,8 +11,10 @@ import torch
 
 from sightline.errors import OutOfMemory
 from sightline.layout import padded, prefix
+from sightline.models.families.find import family_of
 from sightline.training.checkpoint.files import load_state
 from sightline.training.step.memory import cut, finer_limit, tokens_in_grid, told
+from sightline.training.step.micro_batch import StepSettings, cut_step
 from sightline.types import Group
 from tests.training.allocator import room_for
 from tests.training.runs import curve, lines, pairs, run
@@ -51,6 +53,20 @@ def same_curve(one: Path, other: Path) -> None:
     for name in FIGURES:
         assert curve(one, name) == pytest.approx(curve(other, name), rel=1e-5, abs=1e-5), name
     assert len(curve(one)) == len(curve(other)) > 0
+
+
+def test_no_micro_batch_of_a_mixture_of_experts_holds_more_than_the_limit(loaded):
+    """Its router loss is over all tokens, so each response is fed one token more."""
+    experts = loaded("qwen3_vl_moe")
+    family = family_of(experts.model)
+    groups = [experts.group(seed=seed, lengths=(3, 5)) for seed in range(4)]
+    one = len(groups[0].prompt_ids) + 8
+    for limit, sizes in ((2 * one, [2, 2]), (2 * one - 1, [1, 1, 1, 1])):
+        settings = StepSettings(layout="prefix", family=family, groups_per_forward=4, device=torch.device("cpu"))
+        micro_batches = cut_step(groups, settings, limit)
+        assert [len(micro) for micro in micro_batches] == sizes
+        for micro in micro_batches:
+            assert prefix.lay_out([family.place(group) for group in micro]).input_ids.numel() <= limit
 
 
 @pytest.mark.parametrize("in_backward", [False, True], ids=["forward", "backward"])

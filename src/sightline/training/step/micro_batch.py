@@ -69,7 +69,14 @@ class StepSettings:
 def cut_step(groups: list[Group], settings: StepSettings, limit: int | None = None) -> list[list[Group]]:
     """The step's groups as micro-batches, of at most `limit` tokens."""
     shared_prefix = settings.layout == "prefix"
+    if settings.family.router_coefficient != 0:  # `Family.place` feeds it more tokens, which count here already
+        groups = [fed_whole(group) for group in groups]
     return cut(groups, groups_per_forward=settings.groups_per_forward, shared_prefix=shared_prefix, limit=limit)
+
+
+def fed_whole(group: Group) -> Group:
+    """The group and its companions with every token fed, those too that predict no target."""
+    return replace(group, fed_whole=True, companions=tuple(map(fed_whole, group.companions)))
 
 
 @dataclass(frozen=True, kw_only=True)
