@@ -56,8 +56,10 @@ def test_images_of_several_frames_are_counted_when_a_run_starts(tmp_path, tiny_m
         note = frames_note(rows_of(rows).entries())
         assert note is not None and note.startswith("An image of the first rows has") and "row 3: 3)" in note, kind
     assert frames_note(rows_of(pairs(3)).entries()) is None
-    said = io.StringIO()
-    tree = {"model": str(tiny_model("llava")), "output_dir": str(tmp_path / "run"), "max_steps": 1, "lora": {"r": 2},
-            "objective": "dpo", "dataloader_num_workers": 0, "learning_rate": 1e-3}  # fmt: skip
-    train(structure(normalise(tree)), data=rows, console=Console(file=said, width=500))
-    assert "An image of the first rows has several pages or frames" in said.getvalue()
+    for streaming in (False, True):
+        said = io.StringIO()
+        tree = {"model": str(tiny_model("llava")), "output_dir": str(tmp_path / f"run-{streaming}"), "max_steps": 1,
+                "lora": {"r": 2}, "objective": "dpo", "data": {"streaming": streaming}, "dataloader_num_workers": 0,
+                "learning_rate": 1e-3}  # fmt: skip
+        train(structure(normalise(tree)), data=rows, console=Console(file=said, width=500))
+        assert "An image of the first rows has several pages or frames" in said.getvalue(), streaming

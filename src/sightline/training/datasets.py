@@ -19,7 +19,7 @@ from sightline.data.holdout import split_by_image
 from sightline.data.render.corrupt import WithCorruptedImages
 from sightline.data.render.dataset import GroupDataset, Kind
 from sightline.data.render.render import renderer_of
-from sightline.data.rows import Rows
+from sightline.data.rows import Entry, Rows
 from sightline.data.sources.load import load_rows, rows_given, rows_of, streams_in_python, streams_of
 from sightline.data.stream.loader_workers import FinishesStepOnTermination
 from sightline.data.stream.passes import Passes
@@ -87,12 +87,17 @@ def training_rows(
 
 
 def summary_of(rows: Rows, held_out: Rows | None, kind: Kind, config: DataConfig) -> str:
-    """What a run's rows are, and a sentence where some are images of several pages."""
+    """What a run's rows are."""
     said = f"{len(rows):,} rows from {name_of(config)} as {kind}"
     if held_out is not None:
         said += f"; {len(held_out):,} held out for evaluation"
-    note = None if config.source == "scenes" else frames_note(rows.entries())
-    return said if note is None else f"{said}. {note}"
+    return said if config.source == "scenes" else with_frames_note(said, rows.entries())
+
+
+def with_frames_note(summary: str, entries: Iterable[Entry]) -> str:
+    """The summary, and a sentence where some of the first rows' images have several pages or frames."""
+    note = frames_note(entries)
+    return summary if note is None else f"{summary}. {note}"
 
 
 def require_a_good_row(held_out: Any) -> None:
@@ -151,14 +156,14 @@ def streamed_rows(
     )
     summary = f"Rows streamed from {'memory' if data is not None else name_of(config)} as {kind}"
     if eval_data is None and config.eval_source is None:
-        return TrainingRows(train=train, eval=None, summary=summary)
+        return TrainingRows(train=train, eval=None, summary=with_frames_note(summary, train.entries()))
     held_out = rows_given(eval_data, config) if eval_data is not None else load_rows(config, "eval")
     groups = GroupDataset(held_out, config, renderer, kind)
     require_a_good_row(groups)
     return TrainingRows(
         train=train,
         eval=WithCorruptedImages(groups) if CORRUPTED in objective.roles else groups,
-        summary=f"{summary}; {len(held_out):,} held out for evaluation",
+        summary=with_frames_note(f"{summary}; {len(held_out):,} held out for evaluation", train.entries()),
     )
 
 
