@@ -99,7 +99,7 @@ def plain(policy: Policy, groups: list[Group]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_greedy_answers_are_those_of_plain_transformers(policy: Callable[[str], Policy], kind: str) -> None:
+def test_greedy_completions_are_those_of_plain_transformers(policy: Callable[[str], Policy], kind: str) -> None:
     model, processor, groups = policy(kind)
     expected = plain(policy(kind), groups)
     assert len({tuple(answer) for answer in expected}) > 1, "answers all alike would hide a mix-up"

@@ -180,7 +180,7 @@ def test_progress_counts_every_prompt_and_no_prompts_give_no_answers(policy: Cal
     assert generate(model, processor, [], max_new_tokens=2) == []
 
 
-def test_several_greedy_answers_are_refused(policy: Callable[[str], Policy]) -> None:
+def test_several_greedy_completions_are_refused(policy: Callable[[str], Policy]) -> None:
     model, processor, groups = policy("llava")
     with pytest.raises(ValueError, match="do_sample=True"):
         generate(model, processor, groups, max_new_tokens=2, num_return=2)

@@ -33,7 +33,7 @@ PHASES: dict[str, tuple[Any, str]] = {
     "update": (trainer, "train_step"),
     "optimizer": (torch.optim.AdamW, "step"),
     "table": (online, "write_completions"),
-    "evaluate": (online.OnlineTrainer, "_greedy_answers"),
+    "evaluate": (online.OnlineTrainer, "_greedy_completions"),
     "save": (loop, "save_process"),
 }
 """Phase → where it is entered."""
