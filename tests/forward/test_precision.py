@@ -1,6 +1,5 @@
 """Every family with weights in float32 and bfloat16, with and without autocast: float32 numbers but for rounding."""
 
-import json
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -9,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import AutoConfig
 
 from sightline.config import LoraConfig, ModelConfig
 from sightline.forward.features import encode
@@ -32,13 +32,13 @@ def every_expert(folder: Path, into: Path) -> Path:
     A choice of experts is no rounding: where two of them score alike, bfloat16 takes the other one, and which tokens
     that happens to depends on the processor.
     """
-    config = json.loads((folder / "config.json").read_text())
-    text = config.get("text_config", config)
-    if "num_experts_per_tok" not in text:
+    config = AutoConfig.from_pretrained(folder)
+    text = config.get_text_config()
+    if not hasattr(text, "num_experts_per_tok"):
         return folder
     shutil.copytree(folder, into)
-    text["num_experts_per_tok"] = text["num_experts"]
-    (into / "config.json").write_text(json.dumps(config))
+    text.num_experts_per_tok = text.num_experts
+    config.save_pretrained(into)
     return into
 
 
