@@ -18,6 +18,8 @@ _WHERE = {
     "load_recipe": "sightline.recipe",
     "train": "sightline.training.run",
     "RunResult": "sightline.training.run",
+    "make_pairs": "sightline.pairs.make",
+    "train_rounds": "sightline.pairs.rounds",
     "load_model": "sightline.models.load",
     "load_processor": "sightline.models.load",
     "add_lora": "sightline.models.lora",

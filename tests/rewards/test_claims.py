@@ -51,6 +51,15 @@ def test_the_probability_of_yes_is_that_of_two_plain_forwards(loaded, family):
             assert probability == pytest.approx(torch.sigmoid(yes.sum() - no.sum()).item(), abs=1e-4)
 
 
+def test_a_claim_that_no_prompt_may_hold_is_not_judged(loaded):
+    model, processor, _ = loaded("llava")
+    check = find_function("self_check", {"split": "phrases", "question": "Is there {claim}?", "answers": ["yes", "no"]})
+    check.attach(model, processor)
+    scores, logged = called(check, ["a fox and a <image>", "<image>"], [Images((picture(0),))] * 2)
+    held = [one["held"] for one in json.loads(logged["self_check"][0])]
+    assert held[1] is None and scores == [held[0], None]
+
+
 def test_the_same_question_about_the_same_images_is_asked_once():
     first, second = (picture(0),), (picture(1),)
     asked = [Questions(images=images, texts=texts) for images, texts in
@@ -62,13 +71,13 @@ def test_the_same_question_about_the_same_images_is_asked_once():
 
 def test_the_policy_judges_itself_by_the_mean_probability_of_its_claims(loaded):
     model, processor, _ = loaded("llava")
-    check = find_function("self_check", {"split": "phrases", "question": "Is there {claim}?", "yes": "yes", "no": "no"})
+    check = find_function("self_check", {"split": "phrases", "question": "Is there {claim}?", "answers": ["yes", "no"]})
     check.attach(model, processor)
     scores, logged = called(check, ["a fox and a dog", ""], [Images((picture(0),)), Images((picture(1),))])
     claims = json.loads(logged["self_check"][0])
     assert [one["claim"] for one in claims] == ["a fox", "a dog"]
     assert scores == [pytest.approx(np.mean([one["held"] for one in claims])), None]
-    share = find_function("claims", {"split": "phrases", "question": "Is there {claim}?", "yes": "yes", "no": "no"})
+    share = find_function("claims", {"split": "phrases", "question": "Is there {claim}?", "answers": ["yes", "no"]})
     share.attach(model, processor)
     shares, _ = called(share, ["a fox and a dog"], [Images((picture(0),))])
     assert shares == [np.mean([one["held"] >= 0.5 for one in claims])]

@@ -56,7 +56,7 @@ def run(argv: list[str]) -> int:
 
     from sightline.training.distributed.launcher import launch, num_to_launch
 
-    num_processes = 1 if rehearsing else num_to_launch(recipe)
+    num_processes = 1 if rehearsing or recipe.rounds is not None else num_to_launch(recipe)
     if num_processes > 1:
         return launch(given, num_processes)
     from sightline.training.run import main_process_console
@@ -67,6 +67,10 @@ def run(argv: list[str]) -> int:
         console.print(f"`--data` names other rows than {path}: its {', '.join(lost)} {verb} not hold.", highlight=False)
     if rehearsing:
         result = _rehearse(recipe, kept, console)
+    elif recipe.rounds is not None:
+        from sightline.pairs.rounds import train_rounds
+
+        result = train_rounds(recipe, console=console)
     else:
         from sightline.training.run import train
 

@@ -12,9 +12,11 @@ from pydantic.dataclasses import dataclass
 
 from sightline.config.combinations import (
     fit_complaint,
+    reads_pairs,
     refuse_groups,
     refuse_pairs,
     refuse_reference,
+    refuse_rounds,
     refuse_rows,
     refuse_sampler,
 )
@@ -73,6 +75,9 @@ class Recipe:
     """What judges sampled answers: names, or a map of name → weight or group."""
     pairs: PairsConfig | None = None
     """How sampled answers become preference pairs: `sightline pairs`, and pair objectives with `rewards`."""
+    rounds: Whole | None = Field(default=None, ge=1, le=1000)
+    """Iterative training of a pair objective: so many times pairs of the present model's answers to all prompts, then a
+    run on them. Left out: with `rewards` every step samples its own pairs."""
 
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     """Scores of answers while training."""
@@ -187,16 +192,17 @@ class Recipe:
     @model_validator(mode="after")
     def _groups_agree(self) -> Any:
         refuse_reference(self.objective, self.reference, self.lora)
-        refuse_rows(self.objective, self.data)
+        refuse_rounds(self.objective, self.reference, self.lora, self.rounds)
+        refuse_rows(self.objective, self.data, samples=self.samples_completions)
         refuse_groups(self.objective, self.sampler)
         refuse_sampler(self.model, self.lora, self.sampler)
-        refuse_figures(self.objective, self.evaluation)
+        refuse_figures(self.objective, self.evaluation, samples=self.samples_completions)
         return self
 
     @model_validator(mode="after")
     def _quantised_and_adapted_weights_go_together(self) -> Any:
         complaint = fit_complaint(self.model, self.lora, self.reference)
-        if self.reference.type == "precomputed" and (isinstance(self.objective, OnlineConfig) or self.data.streaming):
+        if self.reference.type == "precomputed" and (self.samples_completions or self.data.streaming):
             complaint = (
                 "`reference.type: precomputed` needs rows and answers that are known before training; this recipe "
                 f"{'streams its rows' if self.data.streaming else 'samples its answers'}. Use `reference.type: auto`."
@@ -209,3 +215,10 @@ class Recipe:
     def _sampler_and_rewards_are_for_online_objectives(self) -> Any:
         refuse_pairs(self.objective, self.sampler, self.rewards, self.pairs)
         return self
+
+    @property
+    def samples_completions(self) -> bool:
+        """Whether every step samples its own completions: for objectives over rewards, and over pairs with rewards."""
+        if isinstance(self.objective, OnlineConfig):
+            return True
+        return bool(self.rewards) and reads_pairs(self.objective) and self.rounds is None

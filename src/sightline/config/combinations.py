@@ -46,7 +46,7 @@ def refuse_reference(objective: ObjectiveConfig, reference: ReferenceConfig, lor
             f"`objective.type: {objective.type}` compares the policy with a reference, but `reference.type` is none. "
             "Leave `reference` out, or choose an objective without one."
         )
-    if reference.type in ("adapter-off", "frozen-copy", "precomputed") and not needed:
+    if reference.type in ("adapter-off", "frozen-copy", "precomputed", "last-round") and not needed:
         raise ValueError(
             f"`objective.type: {objective.type}` has no reference, but `reference.type` is {reference.type}. "
             "Leave `reference` out."
@@ -121,9 +121,27 @@ def reads_pairs(objective: ObjectiveConfig) -> bool:
     return isinstance(objective, PairConfig | MDPOConfig | SimPOConfig | ORPOConfig | CPOConfig | MPOConfig)
 
 
-def samples_pairs(objective: ObjectiveConfig, rewards: Sequence[RewardConfig]) -> bool:
-    """Whether pairs are made of sampled answers while training: a pair objective with rewards."""
-    return bool(rewards) and reads_pairs(objective)
+def refuse_rounds(
+    objective: ObjectiveConfig, reference: ReferenceConfig, lora: LoraConfig | None, rounds: int | None
+) -> None:
+    """Raises `ValueError` for rounds of an objective that has no pairs, and for a reference that rounds cannot have."""
+    if rounds is None:
+        if reference.type == "last-round":
+            raise ValueError(
+                "`reference.type: last-round` is the model that a round began with, but the recipe has no `rounds`. "
+                "Give `rounds`, or use `reference.type: auto`."
+            )
+        return
+    if not reads_pairs(objective):
+        raise ValueError(
+            f"`rounds` makes pairs anew in every round, but `objective.type: {objective.type}` reads none. Leave it "
+            "out, or take a pair objective such as dpo."
+        )
+    if reference.path is not None:
+        raise ValueError(
+            "`reference.path` holds the log-probs of one model on one set of rows; with `rounds` both change. Leave it "
+            "out."
+        )
 
 
 def refuse_pairs(
@@ -167,7 +185,7 @@ def refuse_pairs(
         )
 
 
-def refuse_rows(objective: ObjectiveConfig, data: DataConfig) -> None:
+def refuse_rows(objective: ObjectiveConfig, data: DataConfig, *, samples: bool) -> None:
     """Raises `ValueError` for a way of reading rows that the objective cannot have."""
     if data.share_images and corrupts_images(objective):
         raise ValueError("mDPO corrupts the image of each row, so `data.share_images` has to be false.")
@@ -177,8 +195,13 @@ def refuse_rows(objective: ObjectiveConfig, data: DataConfig) -> None:
             f"{objective.type}` (KTO) also scores each row's answer under another row's question, and the answer would "
             "bring its own question along. Leave `data.share_images` out."
         )
-    if not isinstance(objective, OnlineConfig):
+    if not samples:
         return
+    if corrupts_images(objective):
+        raise ValueError(
+            "mDPO corrupts the image of each row of pairs that are there; it cannot sample them in each step. Give "
+            "`rounds`, or make the pairs with `sightline pairs` and train on those, without `rewards`."
+        )
     if data.share_images:
         raise ValueError(
             f"`data.share_images` puts several prompts into one group, but `objective.type: {objective.type}` "

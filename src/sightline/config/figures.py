@@ -17,9 +17,12 @@ PREFERENCE: dict[str, Better] = {"eval_rewards/accuracies": "higher", "eval_rewa
 OF_REWARD = re.compile(r"eval_rewards/(.+)/mean")
 
 
-def held_out_figures(objective: ObjectiveConfig) -> dict[str, Better]:
-    """The figures that have a better side, and which. Of single rewards see `OF_REWARD`."""
-    if isinstance(objective, OnlineConfig):
+def held_out_figures(objective: ObjectiveConfig, *, samples: bool = False) -> dict[str, Better]:
+    """The figures that have a better side, and which. Of single rewards see `OF_REWARD`.
+
+    samples: whether steps of a pair objective sample their own completions.
+    """
+    if samples or isinstance(objective, OnlineConfig):
         return {"eval_reward": "higher"}
     if isinstance(objective, MPOConfig):
         objective = objective.as_mix()
@@ -29,19 +32,22 @@ def held_out_figures(objective: ObjectiveConfig) -> dict[str, Better]:
     return {**LIKELIHOOD, **({} if all(isinstance(part, alone) for part in parts) else PREFERENCE)}
 
 
-def better_side(name: str, objective: ObjectiveConfig, rewards: Mapping[str, float] | None = None) -> Better:
+def better_side(
+    name: str, objective: ObjectiveConfig, rewards: Mapping[str, float] | None = None, *, samples: bool = False
+) -> Better:
     """Which way a figure `eval_…` is better. rewards: name → weight, where they are known; below 0 lower is better.
 
-    Raises `ValueError` for one that the objective does not give.
+    samples: as `held_out_figures` has it. Raises `ValueError` for one that the objective does not give.
     """
-    known = held_out_figures(objective)
-    of_reward = OF_REWARD.fullmatch(name) if isinstance(objective, OnlineConfig) else None
+    samples = samples or isinstance(objective, OnlineConfig)
+    known = held_out_figures(objective, samples=samples)
+    of_reward = OF_REWARD.fullmatch(name) if samples else None
     if of_reward is not None and rewards is None:
         return "higher"  # asked again when the rewards are built
-    if rewards is not None and isinstance(objective, OnlineConfig):
+    if rewards is not None and samples:
         known |= {f"eval_rewards/{one}/mean": "lower" if weight < 0 else "higher" for one, weight in rewards.items()}
     if name not in known:
-        others = isinstance(objective, OnlineConfig) and rewards is None
+        others = samples and rewards is None
         hint = did_you_mean(name, known)
         raise ValueError(
             f"`evaluation` watches `{name}`, which `objective.type: {objective.type}` does not give, or of which it is "
@@ -51,8 +57,8 @@ def better_side(name: str, objective: ObjectiveConfig, rewards: Mapping[str, flo
     return known[name]
 
 
-def refuse_figures(objective: ObjectiveConfig, evaluation: EvaluationConfig) -> None:
+def refuse_figures(objective: ObjectiveConfig, evaluation: EvaluationConfig, *, samples: bool) -> None:
     """Raises `ValueError` for a figure of held-out rows that the objective does not give."""
     for name in (evaluation.best, *evaluation.limits):
         if name is not None and name.startswith("eval_"):
-            better_side(name, objective)
+            better_side(name, objective, samples=samples)

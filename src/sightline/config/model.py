@@ -84,9 +84,10 @@ class LoraConfig:
 class ReferenceConfig:
     """What the policy is compared with."""
 
-    type: Literal["auto", "adapter-off", "frozen-copy", "precomputed", "none"] = "auto"
+    type: Literal["auto", "adapter-off", "frozen-copy", "precomputed", "last-round", "none"] = "auto"
     """auto takes what objective and model need: none, adapter-off with LoRA, frozen-copy without. precomputed: computed
-    for all rows before training, and read from disk: no reference is in memory."""
+    for all rows before training, and read from disk: no reference is in memory. last-round: with `rounds`, the model
+    that each round begins with (auto is that, too); adapter-off is the base in every round."""
     path: OutputName | None = None
     """Folder of precomputed log-probs, for several runs on the same rows; in the run's folder when left out."""
     update_every: Whole | None = Field(default=None, ge=1, le=10**9)

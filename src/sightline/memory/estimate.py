@@ -114,6 +114,8 @@ def _reference_line(weights: tuple[Weights, ...], recipe: Recipe) -> Line:
 
 def reference_mode(recipe: Recipe) -> str:
     """How the reference is kept, `auto` resolved."""
+    if recipe.reference.type == "last-round":
+        return "frozen-copy"
     if recipe.reference.type != "auto":
         return recipe.reference.type
     lora = recipe.lora

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -151,11 +151,15 @@ def balance_lengths(pairs: Sequence[Pair], config: PairMakingConfig, counts: Cou
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a set of pairs is like. margins: smallest, mean, largest. longer_chosen: share of pairs whose chosen side
-    is the longer one, of those that differ in length, before balancing and after. tokens: mean of both sides.
-    reasons: share of the pairs by reason."""
+    """What a set of pairs is like.
+
+    score: mean of all judged completions, each as often as it was sampled. margins: smallest, mean, largest.
+    longer_chosen: share of pairs whose chosen side is the longer one, of those that differ in length, before balancing
+    and after. tokens: mean of both sides. reasons: share of the pairs by reason.
+    """
 
     counts: Counts
+    score: float | None
     margins: tuple[float, float, float] | None
     longer_chosen_before: float | None
     longer_chosen: float | None
@@ -167,8 +171,10 @@ class Summary:
         return {**asdict(self), "counts": self.counts.as_json()}
 
 
-def summary_of(before: Sequence[Pair], pairs: Sequence[Pair], counts: Counts) -> Summary:
-    """Figures of the pairs. before: those that lengths were balanced of."""
+def summary_of(judged: Iterable[Judged], before: Sequence[Pair], pairs: Sequence[Pair], counts: Counts) -> Summary:
+    """Figures of the pairs. judged: all completions. before: the pairs that lengths were balanced of."""
+    known = [one for one in judged if not math.isnan(one.score)]
+    times = sum(one.completion.times for one in known)
     margins = [one.margin for one in pairs]
     reasons = Counter(one.reason for one in pairs)
     tokens = None
@@ -177,6 +183,7 @@ def summary_of(before: Sequence[Pair], pairs: Sequence[Pair], counts: Counts) ->
         tokens = (sum(sides[0]) / len(pairs), sum(sides[1]) / len(pairs))
     return Summary(
         counts=counts,
+        score=sum(one.score * one.completion.times for one in known) / times if times else None,
         margins=(min(margins), sum(margins) / len(margins), max(margins)) if margins else None,
         longer_chosen_before=_share_longer(before),
         longer_chosen=_share_longer(pairs),

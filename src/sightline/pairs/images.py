@@ -39,9 +39,9 @@ def prompt_rows(recipe: Recipe) -> Rows:
             "own. Leave it out, or name a folder that holds images and nothing else."
         )
     if recipe.data.source == "scenes":
-        from sightline.scenes.rows import for_recipe
+        from sightline.scenes.rows import SAMPLED, for_recipe
 
-        return rows_of(for_recipe(recipe.data, "grpo"), source="scenes")
+        return rows_of(for_recipe(recipe.data, SAMPLED[0]), source="scenes")
     return load_rows(recipe.data)
 
 

@@ -268,7 +268,7 @@ def _write(
         for pair in pairs_of_prompt(index, some, config, weights, counts, is_writable=is_writable)
     ]
     pairs = balance_lengths(before, config, counts)
-    summary = summary_of(before, pairs, counts)
+    summary = summary_of([one for some in judged.values() for one in some], before, pairs, counts)
     if not pairs:
         said = ", ".join(f"{name.replace('_', ' ')} {number:,}" for name, number in counts.as_json().items() if number)
         why = (

@@ -18,6 +18,7 @@ from sightline.memory.estimator import Estimator
 from sightline.memory.sample import usual_sizes
 from sightline.memory.shapes import find_config
 from sightline.models.families.find import family_of
+from sightline.pairs.rounds import train_rounds
 from sightline.rehearsal.refusals import refuse_engine
 from sightline.rehearsal.shrink import STEPS, shrink
 from sightline.scenes.image import image_of
@@ -45,7 +46,10 @@ def rehearse(recipe: Recipe, folder: Path, *, console: Console | None = None, ke
     for change in small.changes:
         console.print(f"  {change}", highlight=False)
     with logits_at_a_time(CHUNK):
-        result = train(small.recipe, console=console, description="Rehearsing", says_where=kept)
+        if small.recipe.rounds is not None:
+            result = train_rounds(small.recipe, console=console)
+        else:
+            result = train(small.recipe, console=console, description="Rehearsing", says_where=kept)
     answer = ask(result.folder)
     console.print(f"Loaded again, it answers {answer[:40]!r}", highlight=False)
     seconds = time.perf_counter() - started

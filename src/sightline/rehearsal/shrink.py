@@ -6,6 +6,7 @@ names. What only decides how long it takes shrinks.
 
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PretrainedConfig
@@ -21,6 +22,7 @@ from sightline.config import (
 )
 from sightline.config.online import SamplingConfig
 from sightline.config.online_objectives import OnlineConfig
+from sightline.config.pairs import JudgedPairsConfig, OmissionConfig, PairsConfig
 from sightline.errors import RecipeError
 from sightline.memory.shapes import find_config
 from sightline.models.load import load_processor
@@ -57,6 +59,8 @@ def shrink(recipe: Recipe, folder: Path) -> Small:
         data=data,
         lora=_fresh_adapter(recipe, changes),
         sampler=_small_sampler(recipe, changes),
+        pairs=_small_pairs(recipe, changes),
+        rounds=_small_rounds(recipe, changes),
         evaluation=_small_evaluation(recipe.evaluation, changes),
         output_dir=str(folder / "run"),
         overwrite_output_dir=False,
@@ -94,7 +98,8 @@ def shrink(recipe: Recipe, folder: Path) -> Small:
 def kind_of(recipe: Recipe) -> Kind:
     """What a row is to the recipe's objective."""
     kinds: dict[int | None, Kind] = {0: "prompts", 1: "demonstrations", 2: "pairs", None: "labelled"}
-    return kinds[build(recipe.objective).num_responses]
+    sampled = recipe.samples_completions or recipe.rounds is not None
+    return "prompts" if sampled else kinds[build(recipe.objective).num_responses]
 
 
 def config_of(recipe: Recipe) -> PretrainedConfig:
@@ -153,8 +158,29 @@ def _small_evaluation(evaluation: EvaluationConfig, changes: list[str]) -> Evalu
     return replace(evaluation, every=STEPS, limit=small, patience=None, limits={})
 
 
+def _small_pairs(recipe: Recipe, changes: list[str]) -> PairsConfig | None:
+    """A random model's completions never end and differ in nothing but chance: as they are they make pairs."""
+    if isinstance(recipe.objective, OnlineConfig) or not (recipe.samples_completions or recipe.rounds):
+        return recipe.pairs
+    config = recipe.pairs or JudgedPairsConfig()  # pyright: ignore[reportCallIssue]
+    loose: dict[str, Any] = {"keep_truncated": True}
+    if isinstance(config, JudgedPairsConfig):
+        loose["margin"] = 0.0
+    if recipe.rounds and not isinstance(config, OmissionConfig):
+        loose["length_tolerance"] = None
+    changes.append("pairs: without margin and balance, cut-off completions among them")
+    return replace(config, **loose)
+
+
+def _small_rounds(recipe: Recipe, changes: list[str]) -> int | None:
+    if recipe.rounds is None or recipe.rounds <= 2:
+        return recipe.rounds
+    changes.append(f"rounds: 2 in place of {recipe.rounds}")
+    return 2
+
+
 def _small_sampler(recipe: Recipe, changes: list[str]) -> SamplerConfig | None:
-    if not isinstance(recipe.objective, OnlineConfig):
+    if not recipe.samples_completions and recipe.rounds is None:
         return None
     sampler = recipe.sampler or TransformersSamplerConfig()  # pyright: ignore[reportCallIssue]
     if isinstance(sampler, VLLMSamplerConfig):

@@ -9,11 +9,12 @@ reward for what should be there.
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from PIL.Image import Image
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.dataclasses import dataclass
 from torch import nn
 from transformers import ProcessorMixin
@@ -41,6 +42,15 @@ TRIES = 3
 """Times that a judge is asked before a reply of another form is given up."""
 
 
+def _words(given: Any) -> Any:
+    """YAML and flags read a bare yes and no as true and false."""
+    words = given if isinstance(given, list) else []
+    return [{True: "Yes", False: "No"}.get(one, one) if isinstance(one, bool) else one for one in words]
+
+
+YesAndNo = Annotated[list[str], BeforeValidator(_words), Field(min_length=2, max_length=2)]
+
+
 class Attached:
     """What a run gives a reward after it was made: the policy with its processor, and replies from before."""
 
@@ -60,10 +70,8 @@ class Claims:
     """How claims are found: a claim a sentence, one for each member of a list, or as the judge's server writes them."""
     question: str = QUESTION
     """How a claim is asked, `{claim}` standing for it, where the judge writes no question of its own."""
-    yes: str = "Yes"
-    """Yes as the judge in this process writes it."""
-    no: str = "No"
-    """No, likewise."""
+    answers: YesAndNo = field(default_factory=lambda: ["Yes", "No"])
+    """Yes and no as the judge in this process writes them."""
     key_variable: str = "OPENAI_API_KEY"
     """Environment variable that holds the server's key; keys never stand in recipes."""
     num_parallel: Whole = Field(8, ge=1, le=1024)
@@ -177,7 +185,7 @@ class Claims:
                 "Reward `claims` names no judge, and there is no policy that could judge itself. Give `model`, or "
                 "`url` and `model`."
             )
-        return YesOrNo(model=judging[0], processor=judging[1], yes=self.yes, no=self.no)
+        return YesOrNo(model=judging[0], processor=judging[1], yes=self.answers[0], no=self.answers[1])
 
     @cached_property
     def _other(self) -> tuple[nn.Module, ProcessorMixin] | None:

@@ -41,6 +41,7 @@ LOGGED = (
 """Figures of online runs in metrics.jsonl; what rewards log with `log_metric` stands beside them."""
 LOGGED_UNDER = (
     "rewards/",
+    "pairs/",
     "completions/",
     "clip_ratio/",
     "sampling/",

@@ -5,6 +5,7 @@ can only find what asking brings to light: where the model believes its own mist
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import field
 from functools import cached_property
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from torch import nn
 from transformers import ProcessorMixin
 
 from sightline.config.strict import STRICT
-from sightline.rewards.claims import QUESTION, Claims, written
+from sightline.rewards.claims import QUESTION, Claims, YesAndNo, written
 from sightline.rewards.completions import Completion, Images, text_of
 
 
@@ -25,15 +26,13 @@ class SelfCheck:
     """How claims are found: a claim a sentence, or one for each member of a list."""
     question: str = QUESTION
     """How a claim is asked, `{claim}` standing for it."""
-    yes: str = "Yes"
-    """Yes as the policy writes it."""
-    no: str = "No"
-    """No, likewise."""
+    answers: YesAndNo = field(default_factory=lambda: ["Yes", "No"])
+    """Yes and no as the policy writes them."""
 
     @cached_property
     def claims(self) -> Claims:
         """The same claims, judged by the policy. Raises `ValueError` for a question without `{claim}`."""
-        options: dict[str, Any] = {"split": self.split, "question": self.question, "yes": self.yes, "no": self.no}
+        options: dict[str, Any] = {"split": self.split, "question": self.question, "answers": self.answers}
         return Claims(**options)
 
     def __post_init__(self) -> None:

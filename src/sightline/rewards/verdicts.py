@@ -42,32 +42,37 @@ class YesOrNo:
     yes: str = "Yes"
     no: str = "No"
 
-    def probabilities(self, asked: Sequence[Questions]) -> list[list[float]]:
-        """p(yes) of every question, in [0, 1]. Raises `RowError` for an image that cannot be read."""
-        found: list[list[float]] = []
+    def probabilities(self, asked: Sequence[Questions]) -> list[list[float | None]]:
+        """p(yes) of every question, in [0, 1]; None for one that no prompt may hold, with a token of the chat template.
+
+        Raises `RowError` for an image that cannot be read.
+        """
+        found: list[list[float | None]] = []
         with torch.no_grad(), in_eval_mode(self.model):
             for start in range(0, len(asked), IMAGES_AT_A_TIME):
                 found += self._of_some(asked[start : start + IMAGES_AT_A_TIME])
         return found
 
-    def _of_some(self, asked: Sequence[Questions]) -> list[list[float]]:
+    def _of_some(self, asked: Sequence[Questions]) -> list[list[float | None]]:
         family, renderer = family_of(self.model), Renderer(self.processor)
+        can_ask = [[renderer.control.search(text) is None for text in one.texts] for one in asked]
         images = renderer.image_token_ids
         groups: list[Group] = []
-        for one in asked:
-            apart = [renderer.group(self._example(one, text)) for text in one.texts]
+        for one, can in zip(asked, can_ask, strict=True):
+            texts = [text for text, can_be in zip(one.texts, can, strict=True) if can_be]
+            apart = [renderer.group(self._example(one, text)) for text in texts]
             sharing = len(apart) > 1 and family.layout == "prefix" and family.prompt_is_causal
             shared = share_prefix(apart, images) if sharing else None
             groups += apart if shared is None else [shared]
         if not groups:
-            return [[] for _ in asked]
+            return [[None] * len(one.texts) for one in asked]
         placed = [family.place(group) for group in groups]
         lay_out = prefix.lay_out if family.layout == "prefix" else padded.lay_out
         batch = lay_out(placed).to(unwrap(self.model).device)
         features = encode_as_it_is(self.model, placed)
         scored = log_probs(self.model, batch, groups=placed, features=features).sum().reshape(-1, 2)
         values = iter(torch.sigmoid(scored[:, 0] - scored[:, 1]).tolist())
-        return [[next(values) for _ in one.texts] for one in asked]
+        return [[next(values) if can_be else None for can_be in can] for can in can_ask]
 
     def _example(self, asked: Questions, text: str) -> Example:
         content = [*({"type": "image"} for _ in asked.images), {"type": "text", "text": text}]

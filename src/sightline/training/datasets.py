@@ -51,8 +51,12 @@ def training_rows(
     *,
     data: Sequence[dict[str, Any]] | None = None,
     eval_data: Sequence[dict[str, Any]] | None = None,
+    as_prompts: bool = False,
 ) -> TrainingRows:
-    """Read the recipe's rows, or take the given ones. Raises `DataError` when there are none."""
+    """Read the recipe's rows, or take the given ones. Raises `DataError` when there are none.
+
+    as_prompts: rows are prompts alone, whatever the objective is over: steps sample their own completions.
+    """
     config = recipe.data
     if data is None and not config.is_given:
         raise RecipeError(
@@ -61,11 +65,11 @@ def training_rows(
         )
     if config.streaming:
         return streamed_rows(recipe, objective, processor, data=data, eval_data=eval_data)
-    rows = rows_given(data, config) if data is not None else _all_rows(recipe, processor, model)
+    rows = rows_given(data, config) if data is not None else _all_rows(recipe, processor, model, as_prompts)
     if len(rows) == 0:
         raise DataError(f"{name_of(config)} has no rows.")
     renderer = renderer_of(processor, config)
-    kind = kind_of(objective, rows)
+    kind: Kind = "prompts" if as_prompts else kind_of(objective, rows)
 
     def dataset(rows: Rows) -> Dataset:
         if kind == "prompts":
@@ -117,13 +121,14 @@ def require_a_good_row(held_out: Any) -> None:
     raise DataError(f"No held-out row can be evaluated on, so the run would end without figures.{said}")
 
 
-def _all_rows(recipe: Recipe, processor: Any, model: nn.Module) -> Rows:
+def _all_rows(recipe: Recipe, processor: Any, model: nn.Module, as_prompts: bool) -> Rows:
     """The rows that the recipe names; scenes are drawn."""
     if recipe.data.source != "scenes":
         return load_rows(recipe.data)
-    from sightline.scenes.rows import for_recipe
+    from sightline.scenes.rows import SAMPLED, for_recipe
 
-    return rows_of(for_recipe(recipe.data, recipe.objective.type, model=model, processor=processor), source="scenes")
+    wanted = SAMPLED[0] if as_prompts else recipe.objective.type
+    return rows_of(for_recipe(recipe.data, wanted, model=model, processor=processor), source="scenes")
 
 
 def streamed_rows(

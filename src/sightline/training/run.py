@@ -51,7 +51,14 @@ from sightline.training.distributed.world import (
 )
 from sightline.training.given import with_objects
 from sightline.training.layout_choice import choose_layout, describe_attention
-from sightline.training.online.setup import check_sampler, online_trainer, reward_set_of, sampling_of
+from sightline.training.online.setup import (
+    check_sampler,
+    online_trainer,
+    pairs_of,
+    reward_set_of,
+    samples,
+    sampling_of,
+)
 from sightline.training.reference import ReferenceUpdates, precomputed_reference
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch.memory import report_memory
@@ -104,17 +111,13 @@ def train(
     """
     console = main_process_console(console or Console())
     recipe = with_objects(recipe, objective=objective, sampler=sampler, tasks=tasks)
-    if not isinstance(recipe.objective, OnlineConfig) and (recipe.rewards or recipe.sampler or recipe.pairs):
-        raise RecipeError(
-            f"`objective.type: {recipe.objective.type}` trains on pairs that are there. Make them by `sightline pairs` "
-            "and this recipe, then train with `--data FOLDER` and a recipe without `sampler`, `rewards` and `pairs`."
-        )
     built = build(recipe.objective, max_completion_length=sampling_of(recipe).max_completion_length)
     refuse_absent(recipe)
     check_temporary_folder(recipe.dataloader_num_workers)
     engine = requested_engine(recipe)
     engine.check_installed(on_cpu=device(recipe).type == "cpu")
-    reward_set = reward_set_of(recipe, rewards) if built.num_responses == 0 else None
+    refuse_idle(recipe, rewards)
+    reward_set = reward_set_of(recipe, rewards) if samples(recipe, rewards) else None
     if (finished := finished_run(recipe, console)) is not None:
         return finished
     scoring = scoring_of(
@@ -128,7 +131,8 @@ def train(
         set_seed(recipe.seed)
         processor = processor if processor is not None else load_processor(recipe.model)
         model = model if model is not None else load_model(recipe.model, device(recipe))
-        rows = training_rows(recipe, built, processor, model, data=data, eval_data=eval_data)
+        given_rows: Any = {"data": data, "eval_data": eval_data, "as_prompts": reward_set is not None}
+        rows = training_rows(recipe, built, processor, model, **given_rows)
         console.print(rows.summary, highlight=False)
         refuse_idle_evaluation(recipe.eval_steps, recipe.eval_on_start, rows.eval is not None)
         policy = prepare(model, recipe)
@@ -142,6 +146,25 @@ def train(
     if says_where:
         console.print(f"Saved to {folder}", highlight=False)
     return RunResult(folder=folder, model=policy, processor=processor, metrics=figures, seconds=seconds)
+
+
+def refuse_idle(recipe: Recipe, rewards: Sequence[Callable[..., Any]]) -> None:
+    """Raises `RecipeError` for groups of the recipe, or rewards given in Python, that this run would leave unread."""
+    if recipe.rounds is not None:
+        raise RecipeError(
+            "`rounds` are several runs, one after the other. Start them with `sightline train`, or in Python with "
+            "`sightline.train_rounds(recipe)`."
+        )
+    if samples(recipe, rewards):
+        if not isinstance(recipe.objective, OnlineConfig):
+            pairs_of(recipe)
+        return
+    if rewards or recipe.sampler is not None or recipe.pairs is not None:
+        raise RecipeError(
+            f"`objective.type: {recipe.objective.type}` trains on what is in the data here, so that a sampler, "
+            "`rewards` and `pairs` would do nothing: a pair objective with `rewards` samples its own pairs, and "
+            "`sightline pairs` makes a set of them. Leave them out, or add what is missing."
+        )
 
 
 def main_process_console(console: Console) -> Console:

@@ -128,6 +128,7 @@ class Reuse:
     """Groups of a round of sampling: split over `steps_per_generation` steps, and gone through `num_iterations` times.
 
     indices: of the groups' rows in the data set, to read their prompts again. next_step: how many steps used them.
+    is_filled: whether there was a round; this process may have no group in it where pairs are made of completions.
     """
 
     steps_per_generation: int
@@ -135,6 +136,7 @@ class Reuse:
     groups: list[Group] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
     next_step: int = 0
+    is_filled: bool = False
 
     @property
     def num_steps(self) -> int:
@@ -143,20 +145,28 @@ class Reuse:
 
     @property
     def is_used_up(self) -> bool:
-        return not self.groups or self.next_step == self.num_steps
+        return not self.is_filled or self.next_step == self.num_steps
+
+    @property
+    def sizes(self) -> list[int]:
+        """Groups of each step of one pass through them, as equal as can be."""
+        return [end - start for start, end in map(self._cut, range(self.steps_per_generation))]
 
     def fill(self, groups: list[Group], indices: list[int]) -> None:
-        """Start anew with these groups, a multiple of `steps_per_generation`."""
-        assert len(groups) == len(indices) and len(groups) % self.steps_per_generation == 0
-        self.groups, self.indices, self.next_step = groups, indices, 0
+        """Start anew with these groups."""
+        assert len(groups) == len(indices)
+        self.groups, self.indices, self.next_step, self.is_filled = groups, indices, 0, True
+
+    def _cut(self, step: int) -> tuple[int, int]:
+        number, parts = len(self.groups), self.steps_per_generation
+        return step * number // parts, (step + 1) * number // parts
 
     def take(self) -> list[Group]:
         """The groups of the next step."""
         assert not self.is_used_up
-        size = len(self.groups) // self.steps_per_generation
-        start = self.next_step % self.steps_per_generation * size
+        start, end = self._cut(self.next_step % self.steps_per_generation)
         self.next_step += 1
-        return self.groups[start : start + size]
+        return self.groups[start:end]
 
     def state(self) -> dict[str, Any]:
         """Everything but the prompts, to go on from."""
@@ -165,7 +175,7 @@ class Reuse:
 
     def load_state(self, state: dict[str, Any], prompts: PromptDataset) -> None:
         """Put back what `state` gave, with the prompts from the data set."""
-        self.indices, self.next_step = state["indices"], state["next_step"]
+        self.indices, self.next_step, self.is_filled = state["indices"], state["next_step"], True
         self.groups = []
         for index, completion in zip(self.indices, state["answers"], strict=True):
             prompt = prompts[index]

@@ -12,8 +12,10 @@ from torch.utils.data import Dataset
 from transformers import ProcessorMixin
 
 from sightline.config import Recipe
+from sightline.config.combinations import reads_pairs
 from sightline.config.custom import CustomSamplerConfig
 from sightline.config.online import SamplingConfig, TransformersSamplerConfig, VLLMSamplerConfig
+from sightline.config.pairs import JudgedPairsConfig
 from sightline.errors import RecipeError, SamplerError
 from sightline.generation.text import CompletionText
 from sightline.rewards.find import build_reward_set
@@ -31,11 +33,36 @@ from sightline.rollouts.vllm_weights import (
     address_towards,
     free_port,
 )
+from sightline.training.online.pairs import OnlinePairTrainer
 from sightline.training.online.rollouts import RolloutCollector
 from sightline.training.online.trainer import OnlineTrainer
 
 NUM_LOOKED_AT = 64
 """Rows in which a column that a reward needs is looked for before the run."""
+
+
+def samples(recipe: Recipe, functions: Sequence[Callable[..., Any]] = ()) -> bool:
+    """Whether steps sample their own completions. functions: rewards given in Python besides the recipe's."""
+    with_functions = bool(functions) and reads_pairs(recipe.objective) and recipe.rounds is None
+    return recipe.samples_completions or with_functions
+
+
+def pairs_of(recipe: Recipe) -> JudgedPairsConfig:
+    """How steps of a pair objective choose pairs of what they sampled. Raises `RecipeError` for other ways."""
+    config = recipe.pairs or JudgedPairsConfig()  # pyright: ignore[reportCallIssue]
+    if not isinstance(config, JudgedPairsConfig):
+        raise RecipeError(
+            f"`pairs.type: {config.type}` makes a whole set of pairs at once, which a step cannot. Give `rounds`, or "
+            "make them with `sightline pairs` and this recipe, and train on its folder."
+        )
+    plain = JudgedPairsConfig()  # pyright: ignore[reportCallIssue]
+    for name in ("prompts", "length_tolerance", "batch_size"):
+        if getattr(config, name) != getattr(plain, name):
+            raise RecipeError(
+                f"`pairs.{name}` is for whole sets of pairs; a step samples and pairs its own few prompts. Leave it "
+                "out, or give `rounds`."
+            )
+    return config
 
 
 def sampling_of(recipe: Recipe) -> SamplingConfig:
@@ -96,16 +123,11 @@ def online_trainer(
         rewards=rewards,
         text_of=CompletionText.of(processor, options["family"], opening),
     )
-    return OnlineTrainer(
-        collector=collector,
-        sampling=sampling,
-        prompts=train_dataset,
-        folder=Path(recipe.output_dir),
-        model=model,
-        processor=processor,
-        report=report,
-        **options,
-    )
+    options |= {"collector": collector, "sampling": sampling, "prompts": train_dataset}
+    options |= {"folder": Path(recipe.output_dir), "model": model, "processor": processor, "report": report}
+    if options["objective"].num_responses == 0:
+        return OnlineTrainer(**options)
+    return OnlinePairTrainer(pairs=pairs_of(recipe), **options)
 
 
 def build_sampler(

@@ -122,6 +122,12 @@ class OnlineTrainer(AlignmentTrainer):
         except UserError as error:
             problem = error
         self._stop_if_any(problem)
+        self.reuse.fill(*self._groups(model, rollouts))
+        self._log_round(tried, logged)
+        self.position = self.stream.position
+
+    def _groups(self, model: nn.Module, rollouts: list[Rollout]) -> tuple[list[Group], list[int]]:
+        """What the round's completions are to the objective, and the rows that their prompts came from."""
         groups = [each.as_group() for each in rollouts]
         scored = self._score(model, groups)
         self._stop_if_any(stale(rollouts, [one.old for one in scored if one.old is not None], self.sampling))
@@ -135,10 +141,8 @@ class OnlineTrainer(AlignmentTrainer):
                 columns = replace(columns, old_logp=one.old.logp, importance_weight=weights)
                 self.means.add({name: (value, 1.0) for name, value in figures.items()})
             groups[i] = rollouts[i].as_group(columns)
-        self.reuse.fill(groups, [each.prompt.index for each in rollouts])
-        self._log_round(tried, logged)
         self._write_completions(rollouts, advantages)
-        self.position = self.stream.position
+        return groups, [each.prompt.index for each in rollouts]
 
     def _collect(self, seconds: Seconds) -> tuple[list[Rollout], list[Rollout], dict[str, float]]:
         """A round's prompts with completions and rewards, everything that was tried for it, and what rewards logged.
@@ -164,13 +168,16 @@ class OnlineTrainer(AlignmentTrainer):
                 trainer_state=self.state,
             )
             logged |= said
-            stats = RewardStats.of(answered, len(self.collector.rewards.names))
-            same = stats.flat.tolist() if rounds else [False] * len(answered)
+            same = self._without_signal(answered) if rounds else [False] * len(answered)
             kept += [each for each, is_flat in zip(answered, same, strict=True) if not is_flat]
             flat += [each for each, is_flat in zip(answered, same, strict=True) if is_flat]
             if len(kept) == wanted:
                 break
         return [*kept, *flat][:wanted], [*kept, *flat], logged
+
+    def _without_signal(self, answered: list[Rollout]) -> list[bool]:
+        """Which of these prompts teach nothing: all completions have the same reward."""
+        return RewardStats.of(answered, len(self.collector.rewards.names)).flat.tolist()
 
     def _score(self, model: nn.Module, groups: list[Group]) -> list[Scored]:
         """Log-probs that only can be had before the update, where something needs them."""

@@ -254,7 +254,7 @@ def _of_held_out(name: str, recipe: Recipe, held_out: bool, rewards: Mapping[str
             "Give `data.val_size` (or `data.eval_source`) and `eval_steps`."
         )
     try:
-        return better_side(name, recipe.objective, rewards)
+        return better_side(name, recipe.objective, rewards, samples=recipe.samples_completions)
     except ValueError as error:
         raise RecipeError(str(error)) from None
 
