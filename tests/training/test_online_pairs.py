@@ -17,6 +17,7 @@ from sightline.training.online.pairs import OnlinePairTrainer
 from sightline.training.online.rollouts import Reuse, Rollout
 from sightline.training.online.setup import pairs_of
 from sightline.training.run import train
+from sightline.types import Group
 from tests.groups import make_group
 from tests.training.runs import curve, lines
 from tests.training.test_online import prompts, same, shortness, weights
@@ -148,10 +149,10 @@ def test_cut_off_completions_are_in_no_pair(loaded):
 def test_a_round_is_split_as_evenly_as_can_be():
     reuse = Reuse(3, 2)
     assert reuse.is_used_up
-    groups = [f"group {i}" for i in range(7)]
-    reuse.fill(groups, list(range(7)))  # pyright: ignore[reportArgumentType]
-    taken = [reuse.take() for _ in range(6)]
-    assert reuse.sizes == [2, 2, 3] and [g for some in taken[:3] for g in some] == groups and taken[3:] == taken[:3]
+    groups = [Group(id=str(i), prompt_ids=torch.tensor([i]), responses=(), weights=()) for i in range(7)]
+    reuse.fill(groups, list(range(7)))
+    taken = [[group.id for group in reuse.take()] for _ in range(6)]
+    assert reuse.sizes == [2, 2, 3] and taken == 2 * [["0", "1"], ["2", "3"], ["4", "5", "6"]]
     assert reuse.is_used_up
     reuse.fill([], [])
     assert not reuse.is_used_up and reuse.take() == []

@@ -17,10 +17,10 @@ from sightline.errors import DataError
 from sightline.generation.decoder import followed_by
 from sightline.generation.generate import sample
 from sightline.generation.sampling import Sampled, SamplingSettings, seeds_at
+from sightline.generation.text import CompletionText
 from sightline.models.families.find import family_of
 from sightline.rollouts.sampler import Sampler
 from sightline.scoring.claims import PHRASE, SENTENCE
-from sightline.training.online.rollouts import CompletionText
 from sightline.types import AnyImage, Example, Prompt
 
 NUM_NOISE_STEPS = 1000
@@ -71,7 +71,7 @@ class Completer:
         sampled = self.sampler.sample(prompts, self.num_generations, self.settings, self.seed)
         found = []
         for prompt, some in zip(prompts, sampled, strict=True):
-            texts = [self.text_of(prompt, one.ids).strip() for one in some]
+            texts = [self.text_of(one.ids, prompt.text).strip() for one in some]
             times = Counter(texts)
             first = dict(zip(reversed(texts), reversed(some), strict=True))
             found.append(
@@ -123,7 +123,7 @@ class Completer:
 
     def _with_end(self, one: Completion, kept: tuple[str, int], continued: list[Sampled]) -> Completion:
         (beginning, length), (end,) = kept, continued
-        said = self.processor.tokenizer.decode([i for i in end.ids.tolist() if i not in self.text_of.ends])
+        said = self.text_of(end.ids)
         usable = end.finished or self.config.keep_truncated
         return self._against(one, joined(beginning, said) if usable else None, length + len(end.ids))
 
@@ -143,7 +143,7 @@ class Completer:
         result = []
         for prompt, some, others in zip(prompts, found, sampled, strict=True):
             usable = [one for one in others if one.finished or self.config.keep_truncated]
-            said = {self.text_of(prompt, one.ids).strip(): len(one.ids) for one in usable}
+            said = {self.text_of(one.ids, prompt.text).strip(): len(one.ids) for one in usable}
             worse = iter([item for item in said.items() if all(item[0] != one.text for one in some)])
             result.append([self._against(one, *next(worse, (None, None))) for one in some])
         return result

@@ -22,8 +22,8 @@ from sightline.data.render.render import renderer_of
 from sightline.errors import DataError, RecipeError, RewardError, UserError
 from sightline.evaluation.models import Source
 from sightline.files import RECIPE, write_text
-from sightline.generation.decoder import special_tokens
 from sightline.generation.sampling import SamplingSettings
+from sightline.generation.text import CompletionText
 from sightline.models.families.find import family_of
 from sightline.models.load import load_model, load_processor
 from sightline.models.lora import add_lora
@@ -39,7 +39,6 @@ from sightline.rewards.reward_set import RewardSet
 from sightline.rollouts.prompts import PromptDataset
 from sightline.training.arguments import device
 from sightline.training.checkpoint.run_folder import explain_disk_errors
-from sightline.training.online.rollouts import CompletionText
 from sightline.training.online.setup import NUM_LOOKED_AT, build_sampler, check_sampler, sampling_of
 from sightline.training.watch.progress import bar
 from sightline.types import BadRow, Prompt
@@ -158,16 +157,12 @@ def _completer(
 ) -> Completer:
     sampling = sampling_of(recipe)
     renderer = prompts.groups.renderer
-    special = special_tokens(processor, family_of(model))
-    ends = {*special.ends, special.padding, processor.tokenizer.pad_token_id, processor.tokenizer.bos_token_id}
     return Completer(
         sampler=build_sampler(sampling, recipe, model, processor, lambda said: console.print(said, highlight=False)),
         model=model,
         processor=processor,
         renderer=renderer,
-        text_of=CompletionText(
-            tokenizer=processor.tokenizer, ends=frozenset(ends - {None}), opening=renderer.template.opening
-        ),
+        text_of=CompletionText.of(processor, family_of(model), renderer.template.opening),
         settings=SamplingSettings.of(sampling),
         num_generations=sampling.num_generations,
         seed=recipe.seed,
