@@ -248,5 +248,5 @@ def test_linear_attention_that_knows_no_fork_leaks_and_is_seen(load: Load, monke
     model, groups = load("qwen3_5")
     groups = place(model, groups)
     assert family_of(model).layout == "prefix"
-    monkeypatch.setattr("sightline.models.families.qwen.HybridFamily.masks", QwenFamily.masks)
+    monkeypatch.setattr("sightline.models.families.hybrid.HybridFamily.masks", QwenFamily.masks)
     assert _differs(model, groups, prefix.lay_out(groups))

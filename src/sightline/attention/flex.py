@@ -30,12 +30,12 @@ AttentionInterface.register(OWN_NAME, flex_attention_forward)
 AttentionMaskInterface.register(OWN_NAME, flex_attention_mask)
 
 
-def block_mask(batch: Batch, window: int | None = None) -> BlockMask:
+def block_mask(batch: Batch, window: int | None = None, *, whole_blocks: bool = False) -> BlockMask:
     """The rule of `layout.visible`, as a function of (row, head, query, key)."""
     rows, length = batch.input_ids.shape
     reach = length if window is None else window
     return create_block_mask(
-        lambda row, head, query, key: _sees(batch, reach, row, query, key),
+        lambda row, head, query, key: _sees(batch, reach, whole_blocks, row, query, key),
         rows,
         None,
         length,
@@ -46,11 +46,12 @@ def block_mask(batch: Batch, window: int | None = None) -> BlockMask:
 
 
 @no_type_check  # a checker of types around it could not be traced into the kernel
-def _sees(batch: Batch, reach: int, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
+def _sees(batch: Batch, reach: int, whole_blocks: bool, row: Tensor, query: Tensor, key: Tensor) -> Tensor:
     distance = batch.rank[row, query] - batch.rank[row, key]
     within = (batch.segment[row, key] == 0) | (batch.segment[row, key] == batch.segment[row, query])
     same_block = (batch.block[row, key] == batch.block[row, query]) & (batch.block[row, query] >= 0)
-    allowed = (((distance >= 0) & within) | same_block) & (distance < reach)
+    in_reach = distance < reach
+    allowed = ((distance >= 0) & within & in_reach) | (same_block if whole_blocks else same_block & in_reach)
     same_group = (batch.group[row, key] == batch.group[row, query]) & (batch.group[row, query] >= 0)
     return (allowed & same_group) | (query == key)
 

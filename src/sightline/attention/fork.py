@@ -8,7 +8,7 @@ mask argument, so that a recomputation in backward finds it, too.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from sightline.transfer import move_together
@@ -75,3 +75,17 @@ def mask_with(fork: Fork) -> Tensor:
     mask = torch.empty(1, 0, dtype=torch.bool, device=fork.prompts.device)
     mask.fork = fork  # pyright: ignore
     return mask
+
+
+def convolved(
+    states: Float[Tensor, "tokens channels"], weight: Float[Tensor, "channels kernel"], bias: Tensor | None, fork: Fork
+) -> Float[Tensor, "tokens channels"]:
+    """A causal convolution of each channel by itself, every token after its own predecessors.
+
+    weight: its last column is the token's own. What comes before a sequence is zero.
+    """
+    padded = torch.cat([states, states.new_zeros(1, states.shape[1])])
+    found = states * weight[:, -1]
+    for shift, where in enumerate(fork.before, 1):
+        found = found + padded[where] * weight[:, -1 - shift]
+    return found if bias is None else found + bias

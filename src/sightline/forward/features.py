@@ -50,8 +50,11 @@ def encode_as_it_is(model: nn.Module, groups: list[Group]) -> Features | None:
 
 
 def trains_vision(family: Family) -> bool:
-    """Whether any weight (or adapter) of tower or projector is trained."""
-    trained = (name for name, p in family.model.named_parameters() if p.requires_grad)
+    """Whether any weight (or adapter) is trained that features depend on: of tower or projector, or the embeddings of a
+    model whose images become tokens."""
+    trained = [name for name, p in family.model.named_parameters() if p.requires_grad]
+    if family.features_are_embeddings and any("embed_tokens" in name for name in trained):
+        return True
     return any(family.part_of(name) in ("vision", "projector") for name in trained)
 
 

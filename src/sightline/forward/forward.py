@@ -83,6 +83,10 @@ def _scoring(
     same in all processes, whoever has rows with images.
     """
     head, softcap, scale = output_head(family), family.softcap, family.logit_scale
+    bias = head.bias
+    if (never := family.never_predicted) is not None:
+        bias = torch.zeros_like(head.weight[:, 0]) if bias is None else bias
+        bias = bias.detach().index_fill(0, never.to(bias.device), torch.finfo(bias.dtype).min)
     scored: list[Tensor] = []
 
     def score(hidden: Tensor) -> Tensor:
@@ -90,7 +94,7 @@ def _scoring(
         found = token_log_probs(
             rows,
             head.weight,
-            head.bias,
+            bias,
             batch.target,
             temperature=temperature,
             softcap=softcap,

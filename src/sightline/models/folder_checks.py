@@ -6,6 +6,7 @@ safetensors (whole, every tensor of a floating dtype). Weights themselves are re
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ LARGEST = {"layers": 2_000, "heads": 4_096, "size": 2**24, "channels": 4_096, "e
 """Ends of names in config.json → the largest number that is believed, far above any model's."""
 NUMBERS = ("_theta", "_eps", "_factor", "_dim", "_range", "_dropout")
 """Ends of names in config.json that hold a number, of whatever size."""
+SWITCHES = {"block_auto_adjust_ff_dim"}
+"""Names that end like numbers and are true or false (LFM2)."""
 OBJECTS = (
     "config.json",
     "generation_config.json",
@@ -78,14 +81,19 @@ def check_sizes(config: Mapping[str, Any], path: Path) -> None:
     """Raises `ModelError` for a size that is no number, below what a model needs, or larger than any model's."""
     for name, value in _numbers(config, ""):
         key = name.rpartition(".")[2]
-        if key.endswith(NUMBERS) and value is not None and (isinstance(value, bool | str) or not math.isfinite(value)):
+        if (
+            key.endswith(NUMBERS)
+            and key not in SWITCHES
+            and value is not None
+            and (isinstance(value, bool | str) or not math.isfinite(value))
+        ):
             raise ModelError(f"{path}: `{name}` is {shown(value)!r}; expected is a number.")
         limit = next((most for end, most in LARGEST.items() if key.endswith(end)), None)
         if limit is None or value is None or key.startswith(("eos", "bos", "pad")):
             continue
         if isinstance(value, bool) or not isinstance(value, int):
             raise ModelError(f"{path}: `{name}` is {shown(value)!r}; expected is a whole number.")
-        least = 0 if key.endswith(("layers", "experts")) or "window" in key or "num_" in key else 1
+        least = 0 if key.endswith(("layers", "experts")) or re.search("window|num_|^additional", key) else 1
         if not least <= value <= limit:
             raise ModelError(f"{path}: `{name}: {value}` is not a size that a model can have ({least} to {limit:,}).")
 

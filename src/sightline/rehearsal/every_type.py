@@ -8,6 +8,7 @@ Window and chunk sizes are cut so that they bite. Left out: speed, and what weig
 
 import re
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING,
     MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES,
 )
+from transformers.utils.import_utils import is_timm_available
 
 from sightline.attention import attention
 from sightline.config import LoraConfig, ModelConfig
@@ -35,6 +37,7 @@ from sightline.models.families.find import family_of
 from sightline.models.families.refused import refusal
 from sightline.models.load import load_model, read_config, unfreeze
 from sightline.models.lora import add_lora
+from sightline.rehearsal.timm_tower import TimmTower, stand_in_for_timm
 from sightline.rehearsal.tiny_config import nodes
 from sightline.rehearsal.tiny_families import family_for
 from sightline.rehearsal.tiny_models import build, build_with_stand_in, real_config
@@ -134,7 +137,7 @@ class Differences:
 
 def _compare(folder: Path, groups: list[Group], layout: str) -> Differences:
     """The worst of: our kernel and sdpa; frozen tower and trained one; all weights and LoRA; a router's loss."""
-    worst = [0.0, 0.0]
+    worst: tuple[list[float], list[float]] = ([], [])
     dense: Kernel = "sdpa" if _has_sdpa(folder) else "eager"
     ways: list[tuple[Kernel, bool, bool]] = [("auto", False, True), ("auto", True, False), (dense, False, False)]
     for kernel, trains_tower, lora in ways:
@@ -146,16 +149,16 @@ def _compare(folder: Path, groups: list[Group], layout: str) -> Differences:
         expected = torch.cat([one for group in given for one in plain.log_probs(model, group, family.name)])
         expected_gradients = gradients(model, expected)
         found = _score(model, placed, batch)
-        worst[0] = max(worst[0], float((found.logp - expected).detach().abs().max()))
-        worst[1] = max(worst[1], worst_gradient(gradients(model, found.logp), expected_gradients))
+        worst[0].append(float((found.logp - expected).detach().abs().max()))
+        worst[1].append(worst_gradient(gradients(model, found.logp), expected_gradients))
         if layout == "prefix" and not lora and family.router_coefficient:
             shared, repeated = (_score(model, placed, one).router_loss for one in (batch, padded.lay_out(placed)))
             assert shared is not None and repeated is not None
-            worst[0] = max(worst[0], float((shared - repeated).detach().abs()))
-            worst[1] = max(worst[1], worst_gradient(gradients(model, shared[None]), gradients(model, repeated[None])))
+            worst[0].append(float((shared - repeated).detach().abs()))
+            worst[1].append(worst_gradient(gradients(model, shared[None]), gradients(model, repeated[None])))
         if layout == "padded":  # the slow oracle, which no kernel is chosen for
             break
-    return Differences(*worst)
+    return Differences(*(largest(values) for values in worst))
 
 
 def _score(model: nn.Module, groups: list[Group], batch: Batch) -> LogProbs:
@@ -197,11 +200,16 @@ def gradients(model: nn.Module, logp: Tensor) -> dict[str, Tensor]:
 
 def worst_gradient(found: dict[str, Tensor], expected: dict[str, Tensor]) -> float:
     """Largest relative difference over parameters; one that only one side has counts as zero on the other."""
-    largest = max(float(g.norm()) for g in expected.values())
-    return max(
-        float((found.get(n, torch.zeros_like(g)) - g).norm()) / max(float(g.norm()), 1e-4 * largest)
+    norm = max(float(g.norm()) for g in expected.values())
+    return largest(
+        float((found.get(n, torch.zeros_like(g)) - g).norm()) / max(float(g.norm()), 1e-4 * norm)
         for n, g in expected.items()
     )
+
+
+def largest(values: Iterable[float]) -> float:
+    """Not a number where any of them is none, unlike Python's own."""
+    return float(torch.tensor([*values], dtype=torch.float64).max())
 
 
 def _sample(folder: Path, processor: Any, groups: list[Group]) -> None:
@@ -229,6 +237,8 @@ def _sample(folder: Path, processor: Any, groups: list[Group]) -> None:
 def _tiny(config: hf.PretrainedConfig) -> tuple[Any, Any, str]:
     """The tiny model, its processor or what stands in for it, and which of the two."""
     torch.manual_seed(0)
+    if not is_timm_available():
+        stand_in_for_timm()
     bites = {
         f"{path}.{key}".lstrip("."): BITES[key]
         for path, node in nodes(config.to_dict())
@@ -236,9 +246,11 @@ def _tiny(config: hf.PretrainedConfig) -> tuple[Any, Any, str]:
         if isinstance(node[key], int | float)
     }
     try:
-        return *build(config, family_for(config.model_type), bites), "own"
+        model, processor, kind = *build(config, family_for(config.model_type), bites), "own"
     except (ModelError, ImportError, TypeError):  # of a processor that needs more than there is
-        return *build_with_stand_in(config, bites), "stand-in"
+        model, processor, kind = *build_with_stand_in(config, bites), "stand-in"
+    has_tower = not any(isinstance(module, TimmTower) for module in model.modules())
+    return model, processor, kind if has_tower else f"{kind}, and a stand-in's tower"
 
 
 def _groups(processor: Any) -> list[Group]:

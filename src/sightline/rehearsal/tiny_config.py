@@ -17,8 +17,8 @@ from transformers import AutoConfig, PretrainedConfig
 
 TEXT_WIDTH, VISION_WIDTH, LAYERS, EXPERTS = 64, 32, 2, 4
 """LAYERS: where all are of one sort."""
-GRID, POSITIONS = 4, 64
-"""Patches along a side of an image; places of patches that are learned."""
+GRID, POSITIONS, PATCH = 4, 64, 14
+"""Patches along a side of an image; places of patches that are learned; pixels along a patch's side, where not said."""
 
 Tree = dict[str, Any]
 
@@ -52,7 +52,7 @@ class Part:
     @property
     def patch(self) -> int:
         """Pixels along a patch's side."""
-        patch = self.real.get("patch_size") or 14
+        patch = self.real.get("patch_size") or PATCH
         return patch[0] if isinstance(patch, list) else patch
 
 
@@ -95,6 +95,14 @@ def nodes(tree: Tree, path: str = "") -> Iterator[tuple[str, Tree]]:
     for key, value in list(tree.items()):
         if isinstance(value, dict) and (isinstance(key, int) or key.endswith("config") or "model_type" in value):
             yield from nodes(value, f"{path}.{key}" if path else str(key))
+
+
+def patch_and_size(config: PretrainedConfig) -> tuple[int, int]:
+    """Pixels of a patch and of an image, a side each; of the default part's size where no part says."""
+    parts = [node for _, node in nodes(getattr(config, "vision_config", config).to_dict())]
+    patch = next((node["patch_size"] for node in parts if node.get("patch_size")), PATCH)
+    patch = patch[0] if isinstance(patch, list | tuple) else patch
+    return patch, GRID * patch
 
 
 def _first(node: Tree, names: tuple[str, ...]) -> int | None:

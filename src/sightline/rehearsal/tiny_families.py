@@ -37,7 +37,9 @@ class Family:
 
     image: str = ""
     place: str = ""
-    stand_in: Literal["", "own images", "tiles", "square patches", "double patches"] = ""
+    stand_in: Literal["", "own images", "tiles", "nested tiles", "square patches", "double patches", "flat patches"] = (
+        ""
+    )
     tokens: tuple[str, ...] = ()
     named: Mapping[str, str] = field(default_factory=dict)
     words: Mapping[str, str] = field(default_factory=dict)
@@ -79,6 +81,9 @@ _AXES = {"text_config.rope_parameters.mrope_section": [2, 3, 3]}
 _AXES_OF_4 = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 2, 2, 2]}
 _OMNI_PLACE = "<|vision_bos|><image>\n"
 _OMNI = {"vision_start_token_id": "<|vision_bos|>"}
+_MAP = {"<image>": 6}
+"""The vocabulary of a type whose images become tokens of it, whose placeholder is the first special token here."""
+_VQ = {"vq_config.channel_multiplier": [1, 1, 1, 1], "vq_config.base_channels": 32, "vq_config.num_res_blocks": 1}
 _PLACES = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
 _IDEFICS = {"fake_image_token": "<fake_token_around_image>", "end_of_utterance_token": "<end_of_utterance>"}
 
@@ -86,6 +91,12 @@ FAMILIES: dict[str, Family] = {
     "aria": Family(config={"projector_patch_to_query_dict": {GRID**2: 4}}, stand_in="tiles"),
     "aya_vision": Family(words={"image_token_index": "<|IMG_PATCH|>"}),
     "blip-2": Family(stand_in="tiles"),
+    "chameleon": Family(
+        stand_in="tiles",
+        config={"vocabulary_map": _MAP | {f"IMGIMG{'ABCDEFGH'[n]}Z": 600 + n for n in range(8)}, "image_token_id": 6}
+        | _VQ
+        | {"vq_config.num_embeddings": 8, "vq_config.latent_channels": 16, "vq_config.embed_dim": 16},
+    ),
     "cohere_compass": Family(
         named={"image_token": "<|IMAGE_PAD|>", "video_token": "<|VIDEO_PAD|>"},
         config={
@@ -96,7 +107,32 @@ FAMILIES: dict[str, Family] = {
         },
     ),
     "ernie4_5_vl_moe": Family(config={"text_config.rope_parameters.mrope_section": [3, 3, 2]}),
+    "deepseek_ocr2": Family(
+        stand_in="tiles",
+        config={
+            "text_config.num_experts_per_tok": 2,
+            "text_config.mlp_layer_types": ["dense", "sparse"],
+            "vision_config.sam_config.downsample_channels": [16, 32],
+            "vision_config.sam_config.output_channels": 16,
+            "vision_config.encoder_config.hidden_size": 32,
+        },
+    ),
+    "emu3": Family(
+        stand_in="tiles",
+        config={
+            "vocabulary_map": _MAP | {"<|extra_200|>": 616} | {f"<|visual token {n:06d}|>": 600 + n for n in range(8)},
+            "image_token_id": 6,
+        }
+        | _VQ
+        | {"vq_config.codebook_size": 8, "vq_config.hidden_size": 32, "vq_config.attn_resolutions": []},
+    ),
+    "fast_vlm": Family(stand_in="tiles"),
+    "gemma3n": Family(config={"vision_soft_tokens_per_image": GRID**2, "text_config.num_kv_shared_layers": 2}),
     "gemma4": Family(config={"vision_config.position_embedding_size": 256}),
+    "gemma4_unified": Family(
+        stand_in="flat patches",
+        config={"vision_config.mm_embed_dim": 64, "vision_config.output_proj_dims": 64},
+    ),
     "glm4v": Family(config=_AXES),
     "glm46v": Family(config=_AXES),
     "glm4v_moe": Family(
@@ -105,27 +141,52 @@ FAMILIES: dict[str, Family] = {
     "glm_ocr": Family(config=_AXES, kind="Glm46VProcessor", images="Glm46VImageProcessorPil"),
     "glmga": Family(config=_AXES, kind="Glm46VProcessor"),
     "got_ocr2": Family(stand_in="tiles"),
+    "granite4_vision": Family(
+        stand_in="own images",
+        config={
+            "downsample_rate": "1/2",
+            "deepstack_layer_map": [[0, 0]],
+            "spatial_target_layers": [1, 2, 3, 4],
+            "text_config.num_hidden_layers": 5,
+            "vision_config.hidden_size": 64,
+        },
+    ),
     "hunyuan_vl": Family(
         config={"text_config.head_dim": 16, "text_config.rope_parameters": _AXES_OF_4},
         place="<|image_start|><|image|><|image_end|>",
     ),
     "kimi_k25": Family(stand_in="square patches", config={"text_config.head_dim": 8}),
-    "lfm2_vl": Family(images="Siglip2ImageProcessorPil", stand_in="own images"),
+    "lfm2_vl": Family(stand_in="flat patches"),
     "llama4": Family(config={"vision_config.intermediate_size": 128}),
     "llava_onevision": Family(processor={"num_image_tokens": GRID**2}),
     "mistral3": Family(config={"vision_config.image_size": 98}),
     "mistral_large4": Family(config={"vision_config.image_size": 98}),
-    "molmo2": Family(config={"adapter_config.vision_feature_layer": [1, 0]}),
+    "molmo2": Family(
+        config={"adapter_config.vision_feature_layer": [1, 0], "vision_config.num_position_embeddings": GRID**2},
+        stand_in="flat patches",
+    ),
     "minicpm_ocr": Family(images="MiniCPMV4_6ImageProcessorPil"),
+    "minicpmv4_6": Family(config={"insert_layer_id": 0}),
+    "minicpmv4_7": Family(config={"insert_layer_id": 0}),
     "muse_glimmer": Family(stand_in="double patches", config={"out_hidden_size": 128, "projector_hidden_size": 64}),
     "muse_spark": Family(stand_in="double patches", config={"out_hidden_size": 128, "projector_hidden_size": 64}),
     "ovis2": Family(words={"image_token_id": "<IMG_ATOM>"}),
     "paddleocr_vl": Family(config=_AXES),
+    "perception_lm": Family(stand_in="nested tiles", config={"vision_config.model_args": {"embed_dim": 32}}),
     "pp_chart2table": Family(stand_in="tiles"),
     "qianfan_ocr": Family(place="<image>\n"),
     "qwen2_5_omni_thinker": Family(config=_AXES, tokens=("<|vision_bos|>",), place=_OMNI_PLACE, words=_OMNI),
     "qwen3_omni_moe_thinker": Family(tokens=("<|vision_bos|>",), place=_OMNI_PLACE, words=_OMNI),
     "qwen3_5_moe": _QWEN,
+    "qwen4_exp": Family(
+        image=_QWEN.image,
+        tokens=_QWEN.tokens,
+        images="Qwen2VLImageProcessorPil",
+        config={
+            f"text_config.indexer_{key}": value
+            for key, value in {"n_heads": 2, "kv_heads": 1, "head_dim": 16, "budget": 8, "compress_ratio": 4}.items()
+        },
+    ),
     "step3p7": Family(config={"text_config.sliding_window": 12}),
     "gemma3": Family(
         image="<start_of_image>",

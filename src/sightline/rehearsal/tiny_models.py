@@ -22,8 +22,8 @@ from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPI
 from sightline.errors import ModelError
 from sightline.memory.shapes import read_shape
 from sightline.models.processor import without_video
-from sightline.rehearsal.stand_in import StandIn
-from sightline.rehearsal.tiny_config import GRID, nodes, shrink_config
+from sightline.rehearsal.stand_in import StandIn, features_of
+from sightline.rehearsal.tiny_config import nodes, patch_and_size, shrink_config
 from sightline.rehearsal.tiny_families import Family, family_for, processor_kind
 
 VOCABULARY = 640
@@ -165,6 +165,9 @@ def _spread(model: hf.PreTrainedModel) -> None:
             weight.mul_(3.0)
         elif "gate" in name:
             weight.fill_(0.7)
+        elif name.endswith("A_log"):
+            # decay by which a state lasts for some tokens; a fresh one forgets all at each
+            weight.sub_(3.0)
         else:
             weight.add_(torch.randn_like(weight) * 0.05)
 
@@ -225,7 +228,7 @@ def _image_processor(model_type: str, family: Family, config: hf.PretrainedConfi
     kind = getattr(hf, family.images or str(kinds.get("pil") or kinds.get("torchvision")), None)
     if kind is None:
         raise ModelError(f"transformers has no image processor for models of type {model_type!r}.")
-    made, (patch, size) = kind(), _patch_and_size(config)
+    made, (patch, size) = kind(), patch_and_size(config)
     merge = getattr(made, "merge_size", 1)
     new: dict[str, Any] = {}
     for name in ("size", "crop_size", "max_image_size", "high_res_size"):
@@ -253,17 +256,9 @@ def _image_processor(model_type: str, family: Family, config: hf.PretrainedConfi
     return kind(**new)
 
 
-def _patch_and_size(config: hf.PretrainedConfig) -> tuple[int, int]:
-    """Pixels of a patch and of an image, a side each."""
-    vision = getattr(config, "vision_config", config)
-    patch = vision.patch_size
-    patch = patch[0] if isinstance(patch, list | tuple) else patch
-    return patch, GRID * patch
-
-
 def _told(config: hf.PretrainedConfig, family: Family, images: Any, tokens: int | None = None) -> dict[str, Any]:
     """What processors take besides their parts. tokens: of one image or tile, which some are told."""
-    patch, size = _patch_and_size(config)
+    patch, size = patch_and_size(config)
     vision = getattr(config, "vision_config", config)
     same = ("downsample_factor", "downsample_ratio", "downsample_rate", "spatial_merge_size",
             "vision_feature_select_strategy", "pixel_shuffle_ratio", "pooling_ratio")  # fmt: skip
@@ -306,11 +301,8 @@ def _tokens_of_an_image(model: Any, images: Any) -> int | None:
     tower = next((part for part in (getattr(model, "model", None), model) if hasattr(part, "get_image_features")), None)
     if tower is None:
         return None
-    _, size = _patch_and_size(model.config)
+    _, size = patch_and_size(model.config)
     made = images(images=[[Image.fromarray(np.zeros((size, size, 3), dtype=np.uint8))]], return_tensors="pt")
     read = inspect.signature(tower.get_image_features).parameters
     found = tower.get_image_features(**{name: value for name, value in made.items() if name in read}, return_dict=True)
-    features = found if isinstance(found, torch.Tensor | list | tuple) else found.pooler_output
-    features = features if isinstance(features, torch.Tensor) else torch.cat(list(features))
-    tiles = made["pixel_values"].shape[:-3].numel()
-    return features.numel() // features.shape[-1] // tiles
+    return len(features_of(found)) // made["pixel_values"].shape[:-3].numel()

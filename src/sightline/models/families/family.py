@@ -9,7 +9,7 @@ import inspect
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import cache, cached_property
 from typing import Any, ClassVar, Literal
 
@@ -77,11 +77,13 @@ class Family:
     """Whether layers with a state (linear attention) fork that of a prompt to its responses."""
     extra_embeddings: ClassVar[int] = 0
     """Embeddings beyond the vocabulary of config.json."""
+    features_are_embeddings: bool = False
+    """Whether features come out of the language model's own embeddings: those of tokens that images became."""
     features_take_tower_dtype: bool = False
     """Whether the model casts features to its tower's dtype instead of the language model's (then both are one)."""
     along_tokens: ClassVar[dict[str, int]] = {"mm_token_type_ids": 0, "token_type_ids": 0, "moe_mm_token_type_ids": 0}
     """Inputs [1, P] that run along the prompt, and what continues them after a response."""
-    along_images: tuple[str, ...] = ("image_grid_thw", "images_per_sample")
+    along_images: ClassVar[tuple[str, ...]] = ("image_grid_thw", "images_per_sample")
     """Inputs that the language model reads besides the features, to count positions (grids of images)."""
     continues: ClassVar[tuple[str, ...]] = ()
     """Inputs [1, P, …] whose last entry goes for all text after the prompt."""
@@ -110,12 +112,12 @@ class Family:
     @property
     def softcap(self) -> float | None:
         """Cap that the model's own forward applies after its head."""
-        return getattr(self.text_config, CAP, None) if CAP in _code(type(self.model)) else None
+        return getattr(self.text_config, CAP, None) if CAP in written_in(type(self.model)) else None
 
     @property
     def logit_scale(self) -> float:
         """What the model's own forward multiplies the head's output with, before its cap (Cohere, Granite)."""
-        found = SCALES.search(_code(type(self.model)))
+        found = SCALES.search(written_in(type(self.model)))
         if found is None:
             return 1.0
         value = getattr(self.text_config, found["name"], None) or 1.0
@@ -129,13 +131,21 @@ class Family:
         if cap is None or self.softcap is None:
             yield
             return
-        # some divide by it without asking whether there is one
-        asks = f"{CAP} is not None" in _code(type(self.model)) or f"{CAP}) is not None" in _code(type(self.model))
+        # some divide by it without asking whether there is one, and some configs take no None
+        code = written_in(type(self.model))
+        asks = f"{CAP} is not None" in code or f"{CAP}) is not None" in code
+        declared = {field.name: field.type for field in fields(self.text_config)}
+        asks = asks and declared.get(CAP) is not float
         setattr(holder, CAP, None if asks else NO_CAP)
         try:
             yield
         finally:
             setattr(holder, CAP, cap)
+
+    @property
+    def never_predicted(self) -> Int[Tensor, " ids"] | None:
+        """Ids whose logits the model's own forward puts at the lowest number there is; None for no such."""
+        return None
 
     @property
     def window(self) -> int | None:
@@ -145,7 +155,7 @@ class Family:
     @property
     def router_coefficient(self) -> float:
         """What the load-balancing loss of a mixture of experts is multiplied by; 0 for a model without."""
-        if not hasattr(self.text_config, "output_router_logits") or "aux_loss" not in _code(type(self.model)):
+        if not hasattr(self.text_config, "output_router_logits") or "aux_loss" not in written_in(type(self.model)):
             return 0.0
         return getattr(self.text_config, "router_aux_loss_coef", 0.0)
 
@@ -169,9 +179,12 @@ class Family:
         """Which part of the model a parameter belongs to, from its name in the bare model."""
         if parameter_name.startswith(self.head_name + "."):  # which some language models hold
             return "head"
-        if parameter_name.startswith(self.language_name + "."):
+        found = [name for name in (self.language_name, self.vision_name) if parameter_name.startswith(f"{name}.")]
+        # where one part holds the other, the inner one
+        inner = max(found, key=len, default=None)
+        if inner == self.language_name:
             return "language"
-        if parameter_name.startswith(self.vision_name + "."):
+        if inner == self.vision_name:
             return "projector" if any(f".{name}." in parameter_name for name in self.projector_names) else "vision"
         return "projector"
 
@@ -212,7 +225,8 @@ class Family:
     def inputs_of(self, group: Group) -> dict[str, Any]:
         """What the processor made of a prompt besides ids, by the names that the model reads."""
         inputs = {self.renamed.get(name, name): value for name, value in group.model_inputs.items()}
-        if self._counts_by_kind and "image_grid_thw" in inputs and "mm_token_type_ids" not in inputs:
+        told = any(name in inputs for name in self.along_images)
+        if self._counts_by_kind and told and "mm_token_type_ids" not in inputs:
             kinds = torch.isin(group.prompt_ids[None], torch.tensor(self.image_token_ids))
             inputs["mm_token_type_ids"] = kinds.long()
         if self._counts_images:
@@ -351,7 +365,18 @@ class Family:
     def embedded_ids(self, batch: Batch) -> Int[Tensor, "rows length"]:
         """Ids to embed: a placeholder inside a response is an ordinary token, not a place for features."""
         stray = torch.isin(batch.input_ids, torch.tensor(self.image_token_ids, device=batch.input_ids.device))
-        return batch.input_ids.masked_fill(stray & (batch.segment != 0), self._plain_id)
+        ids = batch.input_ids.masked_fill(stray & (batch.segment != 0), self._plain_id)
+        return ids.masked_fill(batch.segment < 0, self._filling_id)
+
+    @property
+    def _filling_id(self) -> int:
+        """Of padding: not the padding token, whose embedding may be zero, where a norm has no gradient."""
+        ends = getattr(self.text_config, "eos_token_id", None)
+        ends = ends if isinstance(ends, list) else [ends]
+        padding = getattr(self.text_config, "pad_token_id", None)
+        return next(
+            (i for i in ends if i is not None and i != padding and i not in self.image_token_ids), self._plain_id
+        )
 
     @property
     def _plain_id(self) -> int:
@@ -389,7 +414,7 @@ class Family:
         window that is no shorter than any prompt with its response is none.
         """
         window = self.window
-        kinds = set(getattr(self.text_config, "layer_types", None) or ())
+        kinds = set(getattr(self.text_config, "layer_types", None) or ()) & Family.layers
         reaches = window is None or int(batch.on_host.rank.max()) < window
         if reaches or (kinds and "sliding_attention" not in kinds):
             return self._mask(batch, None)
@@ -424,13 +449,13 @@ class Family:
         found = [choose(device, dtype, size) for size in head_sizes(config)]
         return next((one for one in found if one.kernel is None), found[0])
 
-    def _mask(self, batch: Batch, window: int | None) -> Any:
+    def _mask(self, batch: Batch, window: int | None, *, whole_blocks: bool = False) -> Any:
         plan = self.plan(batch) if window is None else None
         if plan is not None:
             return attention.mask_with(plan, batch.input_ids.device)
         if self.text_config._attn_implementation in flex.NAMES:
-            return flex.block_mask(batch, window)
-        return self.mask_of(visible(batch, window)[:, None])
+            return flex.block_mask(batch, window, whole_blocks=whole_blocks)
+        return self.mask_of(visible(batch, window, whole_blocks=whole_blocks)[:, None])
 
     def mask_of(self, seen: Tensor) -> Tensor:
         """What may be seen, [rows, 1, queries, keys], in the form that the attention implementation takes."""
@@ -453,9 +478,10 @@ def head_sizes(config: Any) -> tuple[int, ...]:
 
 
 @cache
-def _code(kind: type) -> str:
+def written_in(kind: type) -> str:
     """The source of the classes that a model's forward is written in: what becomes of the head's output."""
-    return "\n".join(map(inspect.getsource, forward_classes(kind)))
+    return "
+".join(map(inspect.getsource, forward_classes(kind)))
 
 
 def _name_of(model: nn.Module, part: nn.Module) -> str:

@@ -7,34 +7,50 @@ from torch import nn
 from sightline.errors import RecipeError
 from sightline.models.families.ernie import ErnieFamily
 from sightline.models.families.family import Family
-from sightline.models.families.gemma import Gemma3Family, PaliGemmaFamily
+from sightline.models.families.gemma import (
+    Gemma3Family,
+    Gemma4Family,
+    Gemma4UnifiedFamily,
+    PaliGemmaFamily,
+)
+from sightline.models.families.granite import GraniteFamily
 from sightline.models.families.hunyuan import HunYuanFamily
+from sightline.models.families.hybrid import HybridFamily
 from sightline.models.families.llama4 import Llama4Family
 from sightline.models.families.minicpm import MiniCPMFamily
 from sightline.models.families.mllama import MllamaFamily
-from sightline.models.families.qwen import HybridFamily, QwenFamily
+from sightline.models.families.molmo import MolmoFamily
+from sightline.models.families.qwen import QwenFamily
 from sightline.models.families.smolvlm import SmolVLMFamily
+from sightline.models.families.tokenized import TokenizedFamily
 from sightline.models.unwrap import unwrap
 
 FAMILIES: dict[str, type[Family]] = {
     "aria": Family,
     "aya_vision": Family,
+    "chameleon": TokenizedFamily,
     "cohere2_vision": Family,
     "cohere_compass": Family,
     "cosmos3_edge": Family,
     "cosmos3_omni": Family,
     "deepseek_vl": Family,
     "deepseek_vl_hybrid": Family,
+    "deepseek_ocr2": Family,
+    "emu3": TokenizedFamily,
     "ernie4_5_vl_moe": ErnieFamily,
     "exaone4_5": Family,
+    "fast_vlm": Family,
     "gemma3": Gemma3Family,
-    "gemma4": Family,
+    "gemma3n": Family,
+    "gemma4": Gemma4Family,
+    "gemma4_unified": Gemma4UnifiedFamily,
     "glm46v": Family,
     "glm4v": Family,
     "glm4v_moe": Family,
     "glm_ocr": Family,
     "glmga": Family,
     "got_ocr2": Family,
+    "granite4_vision": GraniteFamily,
     "granite_docling": Family,
     "hunyuan_vl": HunYuanFamily,
     "hyperclovax_vision_v2": Family,
@@ -43,6 +59,8 @@ FAMILIES: dict[str, type[Family]] = {
     "internvl": Family,
     "janus": Family,
     "kimi_k25": Family,
+    "lfm2_vl": HybridFamily,
+    "lfm3_vl": HybridFamily,
     "lighton_ocr": Family,
     "llama4": Llama4Family,
     "llava": Family,
@@ -50,14 +68,18 @@ FAMILIES: dict[str, type[Family]] = {
     "llava_next_video": Family,
     "llava_onevision": Family,
     "minicpm_ocr": MiniCPMFamily,
+    "minicpmv4_6": MiniCPMFamily,
+    "minicpmv4_7": MiniCPMFamily,
     "minimax_m3_vl": Family,
     "mistral3": Family,
     "mllama": MllamaFamily,
+    "molmo2": MolmoFamily,
     "muse_glimmer": Family,
     "muse_spark": Family,
     "ovis2": Family,
     "paddleocr_vl": Family,
     "paligemma": PaliGemmaFamily,
+    "perception_lm": Family,
     "pp_chart2table": Family,
     "qianfan_ocr": Family,
     "qwen2_5_omni_thinker": Family,

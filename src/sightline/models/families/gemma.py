@@ -1,11 +1,12 @@
-"""PaliGemma and Gemma 3: prompts, or the images in them, that see themselves in both directions."""
+"""PaliGemma, Gemma 3 and 4: prompts, or the images in them, that see themselves in both directions."""
 
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from sightline.errors import ModelError
 from sightline.models.families.family import Family
@@ -54,12 +55,55 @@ class Gemma3Family(Family):
         return replace(super().place(group), block=_blocks(group, inside=1, every_run_its_own=True))
 
 
+class Gemma4Family(Family):
+    """Gemma 4: images are two-way blocks in the sliding layers of its larger sizes; the smaller are causal."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        super().__init__(model)
+        self.prompt_is_causal = self.text_config.use_bidirectional_attention != "vision"
+
+    def place(self, group: Group) -> Group:
+        placed = super().place(group)
+        if self.prompt_is_causal:
+            return placed
+        kinds = self.inputs_of(group).get("mm_token_type_ids")
+        return placed if kinds is None else replace(placed, block=_runs((kinds[0] == 1) | (kinds[0] == 2)))
+
+    def masks(self, batch: Batch) -> Any:
+        if self.prompt_is_causal:
+            return super().masks(batch)
+        return {
+            "full_attention": self._mask(_without_blocks(batch), None),
+            "sliding_attention": self._mask(batch, self.window),
+        }
+
+
+class Gemma4UnifiedFamily(Gemma4Family):
+    """Gemma 4 without a tower (12B): two-way blocks in all layers, and no window cuts them."""
+
+    def masks(self, batch: Batch) -> Any:
+        if self.prompt_is_causal:
+            return super().masks(batch)
+        return {
+            "full_attention": self._mask(batch, None),
+            "sliding_attention": self._mask(batch, self.window, whole_blocks=True),
+        }
+
+
+def _without_blocks(batch: Batch) -> Batch:
+    host = replace(batch.on_host, block=torch.full_like(batch.on_host.block, -1))
+    return replace(batch, block=torch.full_like(batch.block, -1), host=host)
+
+
 def _blocks(group: Group, *, inside: int, every_run_its_own: bool) -> Int[Tensor, " prompt"]:
     """The number of each token's two-way block, from the processor's token types; −1 outside of blocks."""
     if "token_type_ids" not in group.model_inputs:
         return torch.full_like(group.prompt_ids, -1)
     within = group.model_inputs["token_type_ids"][0] == inside
-    if not every_run_its_own:
-        return torch.where(within, 0, -1)
+    return _runs(within) if every_run_its_own else torch.where(within, 0, -1)
+
+
+def _runs(within: Bool[Tensor, " prompt"]) -> Int[Tensor, " prompt"]:
+    """Adjacent tokens numbered together, from 0; −1 for those that are not within."""
     begins = within & ~torch.cat([within.new_zeros(1), within[:-1]])
     return torch.where(within, begins.long().cumsum(0) - 1, -1)
