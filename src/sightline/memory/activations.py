@@ -18,6 +18,7 @@ from sightline.forward.features import ELEMENTS_A_CALL, Features, encode
 from sightline.forward.forward import log_probs, output_head
 from sightline.layout import padded, prefix
 from sightline.memory.ledger import Ledger, Phase, without_data
+from sightline.memory.once import traced_once
 from sightline.memory.skeleton import Skeleton, decoder_layers
 from sightline.models.families.find import family_of
 from sightline.models.unwrap import unwrap
@@ -123,12 +124,15 @@ class Step:
             start = ledger.live
             features = self._copies_of_features(num_groups)
             kept_features = ledger.live - start
-            with ledger.phase() as forward, self.precision(), _kept_by(head, ledger) as kept_by_head:
-                scored = log_probs(self.model, self.lay_out(groups), groups=groups, features=features, statistics=True)
-            copies = ledger.copies
-            loss = scored.logp.sum()
-            with ledger.phase() as backward:
-                loss.backward()
+            with traced_once(self.model, ledger):
+                with ledger.phase() as forward, self.precision(), _kept_by(head, ledger) as kept_by_head:
+                    scored = log_probs(
+                        self.model, self.lay_out(groups), groups=groups, features=features, statistics=True
+                    )
+                copies = ledger.copies
+                loss = scored.logp.sum()
+                with ledger.phase() as backward:
+                    loss.backward()
         return Activations(
             features=kept_features,
             copies=copies,
