@@ -13,13 +13,15 @@ from transformers import AutoModelForImageTextToText
 
 from sightline.config import LoraConfig, ReferenceConfig
 from sightline.errors import ModelError
+from sightline.export.merge import merged
 from sightline.forward.features import encode
 from sightline.forward.forward import log_probs
 from sightline.forward.reference import build_reference
 from sightline.layout import padded, prefix
 from sightline.models.families.find import family_of
 from sightline.models.load import load_model
-from sightline.models.lora import add_lora, trainable_summary
+from sightline.models.lora import add_lora, experts_left_alone, trainable_summary
+from sightline.rehearsal.every_type import gradients, worst_gradient
 from sightline.rehearsal.tiny_models import NAMED
 from tests.loaded import Loaded
 
@@ -218,3 +220,38 @@ def test_a_regular_expression_that_never_ends_is_refused(loaded: Load, monkeypat
     assert all(name.endswith(("q_proj", "v_proj")) for name in adapted_layers(policy))
     with pytest.raises(ValueError, match=r"`lora\.target_modules: \(` is no regular expression"):
         LoraConfig(target_modules="(")
+
+
+def test_experts_are_adapted_counted_saved_and_merged_exactly(loaded: Load, tmp_path: Path) -> None:
+    moe = loaded("qwen3_vl_moe")
+    stacks = {name: weight.shape for name, weight in moe.model.named_parameters() if ".experts." in name}
+    assert experts_left_alone(add_lora(loaded("qwen3_vl_moe").model, LoraConfig(r=2))) == sum(
+        shape.numel() for shape in stacks.values()
+    )
+    policy = add_lora(moe.model, LoraConfig(r=2, target_modules="experts"))
+    # A [r · experts, in] and B [out, r · experts] of each stack [experts, out, in]
+    assert trainable_summary(policy)[2] == {"language": sum(2 * e * (i + o) for e, o, i in stacks.values())}
+    assert experts_left_alone(policy) == 0
+    for name, weight in policy.named_parameters():
+        if "lora_B" in name:
+            nn.init.normal_(weight, std=0.1)
+    group = moe.group(lengths=(5, 3))
+
+    def scored(model: nn.Module, layout: str) -> Tensor:
+        batch = prefix.lay_out([group]) if layout == "prefix" else padded.lay_out([group])
+        return log_probs(model, batch, groups=[group], features=encode(model, [group])).logp
+
+    shared, repeated = scored(policy, "prefix"), scored(policy, "padded")
+    assert (shared - repeated).abs().max() < 1e-5
+    assert worst_gradient(gradients(policy, shared), gradients(policy, repeated)) < 1e-3
+    base = loaded("qwen3_vl_moe").model
+    assert (scored(base, "prefix") - shared).abs().max() > 1e-2
+    policy.save_pretrained(str(tmp_path))
+    again = add_lora(base, LoraConfig(adapter=str(tmp_path)))
+    torch.testing.assert_close(scored(again, "prefix"), shared)
+    torch.testing.assert_close(scored(merged(policy, torch.float32), "prefix"), shared, rtol=0, atol=1e-5)
+
+
+def test_experts_of_a_model_without_any_are_refused(loaded: Load) -> None:
+    with pytest.raises(ModelError, match="has no experts whose weights are stacked"):
+        add_lora(loaded("llava").model, LoraConfig(target_modules=["language", "experts"]))

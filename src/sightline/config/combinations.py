@@ -104,6 +104,9 @@ def refuse_sampler(model: ModelConfig, lora: LoraConfig | None, sampler: Samplin
         f"`model.quantize: {model.quantize}` trains on rounded weights": model.quantize != "none",
         "`lora.init: pissa` takes the adapter's start out of the base's weights": lora and lora.init == "pissa",
         "`lora.use_dora` trains magnitudes, for which vLLM has no place": lora and lora.use_dora,
+        "`lora.target_modules` with `experts` adapts stacked weights, for which vLLM takes no such adapter": (
+            lora and lora.adapts_experts
+        ),
     }
     for why, is_so in trained.items():
         if is_so:
@@ -238,7 +241,26 @@ def fit_complaint(model: ModelConfig, lora: LoraConfig | None, reference: Refere
     return None if lora is None else _adapter_complaint(model, lora, reference)
 
 
+def _experts_complaint(lora: LoraConfig, reference: ReferenceConfig) -> str | None:
+    """What an adapter on stacked weights, W + s·B·A in every forward, has no place for."""
+    unknown = {
+        f"lora.dropout: {lora.dropout}": lora.dropout > 0,
+        "lora.use_dora": lora.use_dora,
+        "lora.init: pissa": lora.init == "pissa",
+        "reference.update_weight below 1": reference.update_every is not None and reference.update_weight < 1,
+    }
+    given = [name for name, is_so in unknown.items() if is_so]
+    if not given:
+        return None
+    return (
+        f"`{given[0]}` is for linear layers, but `lora.target_modules` has `experts`, which are stacked weights. Leave "
+        "one of them out."
+    )
+
+
 def _adapter_complaint(model: ModelConfig, lora: LoraConfig, reference: ReferenceConfig) -> str | None:
+    if lora.adapts_experts and (complaint := _experts_complaint(lora, reference)):
+        return complaint
     if lora.init == "pissa" and model.quantize != "none":
         return (
             "`lora.init: pissa` starts from the singular values of the weights, which `model.quantize` leaves too "

@@ -22,6 +22,9 @@ def refused_with_sharding(recipe: Recipe) -> str | None:
             recipe.evaluation.tasks != []
         ),
         "`reference.update_every`: a moving reference follows whole weights": recipe.reference.update_every is not None,
+        "`lora.target_modules` with `experts`: adapters on stacked weights are not tested with sharded ones": (
+            recipe.lora is not None and recipe.lora.adapts_experts
+        ),
         f"`optim: {recipe.optim}`: only adamw_torch, adamw_torch_fused and sgd are tested with sharded weights": (
             re.fullmatch("adamw_torch(_fused)?|sgd", recipe.optim) is None
         ),

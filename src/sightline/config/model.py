@@ -48,6 +48,10 @@ class ModelConfig:
     _one_or_several = field_validator("quantize_parts", mode="before")(one_or_several)
 
 
+EXPERTS = "experts"
+"""In `lora.target_modules`: the stacked weights of a mixture's experts."""
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LoraConfig:
     """Low-rank adapters (arXiv:2106.09685), through peft. Leave `lora` out of a recipe to train all weights."""
@@ -59,8 +63,8 @@ class LoraConfig:
     dropout: Real = Field(default=0.0, ge=0, lt=1)
     """Dropout on the adapter's input. The prompt's mask is shared by its responses."""
     target_modules: str | list[str] = "language"
-    """language, projector, vision (one or a list): all linear layers of that part · all-linear: of all three · else
-    names of layers, or a regex."""
+    """language, projector, vision (one or a list): all linear layers of that part · all-linear: of all three ·
+    experts: the stacked weights of a mixture's experts, alone or beside parts · else names of layers, or a regex."""
     use_rslora: bool = False
     """Scale by α/√r instead of α/r (arXiv:2312.03732), for high ranks."""
     use_dora: bool = False
@@ -69,6 +73,11 @@ class LoraConfig:
     """Where the adapter starts; pissa: from the largest singular values of the weights (arXiv:2404.02948)."""
     adapter: FileName | None = None
     """Folder of an adapter to train further; its own rank, scale and targets then hold."""
+
+    @property
+    def adapts_experts(self) -> bool:
+        """Whether the stacked weights of experts get adapters."""
+        return EXPERTS in ([self.target_modules] if isinstance(self.target_modules, str) else self.target_modules)
 
     @field_validator("target_modules")
     @classmethod

@@ -61,8 +61,10 @@ def merged(policy: PeftModel, dtype: torch.dtype) -> PreTrainedModel:
                     f"The adapter has a bias (`lora_bias: true`) on {name!r}, which has none in this architecture: no "
                     "merged model could hold it. Load base and adapter with peft, which `generate` and `evaluate` do."
                 )
-            base.weight.data = base.weight.data.float()
+            # stacked weights of experts have names of their own
+            weight = getattr(base, getattr(module, "parameter_name", "weight"))
+            weight.data = weight.data.float()
             module.merge(safe_merge=True)
-            base.weight.data = base.weight.data.to(dtype)
+            weight.data = weight.data.to(dtype)
     plain: Any = policy.merge_and_unload()
     return plain.to(dtype)

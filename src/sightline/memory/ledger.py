@@ -57,7 +57,10 @@ class Ledger(TorchDispatchMode):
             return torch.ones(args[0].shape, dtype=torch.bool)
         if func in INDEXING and isinstance(args[0], FakeTensor):
             args = (args[0], _places(args[1]), *args[2:])
-        result = func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._grouped_mm.default:
+            result = _grouped_mm(*args, **(kwargs or {}))
+        else:
+            result = func(*args, **(kwargs or {}))
         is_copy = func is torch.ops.aten._to_copy.default and self._is_weight(args[0])
         if isinstance(result, Tensor):
             return self._enter(self._without_data(result), is_copy)
@@ -97,6 +100,14 @@ class Ledger(TorchDispatchMode):
         size = self.sizes.pop(key)
         self.live -= size
         self.copies -= size if is_copy else 0
+
+
+def _grouped_mm(*args: Any, **kwargs: Any) -> Tensor:
+    """The product of experts. Without data torch knows it in bfloat16 alone; its shape is that of any precision."""
+    product, dtype = torch.ops.aten._grouped_mm.default, args[0].dtype
+    if dtype == torch.bfloat16 or not any(isinstance(one, FakeTensor) for one in args[:2]):
+        return product(*args, **kwargs)
+    return product(*(one.bfloat16() for one in args[:2]), *args[2:], **kwargs).to(dtype)
 
 
 def _places(indices: list[Tensor | None]) -> list[Tensor | None]:

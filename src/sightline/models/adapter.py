@@ -25,7 +25,7 @@ LARGEST_RANK, LARGEST_ALPHA = 8_192, 1_000_000
 KNOWN_STARTS = (True, False, None, "gaussian", "eva", "olora", "pissa", "corda", "orthogonal", "lora_ga", "mica")
 """peft's `init_lora_weights` that need nothing but the file; `pissa_niter_N` is another way of writing pissa."""
 NAMES = "a list of names, or a regular expression that compiles"
-OF_LAYERS = ("target_modules", "modules_to_save", "exclude_modules")
+OF_LAYERS = ("target_modules", "target_parameters", "modules_to_save", "exclude_modules")
 OF_OTHER_KINDS = ("layer_replication", "megatron_config", "loftq_config", "eva_config", "corda_config")
 KEEP_BASE = ("gaussian", "eva", "orthogonal", "mica")
 """Starts of an adapter (peft's `init_lora_weights`) that leave the base as it is."""
@@ -81,10 +81,7 @@ def check_adapter_config(config: Mapping[str, Any], path: Path) -> None:
         *((key, _is_rank(value), ranks) for key, value in _with_patterns(config, "r", "rank_pattern")),
         *((key, _is_alpha(value), alphas) for key, value in _with_patterns(config, "lora_alpha", "alpha_pattern")),
         ("lora_dropout", _is_share(config.get("lora_dropout", 0.0)), "a number from 0 to below 1"),
-        *(
-            (key, _are_names(config.get(key)), NAMES)
-            for key in ("target_modules", "modules_to_save", "exclude_modules")
-        ),
+        *((key, _are_names(config.get(key)), NAMES) for key in OF_LAYERS),
         ("init_lora_weights", _is_start(config.get("init_lora_weights", True)), f"one of {KNOWN_STARTS}"),
         *((key, not config.get(key), "nothing: such adapters are not loaded") for key in OF_OTHER_KINDS),
         ("megatron_core", config.get("megatron_core") in (None, "megatron.core"), "megatron.core, as peft writes it"),

@@ -5,10 +5,12 @@ from typing import Any
 
 from peft import LoraConfig as PeftLoraConfig
 from peft import PeftModel, get_peft_model
+from peft.tuners.lora.layer import ParamWrapper
 from torch import nn
 from transformers import PreTrainedModel
 
 from sightline.config import LoraConfig
+from sightline.config.model import EXPERTS
 from sightline.errors import ModelError
 from sightline.models.adapter import changes_base, read_adapter_config, require_adapter, with_adapter
 from sightline.models.families.family import Family
@@ -20,6 +22,7 @@ from sightline.models.trial import try_patterns
 __all__ = ["add_lora", "part_targets", "trainable_summary"]
 
 PARTS = ("language", "projector", "vision")
+NAMES = f"`{'`, `'.join(PARTS)}`, `experts`, `all-linear`, or names such as `q_proj`"
 INITS: dict[str, Any] = {"default": True, "gaussian": "gaussian", "pissa": "pissa"}
 
 
@@ -48,6 +51,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
             lora_alpha=alpha,
             lora_dropout=config.dropout,
             target_modules=targets_of(family, config.target_modules),
+            target_parameters=expert_targets(family) if config.adapts_experts else None,
             use_rslora=config.use_rslora,
             use_dora=config.use_dora,
             init_lora_weights=INITS[config.init],
@@ -57,8 +61,7 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
             adapted = get_peft_model(model, peft_config)
         except ValueError as error:
             raise ModelError(
-                f"`lora.target_modules` fits no layer of this {family.name} model: {error} "
-                "Use `language`, `projector`, `vision`, `all-linear`, or names such as `q_proj`."
+                f"`lora.target_modules` fits no layer of this {family.name} model: {error} Use {NAMES}."
             ) from error
     if type(model.get_output_embeddings()) is not nn.Linear:
         if config.adapter is not None:
@@ -76,13 +79,16 @@ def add_lora(model: PreTrainedModel, config: LoraConfig) -> PeftModel:
 
 
 def targets_of(family: Family, targets: str | list[str]) -> str | list[str]:
-    """What peft is to adapt: names of parts become a regular expression of their layers, all else stays."""
-    named = [targets] if isinstance(targets, str) else targets
+    """What peft is to adapt of layers: names of parts become a regular expression of theirs, all else stays; experts
+    are no layers."""
+    named = [one for one in ([targets] if isinstance(targets, str) else targets) if one != EXPERTS]
+    if not named:
+        return []
     parts = [one for one in named if one in PARTS]
     if not parts:
         if isinstance(targets, str) and targets != "all-linear":
             try_patterns([targets], [name for name, _ in family.model.named_modules()], "lora.target_modules")
-        return targets
+        return targets if isinstance(targets, str) else named
     if len(parts) < len(named):
         raise ModelError(
             f"`lora.target_modules: {named}` mixes parts of the model ({', '.join(parts)}) with names of layers. Give "
@@ -109,3 +115,35 @@ def part_targets(family: Family, parts: list[str]) -> str:
     # layers that differ in their number alone are one pattern
     patterns = dict.fromkeys(re.sub(r"(?<=\\\.)\d+(?=\\\.)", lambda _: r"\d+", re.escape(name)) for name in layers)
     return f"({'|'.join(patterns)})"
+
+
+def expert_targets(family: Family) -> list[str]:
+    """Names of a mixture's stacked weights as peft's `target_parameters` takes them: `mlp.experts.gate_up_proj`.
+
+    Raises ModelError where the language model has none.
+    """
+    found = expert_weights(family)
+    if not found:
+        raise ModelError(
+            f"`lora.target_modules: experts` fits nothing: this {family.name} model has no experts whose weights are "
+            "stacked. Leave `experts` out."
+        )
+    # those that differ in their layer's number alone are one name
+    return list(dict.fromkeys(re.split(r"\.\d+\.", name)[-1] for name in found))
+
+
+def expert_weights(family: Family) -> list[str]:
+    """The stacked weights [experts, …, …] of the language model, by name."""
+    return [
+        name
+        for name, weight in family.model.named_parameters()
+        if weight.ndim == 3 and ".experts." in name and family.part_of(name) == "language"
+    ]
+
+
+def experts_left_alone(model: PeftModel) -> int:
+    """Weights of a mixture's experts that no adapter is on."""
+    family = family_of(model)
+    if any(isinstance(module, ParamWrapper) for module in family.model.modules()):
+        return 0
+    return sum(family.model.get_parameter(name).numel() for name in expert_weights(family))

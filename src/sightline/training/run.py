@@ -30,7 +30,7 @@ from sightline.evaluation.task import Task
 from sightline.forward.reference import Reference, build_reference
 from sightline.models.families.find import family_of
 from sightline.models.load import load_model, load_processor, trainable_summary, trained_share, unfreeze
-from sightline.models.lora import add_lora
+from sightline.models.lora import add_lora, experts_left_alone
 from sightline.models.recompute import recompute
 from sightline.objectives.objective import Objective, build
 from sightline.rewards.reward_set import RewardSet
@@ -289,7 +289,8 @@ def assemble(
 
 
 def describe_trainable(model: nn.Module) -> str:
-    """A line: `Trains 40,960 of 1,012,345 parameters (4.046%): language model 40,960`.
+    """A line: `Trains 40,960 of 1,012,345 parameters (4.046%): language model 40,960`; and one about experts that an
+    adapter leaves alone.
 
     Raises `RecipeError` where nothing is trained.
     """
@@ -300,7 +301,13 @@ def describe_trainable(model: nn.Module) -> str:
             "`model.freeze_vision: false`."
         )
     parts = ", ".join(f"{part} {number:,}" for part, number in by_part.items() if number)
-    return f"Trains {trained_share(trainable, total)}: {parts}"
+    said = f"Trains {trained_share(trainable, total)}: {parts}"
+    if not isinstance(model, PeftModel) or not (left := experts_left_alone(model)):
+        return said
+    return (
+        f"{said}\nLoRA leaves {left:,} weights of experts as they are: they are stacked, not linear layers. "
+        "`lora.target_modules: [language, experts]` adapts them, too."
+    )
 
 
 def reference_updates(
