@@ -75,6 +75,14 @@ def test_dpo_killed_three_times_ends_with_the_same_bits(tmp_path, tiny_model, se
     assert_same_bits(tmp_path / "killed", tmp_path / "whole")
 
 
+def test_a_hybrid_killed_after_a_checkpoint_ends_with_the_same_bits(tmp_path, tiny_model):
+    recipe = {**DPO, "max_steps": 4, "save_steps": 2, "dataloader_num_workers": 0}
+    # of the five events of a step, the second of the third
+    attempts = killed(tmp_path, tiny_model("qwen3_5"), recipe, rows=6, kills=1, phases=["training"], moment=12, seed=0)
+    assert [one["killed"] for one in attempts] == [True, False] and attempts[0]["checkpoints"] == ["checkpoint-2"]
+    assert_same_bits(tmp_path / "killed", tmp_path / "whole")
+
+
 def test_a_run_killed_before_its_first_checkpoint_logs_no_step_twice(tmp_path, tiny_model):
     recipe = {**DPO, "max_steps": 3, "save_steps": 3, "logging_steps": 1, "eval_steps": 3, "dataloader_num_workers": 0}
     attempts = killed(tmp_path, tiny_model("llava"), recipe, rows=5, kills=1, phases=["training"], moment=8, seed=0)

@@ -20,10 +20,11 @@ ROOT = Path(__file__).parents[2]
 def folders(tmp_path_factory, tiny_model) -> tuple[Path, Path]:
     one, two = tmp_path_factory.mktemp("one"), tmp_path_factory.mktemp("two")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command += ["-m", "tests.invariant.two_processes", str(two), str(tiny_model("llava")), "2"]
+    models = tiny_model("llava"), tiny_model("qwen3_5")
+    command += ["-m", "tests.invariant.two_processes", str(two), *map(str, models), "2"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
     both = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    main(one, tiny_model("llava"), 1)
+    main(one, *models, 1)
     _, said = both.communicate()
     assert both.returncode == 0, said[-3000:]
     return one, two
@@ -46,7 +47,7 @@ def test_a_step_over_two_processes_is_that_of_one(steps, name):
         assert second[figures] == first[figures]
 
 
-@pytest.mark.parametrize("name", TRAININGS)
+@pytest.mark.parametrize("name", [*TRAININGS, "hybrid"])
 def test_a_training_over_two_processes_has_the_curve_of_one(folders, name):
     one, two = (folder / name for folder in folders)
     for figure in ("loss", "grad_norm", *(("rewards/shift",) if name == "mpo" else ())):

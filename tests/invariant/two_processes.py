@@ -1,5 +1,7 @@
 """Run by torchrun, or alone: one step of every objective, and short trainings, all left in FOLDER.
 
+python -m tests.invariant.two_processes FOLDER MODEL HYBRID NUMBER
+
 steps-RANK.pt    outcomes by objective, in float64
 NAME/            a run's folder
 """
@@ -59,7 +61,8 @@ class Processes:
         return {name: sum(one[name] for one in everywhere) for name in counts}
 
 
-def main(folder: Path, model: Path, num_processes: int) -> None:
+def main(folder: Path, model: Path, hybrid: Path, num_processes: int) -> None:
+    """hybrid: a model whose layers have a state, for the training in the folder `hybrid`."""
     torch.set_num_threads(1)
     state = PartialState(cpu=True)
     # a world that silently became smaller would make this comparison empty
@@ -78,8 +81,9 @@ def main(folder: Path, model: Path, num_processes: int) -> None:
     }
     for name, objective in TRAININGS.items():
         run(folder / name, model, pairs(ROWS * STEPS), objective=objective, **short)
+    run(folder / "hybrid", hybrid, pairs(ROWS * STEPS), objective={"type": "dpo"}, **short)
     run(folder / "watched", Path("embedded"), pairs(ROWS * STEPS), evaluation=WATCHED, **short)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]))
+    main(*map(Path, sys.argv[1:4]), int(sys.argv[4]))
