@@ -12,7 +12,7 @@ from sightline.errors import ModelError
 from sightline.models.load import read_config
 from sightline.rehearsal.every_type import TYPES, prove
 
-SLOW = {"deepseek_vl_hybrid", "gemma4", "janus", "muse_spark"}
+SLOW = {"deepseek_vl_hybrid", "gemma3n", "gemma4", "janus", "muse_spark"}
 """Models that do not get small; `make full-models` has them."""
 
 
@@ -27,6 +27,11 @@ def test_the_table_of_attention_kernels_is_what_the_code_chooses() -> None:
 @pytest.mark.parametrize("model_type", [name for name in TYPES[::3] if name not in SLOW])
 def test_a_type_is_what_the_table_says(model_type: str, tmp_path: Path) -> None:
     assert line(prove(model_type, tmp_path / "model")) == written()[model_type]
+
+
+def test_the_larger_gemma_4_share_prompts_whose_images_see_themselves_both_ways(tmp_path: Path) -> None:
+    found = prove("gemma4", tmp_path / "model", {"text_config.use_bidirectional_attention": "vision"})
+    assert (found.layout, found.reason) == ("shared prefix", "")
 
 
 @pytest.mark.parametrize("model_type, why", [("florence2", "an encoder-decoder"), ("pi0", "a policy for robots")])

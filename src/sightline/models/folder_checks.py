@@ -21,8 +21,8 @@ LARGEST = {"layers": 2_000, "heads": 4_096, "size": 2**24, "channels": 4_096, "e
 """Ends of names in config.json → the largest number that is believed, far above any model's."""
 NUMBERS = ("_theta", "_eps", "_factor", "_dim", "_range", "_dropout")
 """Ends of names in config.json that hold a number, of whatever size."""
-SWITCHES = {"block_auto_adjust_ff_dim"}
-"""Names that end like numbers and are true or false (LFM2)."""
+SWITCHES = re.compile("^(freeze|use)_|^block_auto_adjust_ff_dim$")
+"""Names that may end like numbers and are true or false (Idefics, LFM2)."""
 OBJECTS = (
     "config.json",
     "generation_config.json",
@@ -81,12 +81,9 @@ def check_sizes(config: Mapping[str, Any], path: Path) -> None:
     """Raises `ModelError` for a size that is no number, below what a model needs, or larger than any model's."""
     for name, value in _numbers(config, ""):
         key = name.rpartition(".")[2]
-        if (
-            key.endswith(NUMBERS)
-            and key not in SWITCHES
-            and value is not None
-            and (isinstance(value, bool | str) or not math.isfinite(value))
-        ):
+        if isinstance(value, bool) and SWITCHES.search(key):
+            continue
+        if key.endswith(NUMBERS) and value is not None and (isinstance(value, bool | str) or not math.isfinite(value)):
             raise ModelError(f"{path}: `{name}` is {shown(value)!r}; expected is a number.")
         limit = next((most for end, most in LARGEST.items() if key.endswith(end)), None)
         if limit is None or value is None or key.startswith(("eos", "bos", "pad")):

@@ -8,7 +8,7 @@ Window and chunk sizes are cut so that they bite. Left out: speed, and what weig
 
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +41,7 @@ from sightline.rehearsal.timm_tower import TimmTower, stand_in_for_timm
 from sightline.rehearsal.tiny_config import nodes
 from sightline.rehearsal.tiny_families import family_for
 from sightline.rehearsal.tiny_models import build, build_with_stand_in, real_config
+from sightline.rehearsal.unreached import UNREACHED
 from sightline.types import Batch, Group, LogProbs
 
 LOGP, GRADIENT, SAMPLED = 1e-5, 1e-3, 1e-4
@@ -73,22 +74,25 @@ class Row:
     gradient: float = 0.0
 
 
-def prove(model_type: str, folder: Path) -> Row:
-    """Build the type small in `folder` and compare. Whatever its own code raises is the row's reason."""
+def prove(model_type: str, folder: Path, changes: Mapping[str, Any] | None = None) -> Row:
+    """Build the type small in `folder` and compare. Whatever its own code raises is the row's reason.
+
+    changes: values of the small config by dotted key, for what a type's sizes differ in.
+    """
     config = real_config(model_type)
     if reason := refusal(config):
         return Row(model_type=model_type, layout="refused", reason=reason)
     try:
-        model, processor, kind = _tiny(config)
+        model, processor, kind = _tiny(config, changes or {})
         groups = _groups(processor)
         model.save_pretrained(folder)
     except Exception as error:
-        return Row(model_type=model_type, layout="not built", reason=_said(error))
+        return Row(model_type=model_type, layout="not built", reason=_why(model_type, error))
     del model
     try:
         found = _compare(folder, groups, "padded")
     except Exception as error:
-        return Row(model_type=model_type, layout="not built", reason=_said(error), processor=kind)
+        return Row(model_type=model_type, layout="not built", reason=_why(model_type, error), processor=kind)
     if not found.exact:
         return Row(model_type=model_type, layout="refused", reason=f"padded differs from its own forward in {found}")
     try:
@@ -234,7 +238,7 @@ def _sample(folder: Path, processor: Any, groups: list[Group]) -> None:
                 raise ModelError(f"log-probs of completions differ by {difference:.1e} from the model's own")
 
 
-def _tiny(config: hf.PretrainedConfig) -> tuple[Any, Any, str]:
+def _tiny(config: hf.PretrainedConfig, changes: Mapping[str, Any]) -> tuple[Any, Any, str]:
     """The tiny model, its processor or what stands in for it, and which of the two."""
     torch.manual_seed(0)
     if not is_timm_available():
@@ -244,7 +248,7 @@ def _tiny(config: hf.PretrainedConfig) -> tuple[Any, Any, str]:
         for path, node in nodes(config.to_dict())
         for key in node.keys() & BITES.keys()
         if isinstance(node[key], int | float)
-    }
+    } | dict(changes)
     try:
         model, processor, kind = *build(config, family_for(config.model_type), bites), "own"
     except (ModelError, ImportError, TypeError):  # of a processor that needs more than there is
@@ -285,6 +289,11 @@ def _group(
         weights=tuple(torch.ones(length) for length in lengths),
         model_inputs={k: v for k, v in inputs.items() if k not in ("attention_mask", "labels")},
     )
+
+
+def _why(model_type: str, error: Exception) -> str:
+    """Why nothing was compared: in words where it was looked into, else as it was raised."""
+    return UNREACHED.get(model_type) or _said(error)
 
 
 def _said(error: Exception) -> str:

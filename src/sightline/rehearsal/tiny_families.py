@@ -187,6 +187,14 @@ FAMILIES: dict[str, Family] = {
             for key, value in {"n_heads": 2, "kv_heads": 1, "head_dim": 16, "budget": 8, "compress_ratio": 4}.items()
         },
     ),
+    "unlimited_ocr": Family(
+        stand_in="tiles",
+        config={
+            "vision_config.sam_config.downsample_channels": [16, 32],
+            "vision_config.sam_config.output_channels": 16,
+            "vision_config.encoder_config.hidden_size": 32,
+        },
+    ),
     "step3p7": Family(config={"text_config.sliding_window": 12}),
     "gemma3": Family(
         image="<start_of_image>",
