@@ -16,13 +16,17 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_
 from sightline.attention.choice import states_refused
 from sightline.models.families.family import head_sizes
 from sightline.models.families.find import FAMILIES
-from sightline.models.families.gemma import Gemma3Family
+from sightline.models.families.gemma import Gemma3Family, Gemma4UnifiedFamily
 from sightline.models.families.llama4 import Llama4Family
+from sightline.models.families.molmo import MolmoFamily
 from sightline.rehearsal.tiny_models import real_config
 
 PAGE = Path(__file__).parents[1] / "docs" / "models.md"
 BEGIN, END = "<!-- written by `python -m benchmarks.kernels`: -->\n", "<!-- end of kernels -->\n"
 AMPERE = (8, 0)
+BLOCKS = (Gemma3Family, Gemma4UnifiedFamily, MolmoFamily)
+"""Families whose images see themselves both ways in layers that see everything before them."""
+STATES = {"linear_attention": "linear attention", "conv": "short convolutions"}
 DENSE = "dense"
 
 
@@ -40,12 +44,12 @@ def served(model_type: str) -> list[Served]:
     text: Any = config.get_text_config()
     kinds = set(getattr(text, "layer_types", None) or ())
     family = FAMILIES[model_type]
-    full = _full(config, text, "blocks in prompts" if issubclass(family, Gemma3Family) else "")
+    full = _full(config, text, "blocks in prompts" if issubclass(family, BLOCKS) else "")
     found = [full] if not kinds or "full_attention" in kinds else []
     if "sliding_attention" in kinds or (not kinds and getattr(text, "sliding_window", None)):
         found.append(Served("window shorter than prompt + response", DENSE, DENSE))
-    if "linear_attention" in kinds:
-        found.append(Served("linear attention", "forked state", "forked state"))
+    for kind in sorted(kinds & STATES.keys()):
+        found.append(Served(STATES[kind], "forked state", "forked state"))
     if issubclass(family, Llama4Family):
         found.append(Served("chunked attention", DENSE, DENSE))
     if model_type == "mllama":
