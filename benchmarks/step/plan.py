@@ -9,15 +9,19 @@ SETTINGS: dict[str, Case] = {
     "grpo": Case(program="sightline", task="grpo", responses=8, groups=1, beta=0.04, learning_rate=1e-4),
     "grpo-no-kl": Case(program="sightline", task="grpo", responses=8, groups=1, beta=0.0, learning_rate=1e-4),
 }
+SETTINGS |= {f"{name}-hybrid": replace(SETTINGS[name], shape="qwen3.5-40m") for name in ("dpo", "grpo")}
 """Step = 2 pairs for DPO; one prompt with 8 answers for GRPO, with a reference (β > 0) and without (β = 0)."""
 
 DEFAULT = ("dpo", "grpo", "growth")
-"""What `make bench` runs; `grpo-no-kl` is there for whoever asks for it."""
+"""What `make bench` runs; the others are there for whoever asks for them."""
+TOYS = {"smolvlm-36m": "smolvlm-toy", "qwen3.5-40m": "qwen3.5-toy"}
 
 TITLES = {
     "dpo": "K = 2: DPO",
     "grpo": "K = 8: GRPO, β = 0.04",
     "grpo-no-kl": "K = 8: GRPO, β = 0",
+    "dpo-hybrid": "K = 2: DPO, three layers of four gated delta nets",
+    "grpo-hybrid": "K = 8: GRPO, β = 0.04, three layers of four gated delta nets",
 }
 
 GRIDS = {128: (1, 1), 256: (1, 2), 512: (2, 3), 1024: (3, 4), 2048: (5, 5)}
@@ -31,7 +35,7 @@ def case_of(setting: str, program: Program, *, toy: bool = False, **changes: obj
     forward_groups = 1 if program == "sightline" else case.groups
     case = replace(case, program=program, forward_groups=forward_groups)
     if toy:
-        case = replace(case, shape="smolvlm-toy", prompt_tokens=200, response_tokens=32)
+        case = replace(case, shape=TOYS[case.shape], prompt_tokens=200, response_tokens=32)
     return replace(case, **changes)
 
 

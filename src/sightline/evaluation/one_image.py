@@ -7,6 +7,7 @@ features of the image that were encoded once.
 """
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from transformers import ProcessorMixin
 
 from sightline.data.render.render import Renderer
-from sightline.generation.decoder import CompletionBatch, followed_by, read_prompts, write
+from sightline.generation.decoder import CompletionBatch, followed_by, read_prompts, special_tokens, write
 from sightline.generation.sampling import SamplingSettings
 from sightline.layout.grid import stack_left
 from sightline.models.families.find import Family, family_of
@@ -31,13 +32,11 @@ class Asked:
 
 
 def can_read_in_parts(family: Family, asked: Asked, max_new_tokens: int) -> bool:
-    """Whether these prompts may be read in two parts: a causal model whose layers take padding in the middle of a row,
-    and all of the row still visible at the end of the longest answer."""
+    """Whether these prompts may be read in two parts: a causal model, and all of the row still visible at the longest
+    answer's end."""
     longest = len(asked.shared.prompt_ids) + max(map(len, asked.rests)) + max_new_tokens
     in_reach = family.window is None or longest < family.window
-    # questions of several lengths are padded on the left, and a state would take the padding in
-    has_no_state = not family.forks_states
-    return family.layout == "prefix" and family.prompt_is_causal and in_reach and has_no_state
+    return family.layout == "prefix" and family.prompt_is_causal and in_reach
 
 
 JOINTS = (("", ""), (" ", ""), ("", "\n"))
@@ -122,14 +121,28 @@ def answer(
     family = family_of(model)
     rests = [rest for one in asked for rest in one.rests]
     settings = SamplingSettings(max_new_tokens=max_new_tokens, temperature=0.0)
-    answers = CompletionBatch(len(rests), processor, family, settings)
-    ids = stack_left(rests, answers.tokens.padding).to(family.model.device)
-    mask = stack_left([torch.ones_like(rest) for rest in rests], 0).to(ids.device)
+    device, padding = family.model.device, special_tokens(processor, family).padding
     image = torch.arange(len(asked)).repeat_interleave(torch.tensor([len(one.rests) for one in asked]))
+    said: dict[int, Tensor] = {}
     with torch.no_grad(), in_eval_mode(model):
-        past, _ = read_prompts(family, [one.shared for one in asked], answers.tokens.padding)
-        past.fork(image.to(ids.device))
-        for _ in write(past, past.read(ids, mask), answers):
-            pass
-    said = iter(answers.sampled())
-    return [[next(said).ids for _ in one.rests] for one in asked]
+        shared, _ = read_prompts(family, [one.shared for one in asked], padding)
+        for part in _read_together(family, rests):
+            past = replace(shared, cache=deepcopy(shared.cache)) if len(part) < len(rests) else shared
+            past.fork(image[part].to(device))
+            ids = stack_left([rests[i] for i in part], padding).to(device)
+            mask = stack_left([torch.ones_like(rests[i]) for i in part], 0).to(device)
+            answers = CompletionBatch(len(part), processor, family, settings)
+            for _ in write(past, past.read(ids, mask), answers):
+                pass
+            said |= {i: one.ids for i, one in zip(part, answers.sampled(), strict=True)}
+    numbers = iter(range(len(rests)))
+    return [[said[next(numbers)] for _ in one.rests] for one in asked]
+
+
+def _read_together(family: Family, rests: Sequence[Tensor]) -> list[list[int]]:
+    """Which questions are read in one call: all, padded on the left; those of one length where a layer has a state,
+    which would take the padding in."""
+    if not family.forks_states:
+        return [[*range(len(rests))]]
+    lengths = {len(rest): [i for i, other in enumerate(rests) if len(other) == len(rest)] for rest in rests}
+    return [*lengths.values()]
