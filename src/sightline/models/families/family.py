@@ -480,8 +480,7 @@ def head_sizes(config: Any) -> tuple[int, ...]:
 @cache
 def written_in(kind: type) -> str:
     """The source of the classes that a model's forward is written in: what becomes of the head's output."""
-    return "
-".join(map(inspect.getsource, forward_classes(kind)))
+    return "\n".join(map(inspect.getsource, forward_classes(kind)))
 
 
 def _name_of(model: nn.Module, part: nn.Module) -> str:
