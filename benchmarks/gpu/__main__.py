@@ -1,11 +1,15 @@
 """`python -m benchmarks.gpu`: one GPU, models of Qwen2.5-VL's 3B and 7B sizes with random weights, bfloat16.
 
+In order of worth: `python -m benchmarks.gpu.exactness` first, then this; 3B before 7B, each entry written as it ends.
+MFU counts the products that a program computes, scores behind a mask included: wasted work raises it.
+
 TRL's fused head scores response positions only where Triton is, so there is no third program here. Writes
 benchmarks/out/gpu.json. `--toy` runs the whole of it on a CPU with a tiny model, so that it cannot rot.
 """
 
 import argparse
 import json
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -52,17 +56,25 @@ def main() -> None:
         help="Sightline's `model.attn_implementation`; run once with each and compare (TRL keeps its own)",
     )
     parser.add_argument("--peak", type=float, help="the device's dense bfloat16 FLOP/s, where it is not known here")
+    parser.add_argument("--seconds", type=float, default=540.0, help="begin no run that would not end within these")
     parser.add_argument("--toy", action="store_true", help="a tiny model on a CPU")
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     sizes = TOY if options.toy else replace(REAL, shapes=tuple(options.shapes))
-    entries = []
+    options.out.mkdir(parents=True, exist_ok=True)
+    began, longest = time.monotonic(), 0.0
+    entries: list[dict[str, Any]] = []
     for shape in sizes.shapes:
         for setting in options.settings:
+            started = time.monotonic()
+            if started - began + longest > options.seconds:
+                print(f"  {shape} {setting}: left out, {options.seconds:.0f} s are over", flush=True)
+                continue
             entries.append(compare(shape, setting, sizes, options))
+            longest = max(longest, time.monotonic() - started)
             print(table(entries[-1]), flush=True)
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "gpu.json").write_text(json.dumps(entries, indent=1) + "\n")
+            # each at once: what comes later may not end
+            (options.out / "gpu.json").write_text(json.dumps(entries, indent=1) + "\n")
 
 
 def case_of(shape: str, setting: str, program: Program, sizes: Sizes, **changes: Any) -> Case:

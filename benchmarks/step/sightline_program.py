@@ -17,6 +17,7 @@ from sightline.config import DataConfig, DPOConfig, LoraConfig, ModelConfig, Rec
 from sightline.config.online import TransformersSamplerConfig
 from sightline.config.online_objectives import GRPOConfig
 from sightline.models.load import load_model, load_processor
+from sightline.models.load import take_attention as set_attention
 from sightline.training.online import setup as online_setup
 from sightline.training.run import RunResult
 from sightline.training.run import train as train_recipe
@@ -27,6 +28,15 @@ def prepare(case: Case) -> None:
     if case.samples:
         return
     online_setup.build_sampler = lambda config, recipe, model, processor, say: FixedSampler(processor.tokenizer)
+
+
+def take_attention(case: Case, model: PreTrainedModel) -> None:
+    """The attention that loading would have given a model that is made in memory."""
+    config = ModelConfig(name="in memory", attn_implementation=case.attention)
+    if case.attention in ("sdpa", "eager"):
+        model.get_decoder().set_attn_implementation(case.attention)  # pyright: ignore
+    else:
+        set_attention(model, config, torch.device(case.device))
 
 
 def load(case: Case, folder: Path) -> tuple[PreTrainedModel, ProcessorMixin]:

@@ -27,8 +27,8 @@ def run(case: Case, folder: Path, data: Path) -> Measured:
     program.prepare(case)
     if case.in_memory:
         model, processor = build(case.shape, case.grid, case.device).model.requires_grad_(False), read_processor(folder)
-        if case.program == "sightline" and case.attention != "auto":
-            model.get_decoder().set_attn_implementation(case.attention)
+        if case.program == "sightline":
+            program.take_attention(case, model)
     else:
         model, processor = program.load(case, folder)
     touch(model)

@@ -138,7 +138,7 @@ class Columns:
 
     def to(self, device: torch.device) -> "Columns":
         """The same on `device`."""
-        return Columns(**{name: column.to(device) for name, column in self.known.items()})
+        return Columns(**dict(zip(self.known, move_together([*self.known.values()], device), strict=True)))
 
     @classmethod
     def join(cls, parts: Sequence["Columns"]) -> "Columns":

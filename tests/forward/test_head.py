@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sightline.forward.head import token_log_probs
+from sightline.forward.head import logits_on, token_log_probs
 
 TARGETS, HIDDEN, VOCABULARY = 11, 6, 23
 
@@ -135,3 +135,17 @@ def test_logits_of_all_targets_never_exist_at_once() -> None:
         with Watch():
             token_log_probs(hidden, weight, None, torch.arange(64), chunk=8, statistics=True).logp.sum().backward()
     assert largest <= 8 * 500
+
+
+@pytest.mark.parametrize(
+    "device, gib, expected",
+    [
+        ("cpu", 80, 2**23),
+        ("cuda", 4, 2**23),
+        ("cuda", 24, 24 * 2**30 // 600),
+        ("cuda", 80, 2**27),
+        ("cuda", 141, 2**27),
+    ],
+)
+def test_a_larger_device_takes_more_logits_at_a_time_up_to_512_mib(device: str, gib: int, expected: int) -> None:
+    assert logits_on(torch.device(device), gib * 2**30) == expected

@@ -42,7 +42,9 @@ PRIVATE: dict[str, tuple[str, str]] = {
     "_supports_flex_attn": ("transformers.PreTrainedModel", "whether transformers gives a type FlexAttention"),
     "_scaled_dot_product_flash_attention_for_cpu": ("torch.ops.aten", "kept, and attention of a shared prefix"),
     "_scaled_dot_product_flash_attention_for_cpu_backward": ("torch.ops.aten", "attention of a shared prefix"),
-    # transformers, datasets
+    # transformers, peft, datasets
+    "_disable_adapters": ("peft.tuners.tuners_utils.BaseTunerLayer", "the weights below an adapter, quickly"),
+    "_attn_implementation_internal": ("transformers.PretrainedConfig", "a tower's attention of our own"),
     "_attn_implementation": ("transformers.PretrainedConfig", "which attention kernel a layer calls"),
     "_supports_sdpa": ("transformers.PreTrainedModel", "which attention a type can be compared with"),
     "_get_arguments_from_pretrained": ("transformers.ProcessorMixin", "a processor without its video part"),

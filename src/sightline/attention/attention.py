@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
@@ -151,7 +150,9 @@ def _with_prompts(
     """The output [N, heads, size] with the prompts' own, which a mask tells what they see of themselves."""
     q, k, v = (states[mask.tokens].transpose(1, 2) for states in (query, key, value))
     grouped = q.shape[1] != k.shape[1]
-    found = scaled_dot_product_attention(q, k, v, attn_mask=mask.seen[:, None], scale=scale, enable_gqa=grouped)
+    found = nn.functional.scaled_dot_product_attention(
+        q, k, v, attn_mask=mask.seen[:, None], scale=scale, enable_gqa=grouped
+    )
     return output.index_copy(0, mask.into, found.transpose(1, 2).flatten(0, 1).index_select(0, mask.real))
 
 

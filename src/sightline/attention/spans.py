@@ -11,6 +11,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from sightline.layout import visible
+from sightline.transfer import move_together
 from sightline.types import Batch
 
 Run = tuple[int, int]
@@ -31,8 +32,8 @@ class PromptMask:
     into: Int[Tensor, " prompt_tokens"]
 
     def to(self, device: torch.device) -> "PromptMask":
-        """The same on `device`, copied without waiting."""
-        return PromptMask(**{name: one.to(device, non_blocking=True) for name, one in vars(self).items()})
+        """The same on `device`, in one copy that nobody waits for."""
+        return PromptMask(**dict(zip(vars(self), move_together([*vars(self).values()], device), strict=True)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,6 +17,7 @@ from torch import Tensor
 from sightline.errors import ModelError
 from sightline.models.families.family import Family
 from sightline.models.unwrap import forward_classes
+from sightline.transfer import move_together
 from sightline.types import Batch
 
 LOSS = "load_balancing_loss_func"
@@ -36,7 +37,7 @@ def counting_shared_tokens(family: Family, batch: Batch) -> Iterator[None]:
             f"The router loss of {type(family.model).__name__} is not transformers' `{LOSS}`, so its value with a "
             "shared prefix is not known. Set `layout: padded`."
         )
-    weights = times_read(batch)
+    (weights,) = move_together([times_read(batch.on_host)], batch.group.device)
 
     def counted(logits: Any, num_experts: Any = None, top_k: Any = 2, attention_mask: Any = None) -> Any:
         return plain(logits, num_experts, top_k, weights)

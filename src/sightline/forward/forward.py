@@ -21,7 +21,7 @@ from sightline.forward.features import Features
 from sightline.forward.head import token_log_probs
 from sightline.forward.last_layer import only_what_is_read, replaced_forward
 from sightline.layout import order
-from sightline.models.families.family import Family, fitting_images
+from sightline.models.families.family import Family, features_counted, fitting_images
 from sightline.models.families.find import family_of
 from sightline.models.unwrap import is_compiled
 from sightline.types import Batch, Group, LogProbs
@@ -60,6 +60,8 @@ def log_probs(
     with ExitStack() as stack:
         stack.enter_context(fitting_images())
         stack.enter_context(family.calling(batch, in_grid))
+        if features is not None:
+            stack.enter_context(features_counted(family.model))
         if trains_routers and batch.position_ids is not None:
             stack.enter_context(counting_shared_tokens(family, batch))
         if batch.position_ids is not None and not is_compiled(model):

@@ -20,18 +20,31 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 CHUNK_ELEMENTS = 2**23
-"""Logits that exist at a time: 32 MiB in float32."""
+"""Logits that exist at a time on a CPU: 32 MiB in float32."""
+MOST_ELEMENTS = 2**27
+"""The same on a GPU with room for them: 512 MiB in float32. Each chunk reads the whole weight of the head."""
+BYTES_OF_DEVICE = 600
+"""Bytes of a GPU's memory for each of its logits at a time: 1% of it in float32 and half precision."""
+
+
+def logits_on(device: torch.device, memory: int | None = None) -> int:
+    """Logits that exist at a time on a device of so much memory, in bytes; a CUDA device is asked when left out."""
+    if device.type != "cuda":
+        return CHUNK_ELEMENTS
+    memory = torch.cuda.get_device_properties(device).total_memory if memory is None else memory
+    return max(CHUNK_ELEMENTS, min(MOST_ELEMENTS, memory // BYTES_OF_DEVICE))
 
 
 @contextmanager
 def logits_at_a_time(number: int) -> Iterator[None]:
     """Within, another number of them: where a vocabulary is tiny, targets then come in several chunks all the same."""
-    global CHUNK_ELEMENTS
-    before, CHUNK_ELEMENTS = CHUNK_ELEMENTS, number
+    global CHUNK_ELEMENTS, MOST_ELEMENTS
+    before = CHUNK_ELEMENTS, MOST_ELEMENTS
+    CHUNK_ELEMENTS = MOST_ELEMENTS = number
     try:
         yield
     finally:
-        CHUNK_ELEMENTS = before
+        CHUNK_ELEMENTS, MOST_ELEMENTS = before
 
 
 class TokenStatistics(NamedTuple):
@@ -82,10 +95,10 @@ def token_log_probs(
 ) -> TokenStatistics:
     """log p(target | hidden) under the head `weight`, `bias`; differentiable in hidden, weight and bias.
 
-    chunk: targets computed at a time; so many as keep CHUNK_ELEMENTS logits when left out.
+    chunk: targets computed at a time; so many as keep to `logits_on` the device when left out.
     Values come in float32 (float64 from float64 inputs), whatever the head's precision.
     """
-    chunk = chunk or max(1, CHUNK_ELEMENTS // len(weight))
+    chunk = chunk or max(1, logits_on(hidden.device) // len(weight))
     dtype = _compute_dtype(hidden, weight)
     trains_head = weight.requires_grad or (bias is not None and bias.requires_grad)
     keep = torch.is_grad_enabled() and (trains_head or hidden.requires_grad)

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from sightline.models.families.family import Family
+from sightline.transfer import move_together
 from sightline.types import Batch
 
 MLP_PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
@@ -27,7 +28,7 @@ MLP_PARTS = {"gate_proj", "up_proj", "down_proj", "act_fn"}
 def only_what_is_read(family: Family, batch: Batch) -> Iterator[None]:
     """Within, the last layer computes the states that predict a target of this batch."""
     parts = _parts(family)
-    rows = batch.predictor.unique()
+    (rows,) = move_together([batch.on_host.predictor.unique()], batch.predictor.device)
     with ExitStack() as stack:
         for part in parts:
             stack.enter_context(replaced_forward(part, _on_rows(part.forward, rows)))

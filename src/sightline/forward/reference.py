@@ -13,7 +13,7 @@ from sightline.config import ReferenceConfig
 from sightline.errors import RecipeError
 from sightline.forward import forward
 from sightline.forward.features import Features
-from sightline.models.unwrap import in_eval_mode, without_engine
+from sightline.models.unwrap import in_eval_mode, without_adapters, without_engine
 from sightline.types import Batch, Group, LogProbs
 
 
@@ -51,7 +51,7 @@ class Reference:
             if self.mode == "frozen-copy":
                 return forward.log_probs(self.model, batch, **options)
             assert isinstance(self.model, PeftModel)
-            with self.model.disable_adapter():
+            with without_adapters(self.model):
                 return forward.log_probs(self.model, batch, **options)
 
 

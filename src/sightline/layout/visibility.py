@@ -26,7 +26,7 @@ def visible(
     seen &= (batch.segment[:, None, :] == 0) | (batch.segment[:, None, :] == batch.segment[:, :, None])
     if window is not None and whole_blocks:
         seen &= distance < window
-    if bool((batch.block >= 0).any()):
+    if bool((batch.on_host.block >= 0).any()):
         seen |= (batch.block[:, :, None] == batch.block[:, None, :]) & (batch.block >= 0)[:, :, None]
     if window is not None and not whole_blocks:
         seen &= distance < window

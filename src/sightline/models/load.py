@@ -63,17 +63,25 @@ def load_model(config: ModelConfig, device: str | torch.device = "cpu") -> PreTr
     if not config.random_weights:
         check_finite(model, config.name)
     model.requires_grad_(False)
-    decoder = model.get_decoder()
-    shares = config.attn_implementation == "auto" and decoder.config._attn_implementation == "sdpa"
-    if shares and torch.device(device).type in ("cpu", "cuda") and family_of(model).layout == "prefix":
-        decoder.set_attn_implementation(SHARED_PREFIX)
-    if config.attn_implementation == FLEX:
-        _take_flex_attention(decoder, config.name)
+    take_attention(model, config, torch.device(device))
     if config.quantize == "none":
         return model.to(device).eval()
     # quantised weights are made where they stay
     keep_eval_mode(model.eval())
     return model
+
+
+def take_attention(model: PreTrainedModel, config: ModelConfig, device: torch.device) -> None:
+    """Give the language model the attention that the recipe names, or, with auto, the one of shared prefixes.
+
+    Raises `ModelError` where it cannot take it.
+    """
+    decoder: Any = model.get_decoder()
+    shares = config.attn_implementation == "auto" and decoder.config._attn_implementation == "sdpa"
+    if shares and device.type in ("cpu", "cuda") and family_of(model).layout == "prefix":
+        decoder.set_attn_implementation(SHARED_PREFIX)
+    if config.attn_implementation == FLEX:
+        _take_flex_attention(decoder, config.name)
 
 
 def _take_flex_attention(decoder: Any, name: str) -> None:
@@ -196,7 +204,9 @@ def dtype_of(config: ModelConfig, device: torch.device) -> torch.dtype:
         return getattr(torch, config.dtype)
     if config.quantize != "none":
         return torch.bfloat16
-    return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else torch.float32
+    # what torch emulates is many times slower than float32
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.bfloat16 if has_bf16 else torch.float32
 
 
 def _check_match(processor: ProcessorMixin, config: PretrainedConfig, name: str) -> None:

@@ -2,8 +2,9 @@
 
 peft computes the sum in three passes over y and autograd goes the same way back; here the product with B is added while
 it is formed, and so is the one with A in backward. Numbers are peft's to rounding, what is kept for backward is the
-same. It serves the plain case (one adapter, no dropout in force, frozen W, one precision, no autocast); every other is
-peft's own forward.
+same. It serves the plain case (one adapter, no dropout in force, frozen W, one precision or autocast's); every other is
+peft's own forward. Under autocast all factors are cast as it would cast them, once: peft makes a float32 copy of x
+for every layer first.
 """
 
 from typing import Any
@@ -25,7 +26,11 @@ class FusedLinear(PeftLinear):
         if adapter is None or args or kwargs or not self._is_plain(x, adapter):
             return super().forward(x, *args, **kwargs)
         base, inner, outer = self.base_layer, self.lora_A[adapter], self.lora_B[adapter]
-        return _LowRankSum.apply(x, base.weight, base.bias, inner.weight, outer.weight, self.scaling[adapter])
+        factors = (x, base.weight, base.bias, inner.weight, outer.weight)
+        if torch.is_autocast_enabled(x.device.type):
+            dtype = torch.get_autocast_dtype(x.device.type)
+            factors = tuple(None if one is None else one.to(dtype) for one in factors)
+        return _LowRankSum.apply(*factors, self.scaling[adapter])
 
     def _is_plain(self, x: Tensor, adapter: str) -> bool:
         if self.disable_adapters or self.merged or adapter not in self.lora_A or adapter in self.lora_variant:
@@ -33,9 +38,10 @@ class FusedLinear(PeftLinear):
         inner, outer, base = self.lora_A[adapter], self.lora_B[adapter], self.base_layer
         drops = self.training and not isinstance(self.lora_dropout[adapter], nn.Identity)
         trains_base = base.weight.requires_grad or (base.bias is not None and base.bias.requires_grad)
-        same_precision = x.dtype == base.weight.dtype == inner.weight.dtype == outer.weight.dtype
-        mixed = torch.is_autocast_enabled(x.device.type)
-        return same_precision and outer.bias is None and not (drops or trains_base or mixed)
+        dtypes = {x.dtype, base.weight.dtype, inner.weight.dtype, outer.weight.dtype}
+        # autocast leaves float64 as it is
+        mixed = torch.is_autocast_enabled(x.device.type) and torch.float64 not in dtypes
+        return (mixed or len(dtypes) == 1) and outer.bias is None and not (drops or trains_base)
 
 
 def fuse(model: PeftModel) -> None:

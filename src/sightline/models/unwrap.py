@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 from torch._dynamo.eval_frame import OptimizedModule
 from torch.distributed.fsdp import FSDPModule
@@ -44,12 +46,37 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
     """No dropout and no gradient checkpointing for a while; afterwards every module has the mode that it had."""
     training = [module for module in model.modules() if module.training]
-    model.eval()
+    # straight into the module: `eval()` walks thousands of them once more, at every forward of a reference
+    for module in training:
+        vars(module)["training"] = False
     try:
         yield
     finally:
         for module in training:
-            module.training = True
+            vars(module)["training"] = True
+
+
+@contextmanager
+def without_adapters(model: PeftModel) -> Iterator[None]:
+    """The weights below the adapters for a while, as peft's `disable_adapter` has them.
+
+    peft's also takes stock of all layers and switches gradients off and on, which takes longer than a small forward;
+    it serves where whole modules or single tokens are adapted, too, which have switches of their own.
+    """
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    is_plain = all(type(layer).enable_adapters is BaseTunerLayer.enable_adapters for layer in layers)
+    if not is_plain or any(isinstance(module, AuxiliaryTrainingWrapper) for module in model.modules()):
+        with model.disable_adapter():
+            yield
+        return
+    before = [layer._disable_adapters for layer in layers]
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer, was in zip(layers, before, strict=True):
+            layer._disable_adapters = was
 
 
 def forward_classes(kind: type) -> list[type]:

@@ -10,9 +10,12 @@ from sightline.types import LogProbs
 Metrics = dict[str, tuple[Tensor, Tensor]]
 
 
-def averaged(values: Tensor) -> tuple[Tensor, Tensor]:
-    """(sum, count) of some values."""
-    return values.detach().sum(), torch.tensor(values.numel(), device=values.device)
+def averaged(values: Tensor, where: Bool[Tensor, "..."] | None = None) -> tuple[Tensor, Tensor]:
+    """(sum, count) of some values, or of those `where` a mask of the same shape says; nothing waits for the device."""
+    values = values.detach()
+    if where is None:
+        return values.sum(), torch.tensor(values.numel())
+    return values.masked_fill(~where, 0).sum(), where.sum()
 
 
 def reward_metrics(chosen: Float[Tensor, " pairs"], rejected: Float[Tensor, " pairs"]) -> Metrics:
@@ -35,8 +38,8 @@ def pair_metrics(policy: LogProbs, scores: PairScores) -> Metrics:
     metrics = {"logps/chosen": averaged(scores.chosen), "logps/rejected": averaged(scores.rejected)}
     if policy.mean_logit is not None:
         target, chosen = policy.weight > 0, of_chosen(policy)
-        metrics["logits/chosen"] = averaged(policy.mean_logit[target & chosen])
-        metrics["logits/rejected"] = averaged(policy.mean_logit[target & ~chosen])
+        metrics["logits/chosen"] = averaged(policy.mean_logit, target & chosen)
+        metrics["logits/rejected"] = averaged(policy.mean_logit, target & ~chosen)
     return metrics
 
 
@@ -45,7 +48,7 @@ def token_metrics(policy: LogProbs, demonstrated: Bool[Tensor, " targets"]) -> M
     target = policy.weight > 0
     metrics: Metrics = {}
     if policy.entropy is not None:
-        metrics["entropy"] = averaged(policy.entropy[target])
+        metrics["entropy"] = averaged(policy.entropy, target)
     if policy.top1 is not None:
-        metrics["mean_token_accuracy"] = averaged(policy.top1[target & demonstrated].to(policy.logp.dtype))
+        metrics["mean_token_accuracy"] = averaged(policy.top1.to(policy.logp.dtype), target & demonstrated)
     return metrics

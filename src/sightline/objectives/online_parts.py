@@ -150,15 +150,15 @@ def online_metrics(config: OnlineConfig, sample: Sample) -> Metrics:
     metrics.pop("mean_token_accuracy", None)
     one_each = _first_of_each_completion(policy) if type(config) in RATIOS else policy.weight > 0
     if isinstance(config, SurrogateConfig) and config.beta > 0:
-        metrics["kl"] = averaged(_kl(config, sample, log_ratio)[policy.weight > 0])
+        metrics["kl"] = averaged(_kl(config, sample, log_ratio), policy.weight > 0)
     if isinstance(config, CISPOConfig):
         clipped = (bounded_ratio(log_ratio) > config.max_ratio) & (advantage > 0)
-        metrics["cispo_clip_ratio"] = averaged(clipped[one_each].to(advantage.dtype))
+        metrics["cispo_clip_ratio"] = averaged(clipped.to(advantage.dtype), one_each)
     elif not isinstance(config, SAPOConfig):
         clipped = clipped_tokens(log_ratio, advantage, **_bounds(config))
         by_name = {"low": clipped.low, "high": clipped.high, "region": clipped.low | clipped.high}
         for name, which in by_name.items():
-            metrics[f"clip_ratio/{name}_mean"] = averaged(which[one_each].to(advantage.dtype))
+            metrics[f"clip_ratio/{name}_mean"] = averaged(which.to(advantage.dtype), one_each)
     return metrics
 
 
@@ -187,7 +187,9 @@ def _kl(config: SurrogateConfig, sample: Sample, log_ratio: Float[Tensor, " targ
 
 def _first_of_each_completion(policy: LogProbs) -> Bool[Tensor, " targets"]:
     """One target token of each completion that has any."""
-    response = policy.response[policy.weight > 0]
-    first = torch.zeros_like(policy.weight, dtype=torch.bool)
-    positions = torch.nonzero(policy.weight > 0)[:, 0]
-    return first.index_fill(0, positions[torch.diff(response, prepend=response.new_full((1,), -1)) != 0], True)
+    target = policy.weight > 0
+    # the number of targets up to here, in the whole batch and where the response begins
+    so_far = target.long().cumsum(0)
+    before = so_far.new_zeros(policy.num_responses).index_add(0, policy.response, target.long()).cumsum(0)
+    before = torch.nn.functional.pad(before[:-1], (1, 0))
+    return target & (so_far - before[policy.response] == 1)

@@ -25,9 +25,10 @@ def of_role(logprobs: LogProbs, columns: Columns, role: int) -> LogProbs:
 
 def keep(logprobs: LogProbs, responses: Bool[Tensor, " responses"]) -> LogProbs:
     """Only some responses, numbered anew in their order."""
-    if bool(responses.all()):
+    kept = responses.nonzero()[:, 0]  # its length is known afterwards: the host waits once here, and once for tokens
+    if len(kept) == len(responses):
         return logprobs
-    tokens = responses[logprobs.response]
+    tokens = responses[logprobs.response].nonzero()[:, 0]
     number = responses.long().cumsum(0) - 1
     per_token = {
         f.name: value[tokens]
@@ -38,7 +39,7 @@ def keep(logprobs: LogProbs, responses: Bool[Tensor, " responses"]) -> LogProbs:
         logprobs,
         **per_token,
         response=number[logprobs.response[tokens]],
-        response_group=logprobs.response_group[responses],
+        response_group=logprobs.response_group[kept],
     )
 
 

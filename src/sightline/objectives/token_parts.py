@@ -26,7 +26,7 @@ def token_part(loss: Callable[[Tensor], Tensor], *, weight: float, only_desirabl
 
     def losses(sample: Sample) -> Tensor:
         policy = sample.policy
-        return (loss(policy.logp) * policy.weight)[demonstrated(sample)]
+        return (loss(policy.logp) * policy.weight).masked_fill(~demonstrated(sample), 0)
 
     def count(group: Group) -> int:
         counted = desirable_of_group(group) if only_desirable else ordinary_of(group)

@@ -119,13 +119,13 @@ def _metrics(sample: Sample, beta: float) -> Metrics:
     """Rewards and log-probs by class. A margin of unpaired responses is the difference of the two averages."""
     policy, good, reward, logp = sample.policy, sample.desirable, _rewards(sample, beta), sample.policy.sum()
     metrics = {
-        "rewards/chosen": averaged(reward[good]),
-        "rewards/rejected": averaged(reward[~good]),
-        "logps/chosen": averaged(logp[good]),
-        "logps/rejected": averaged(logp[~good]),
+        "rewards/chosen": averaged(reward, good),
+        "rewards/rejected": averaged(reward, ~good),
+        "logps/chosen": averaged(logp, good),
+        "logps/rejected": averaged(logp, ~good),
     }
     if policy.mean_logit is not None:
         target, chosen = policy.weight > 0, good[policy.response]
-        metrics["logits/chosen"] = averaged(policy.mean_logit[target & chosen])
-        metrics["logits/rejected"] = averaged(policy.mean_logit[target & ~chosen])
+        metrics["logits/chosen"] = averaged(policy.mean_logit, target & chosen)
+        metrics["logits/rejected"] = averaged(policy.mean_logit, target & ~chosen)
     return metrics | token_metrics(policy, good[policy.response])

@@ -37,7 +37,8 @@ def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False)
     on_cpu = recipe.use_cpu or not torch.cuda.is_available()
     return TrainingArguments(
         output_dir=recipe.output_dir,
-        **{name: getattr(recipe, name) for name in SAME_NAME if name != "use_cpu"},
+        **{name: getattr(recipe, name) for name in SAME_NAME if name not in ("use_cpu", "optim")},
+        optim=optimizer_name(recipe),
         use_cpu=on_cpu,
         bf16=uses_bf16(recipe),
         per_device_train_batch_size=recipe.per_device_train_batch_size * recipe.gradient_accumulation_steps,
@@ -62,6 +63,12 @@ def training_arguments(recipe: Recipe, *, has_eval: bool, resumes: bool = False)
     )
 
 
+def optimizer_name(recipe: Recipe) -> str:
+    """The recipe's optimizer; AdamW on a GPU is the one whose step is a few kernels."""
+    on_gpu = not recipe.use_cpu and torch.cuda.is_available()
+    return "adamw_torch_fused" if on_gpu and recipe.optim == "adamw_torch" else recipe.optim
+
+
 def engine_arguments(engine: Engine) -> dict[str, Any]:
     """The settings of an engine, as transformers takes them; none for DDP, or where the launcher decides."""
     if engine == "fsdp2":
@@ -72,7 +79,9 @@ def engine_arguments(engine: Engine) -> dict[str, Any]:
 def uses_bf16(recipe: Recipe) -> bool:
     """Whether forwards run under bfloat16 autocast: by the recipe, else where the GPU has it."""
     on_gpu = not recipe.use_cpu and torch.cuda.is_available()
-    return recipe.bf16 if recipe.bf16 is not None else on_gpu and torch.cuda.is_bf16_supported()
+    return (
+        recipe.bf16 if recipe.bf16 is not None else on_gpu and torch.cuda.is_bf16_supported(including_emulation=False)
+    )
 
 
 def device(recipe: Recipe) -> torch.device:

@@ -35,7 +35,7 @@ from sightline.training.checkpoint.schedule import apply_settings, load_schedule
 from sightline.training.distributed.engine import Engine
 from sightline.training.guard import Guard
 from sightline.training.random_states import set_random_states
-from sightline.training.step.nonfinite import is_finite
+from sightline.training.step.metrics import read_numbers
 
 METRIC_DRIVEN = (ReduceLROnPlateau, GreedyLR)
 """Schedules that step on the held-out loss."""
@@ -194,9 +194,11 @@ class TrainingLoop(Trainer, ABC):
         self.control = self.callback_handler.on_step_begin(self.args, self.state, self.control)
         self.loss.add(self.training_step(model, inputs))
         norm = self.engine.clip_gradients(self.args.max_grad_norm)
-        if self.engine.any_process(not (is_finite(self.loss.since_log) and is_finite(norm))):
+        loss, size = read_numbers([self.loss.since_log, norm])  # the step's only wait for the device
+        self.loss.known = loss
+        if self.engine.any_process(not (math.isfinite(loss) and math.isfinite(size))):
             self.leave_out_step(norm)
-            norm = torch.zeros(())
+            self.loss.known, size = float(self.loss.since_log), 0.0
         self.control = self.callback_handler.on_pre_optimizer_step(self.args, self.state, self.control)
         optimizer.step()  # passes over weights without gradient; DeepSpeed took it in `clip_gradients`
         self.control = self.callback_handler.on_optimizer_step(self.args, self.state, self.control)
@@ -213,15 +215,17 @@ class TrainingLoop(Trainer, ABC):
             self.control.should_log = True  # a run's end has a loss
         if self.engine.any_process(self.guard.is_terminated):
             self.stop_after_step(Terminated())
-        return {"grad_norm": float(norm), "learning_rate": learning_rate}
+        return {"grad_norm": size, "learning_rate": learning_rate}
 
     def _log_evaluate_save(self, figures: dict[str, float]) -> None:
         """What callbacks want after a step. figures: of this step."""
         if self.control.should_log and self.state.global_step > self.loss.logged_at:
-            # of every process: each has its part of the loss
-            since_log = self.accelerator.gather(self.loss.since_log)
-            assert isinstance(since_log, Tensor)
-            self.log({"loss": self.loss.take(float(since_log.mean()), self.state.global_step), **figures})
+            average = self.loss.known
+            if self.accelerator.num_processes > 1:  # each has its part of the loss
+                since_log = self.accelerator.gather(self.loss.since_log)
+                assert isinstance(since_log, Tensor)
+                average = float(since_log.mean())
+            self.log({"loss": self.loss.take(average, self.state.global_step), **figures})
         if self.control.should_evaluate:
             metrics = self.evaluate_with_all_weights()
             if isinstance(self.lr_scheduler, METRIC_DRIVEN):
@@ -307,11 +311,13 @@ class TrainingLoop(Trainer, ABC):
 class RunningLoss:
     """The loss since the last log, and of the whole run: this process's part.
 
-    since_log: sum over steps. total: of what was logged. logged_at: the step of the last log.
+    since_log: sum over steps; known: what it was when it was last read from the device. total: of what was logged.
+    logged_at: the step of the last log.
     """
 
     def __init__(self, device: torch.device) -> None:
         self.since_log = torch.zeros((), device=device)
+        self.known = 0.0
         self.total = 0.0
         self.logged_at = 0
 

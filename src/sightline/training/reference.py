@@ -33,6 +33,7 @@ from sightline.training.checkpoint.run_folder import explain_disk_errors
 from sightline.training.step.micro_batch import StepSettings, with_companions
 from sightline.training.step.scoring import score_by_policy
 from sightline.training.watch.progress import bar
+from sightline.transfer import move_together
 from sightline.types import Batch, Group, LogProbs
 
 FOLDER = "reference"
@@ -63,7 +64,7 @@ class PrecomputedReference:
         assert temperature == 1.0, "log-probs were computed at temperature 1"
         parts = [self._of(group) for group in groups]
         return LogProbs(
-            logp=torch.cat([*parts, torch.zeros(0)]).to(batch.weight.device),
+            logp=move_together([torch.cat([*parts, torch.zeros(0)])], batch.weight.device)[0],
             weight=batch.weight,
             response=batch.response,
             response_group=batch.response_group,

@@ -50,6 +50,7 @@ from sightline.training.distributed.world import (
     join_world,
 )
 from sightline.training.given import with_objects
+from sightline.training.hardware import check_hardware
 from sightline.training.layout_choice import choose_layout, describe_attention
 from sightline.training.online.setup import (
     check_sampler,
@@ -115,11 +116,14 @@ def train(
     refuse_absent(recipe)
     check_temporary_folder(recipe.dataloader_num_workers)
     engine = requested_engine(recipe)
+    about_hardware = check_hardware(recipe)
     engine.check_installed(on_cpu=device(recipe).type == "cpu")
     refuse_idle(recipe, rewards)
     reward_set = reward_set_of(recipe, rewards) if samples(recipe, rewards) else None
     if (finished := finished_run(recipe, console)) is not None:
         return finished
+    for sentence in about_hardware:
+        console.print(sentence, highlight=False)
     scoring = scoring_of(
         recipe,
         held_out=recipe.eval_steps is not None and (eval_data is not None or recipe.data.holds_out),

@@ -7,6 +7,7 @@ Model-specific names (`pixel_values` and the like) appear here, in the other fam
 
 import inspect
 import re
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
@@ -26,6 +27,7 @@ from sightline.errors import ModelError, shown
 from sightline.layout import visible
 from sightline.layout.grid import stack_left, stack_rows
 from sightline.models.unwrap import forward_classes
+from sightline.transfer import move_together
 from sightline.types import Batch, Group
 
 DEEPSTACK = "deepstack_features"
@@ -53,6 +55,28 @@ def fitting_images() -> Iterator[None]:
             f"Processor and model do not match: {shown(error, 200)}. Load the processor from the model's own folder, "
             "or correct `model.processor`."
         ) from error
+
+
+CHECK = "torch_compilable_check"
+"""What a model's file calls, by transformers' name for it, to compare numbers of image tokens and features."""
+
+
+@contextmanager
+def features_counted(model: PreTrainedModel) -> Iterator[None]:
+    """Around a forward on features whose number `Family.split` has compared with the prompts' placeholders.
+
+    On a device other than the CPU the model's own comparison is left out: the host would wait for it.
+    """
+    module: Any = sys.modules[forward_classes(type(model))[0].__module__]
+    if model.device.type == "cpu" or not hasattr(module, CHECK):
+        yield
+        return
+    usual = getattr(module, CHECK)
+    setattr(module, CHECK, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        setattr(module, CHECK, usual)
 
 
 class Family:
@@ -87,6 +111,8 @@ class Family:
     """Inputs that the language model reads besides the features, to count positions (grids of images)."""
     continues: ClassVar[tuple[str, ...]] = ()
     """Inputs [1, P, …] whose last entry goes for all text after the prompt."""
+    on_host: ClassVar[frozenset[str]] = frozenset()
+    """Inputs of the tower that it reads in Python, and that stay on the host."""
     renamed: ClassVar[dict[str, str]] = {"pixel_values_images": "pixel_values", "image_patches": "pixel_values"}
     """Inputs that a processor calls otherwise than the model does."""
     projector_names: tuple[str, ...] = ("merger", "deepstack_merger_list")
@@ -280,7 +306,8 @@ class Family:
         """One pass of tower and projector over groups that have images; what it made, by group."""
         device = self.model.device
         inputs = self.concatenate([self.inputs_of(group) for group in groups])
-        read = {name: inputs[name].to(device) for name in self.tower_inputs if name in inputs}
+        read = {name: inputs[name] for name in self.tower_inputs if name in inputs}
+        read |= _moved({name: value for name, value in read.items() if name not in self.on_host}, device)
         with fitting_images():
             found = self.tower.get_image_features(**read, return_dict=True)
         return self.split(found, groups)
@@ -322,7 +349,7 @@ class Family:
         """The model's keyword arguments for the pixels of the prompts in a grid, in the order of `layout.order`."""
         present = [self.inputs_of(group) for group in groups if self.has_images(group)]
         inputs = self.concatenate(present) if present else {}
-        return {name: v.to(self.model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
+        return _moved(inputs, self.model.device)
 
     def calling(self, batch: Batch, groups: list[Group]) -> AbstractContextManager:
         """What must be in force while the model is called on the prompts in a grid; nothing, for most."""
@@ -357,15 +384,16 @@ class Family:
                     for one, group in zip(given, groups, strict=True)
                 ]
                 inputs[name] = stack_left(rows, 0)
-        inputs = {name: v.to(self.model.device) if isinstance(v, Tensor) else v for name, v in inputs.items()}
+        inputs = _moved(inputs, self.model.device)
         return inputs if pieces is None else {**inputs, **self.join([*pieces], None)}
 
     # grids
 
     def embedded_ids(self, batch: Batch) -> Int[Tensor, "rows length"]:
         """Ids to embed: a placeholder inside a response is an ordinary token, not a place for features."""
-        stray = torch.isin(batch.input_ids, torch.tensor(self.image_token_ids, device=batch.input_ids.device))
-        ids = batch.input_ids.masked_fill(stray & (batch.segment != 0), self._plain_id)
+        ids = batch.input_ids
+        for image in self.image_token_ids:
+            ids = ids.masked_fill((batch.input_ids == image) & (batch.segment != 0), self._plain_id)
         return ids.masked_fill(batch.segment < 0, self._filling_id)
 
     @property
@@ -490,6 +518,12 @@ def _name_of(model: nn.Module, part: nn.Module) -> str:
 def flatten(features: Tensor | list[Tensor] | tuple[Tensor, ...]) -> Tensor:
     """Features of several images, each [..., hidden], as [tokens, hidden]."""
     return torch.cat([piece.flatten(0, -2) for piece in features])
+
+
+def _moved(inputs: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """The inputs with their tensors on `device`, in one copy."""
+    names = [name for name, value in inputs.items() if isinstance(value, Tensor)]
+    return inputs | dict(zip(names, move_together([inputs[name] for name in names], device), strict=True))
 
 
 def _concatenate(values: list[Any]) -> Any:

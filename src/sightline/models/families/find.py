@@ -20,7 +20,7 @@ from sightline.models.families.llama4 import Llama4Family
 from sightline.models.families.minicpm import MiniCPMFamily
 from sightline.models.families.mllama import MllamaFamily
 from sightline.models.families.molmo import MolmoFamily
-from sightline.models.families.qwen import QwenFamily
+from sightline.models.families.qwen import QwenFamily, QwenHybridFamily
 from sightline.models.families.smolvlm import SmolVLMFamily
 from sightline.models.families.tokenized import TokenizedFamily
 from sightline.models.unwrap import unwrap
@@ -85,8 +85,8 @@ FAMILIES: dict[str, type[Family]] = {
     "qwen2_5_omni_thinker": Family,
     "qwen2_5_vl": QwenFamily,
     "qwen2_vl": QwenFamily,
-    "qwen3_5": HybridFamily,
-    "qwen3_5_moe": HybridFamily,
+    "qwen3_5": QwenHybridFamily,
+    "qwen3_5_moe": QwenHybridFamily,
     "qwen3_omni_moe_thinker": Family,
     "qwen3_vl": QwenFamily,
     "qwen3_vl_moe": QwenFamily,

@@ -149,7 +149,8 @@ def _prompt_numbers(batch: Batch) -> Tensor:
 
 def _places(batch: Batch, counts: list[int]) -> tuple[list[tuple[int, int]], int]:
     """(row, first image on its shelf) of every prompt, and the length of a shelf, the empty image included."""
-    starts = (batch.segment == 0) & (batch.rank == 0)
+    host = batch.on_host
+    starts = (host.segment == 0) & (host.rank == 0)
     used = [0] * len(batch.input_ids)
     places = []
     for row, count in zip(starts.nonzero()[:, 0].tolist(), counts, strict=True):

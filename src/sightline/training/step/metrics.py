@@ -3,7 +3,7 @@
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +37,12 @@ class Means:
             self.counts[name] += other.counts[name]
 
     def totals(self) -> dict[str, tuple[float, float]]:
-        """(sum, count) of each name in this process."""
-        return {
-            name: (float(torch.stack([t.cpu() for t in self.sums[name]]).sum()),
-                   float(torch.stack([t.cpu() for t in self.counts[name]]).sum()))
-            for name in self.sums
-        }  # fmt: skip
+        """(sum, count) of each name in this process: one copy from the device for all of them."""
+        kept = [self.sums[name] for name in self.sums] + [self.counts[name] for name in self.sums]
+        numbers = iter(read_numbers([value for values in kept for value in values]))
+        # in float64 on the host, whatever the device
+        summed = [float(torch.tensor([next(numbers) for _ in values], dtype=torch.float64).sum()) for values in kept]
+        return {name: (summed[i], summed[len(self.sums) + i]) for i, name in enumerate(self.sums)}
 
     def mark(self) -> dict[str, int]:
         """How much is taken in so far, by name."""
@@ -70,6 +70,13 @@ class Means:
         """Start anew."""
         self.sums.clear()
         self.counts.clear()
+
+
+def read_numbers(values: Sequence[Tensor | float]) -> list[float]:
+    """The values of tensors of one element and of numbers: all that are on a device in one copy."""
+    away = [value for value in values if isinstance(value, Tensor) and value.device.type != "cpu"]
+    copied = iter(torch.stack([one.detach().reshape(()).double() for one in away]).tolist() if away else [])
+    return [next(copied) if isinstance(v, Tensor) and v.device.type != "cpu" else float(v) for v in values]
 
 
 def averages(totals: list[dict[str, tuple[float, float]]]) -> dict[str, float]:
