@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-fast test-gpu test-vllm full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models models lint types contracts docs notebooks format bench full clean
+.PHONY: quickstart test test-fast test-gpu test-vllm full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models full-transformers models lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -80,6 +80,19 @@ models: .venv/installed-dev
 full-models: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 -o python_files='check_*.py' tests/full/check_models.py
 
+# transformers as old as pyproject.toml allows and as new, each in an environment of its own
+VERSION_oldest = ==5.18.0
+VERSION_newest = <6
+.venv-transformers-%/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(@D)
+	grep -v '^transformers=' constraints.txt > $(@D)/constraints.txt
+	$(@D)/bin/pip install --quiet -c $(@D)/constraints.txt -e '.[dev,quant]' 'transformers$(VERSION_$*)'
+	touch $@
+
+full-transformers: .venv-transformers-oldest/installed .venv-transformers-newest/installed
+	for one in oldest newest; do OMP_NUM_THREADS=1 .venv-transformers-$$one/bin/pytest -n 2 tests/forward tests/layout \
+	  tests/attention || exit 1; done
+
 full: full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models
 
 lint: .venv/installed-dev
@@ -110,4 +123,4 @@ bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.step $(BENCH)
 
 clean:
-	rm -rf .venv .venv-vllm quickstart build dist site src/*.egg-info
+	rm -rf .venv .venv-vllm .venv-transformers-* quickstart build dist site src/*.egg-info

@@ -34,6 +34,7 @@ SHAPES = {
     "google/paligemma2-3b-pt-224": "paligemma2-3b-224",
     "google/gemma-3-4b-it": "gemma-3-4b-it",
     "google/gemma-3-12b-it": "gemma-3-12b-it",
+    "google/gemma-3-27b-it": "gemma-3-27b-it",
     "meta-llama/Llama-3.2-11B-Vision-Instruct": "llama-3.2-11b-vision-instruct",
     "OpenGVLab/InternVL3-1B-hf": "internvl3-1b",
     "OpenGVLab/InternVL3-2B-hf": "internvl3-2b",
@@ -48,6 +49,8 @@ SHAPES = {
     "Qwen/Qwen3-VL-2B-Instruct": "qwen3-vl-2b-instruct",
     "Qwen/Qwen3-VL-4B-Instruct": "qwen3-vl-4b-instruct",
     "Qwen/Qwen3-VL-8B-Instruct": "qwen3-vl-8b-instruct",
+    "Qwen/Qwen3-VL-30B-A3B-Instruct": "qwen3-vl-30b-a3b-instruct",
+    "Qwen/Qwen3-VL-32B-Instruct": "qwen3-vl-32b-instruct",
     "Qwen/Qwen3.5-4B": "qwen3.5-4b",
     "Qwen/Qwen3.5-9B": "qwen3.5-9b",
 }
