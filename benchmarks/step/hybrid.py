@@ -26,7 +26,7 @@ class HybridSizes:
 
 
 QWEN_40M = HybridSizes(
-    image=512, vision_hidden=384, vision_layers=6, hidden=512, layers=8, heads=4, intermediate=1536, vocabulary=8192
+    image=512, vision_hidden=384, vision_layers=4, hidden=512, layers=8, heads=4, intermediate=1280, vocabulary=8192
 )
 HYBRID_TOY = HybridSizes(
     image=256, vision_hidden=64, vision_layers=2, hidden=64, layers=4, heads=2, intermediate=128, vocabulary=640
