@@ -15,7 +15,7 @@ GROUPS = [
 ]
 
 
-def spelled_out(batch: Batch, window: int | None) -> Tensor:
+def spelled_out(batch: Batch, window: int | None, whole_blocks: bool = False) -> Tensor:
     rows, length = batch.input_ids.shape
     seen = torch.zeros(rows, length, length, dtype=torch.bool)
     for r in range(rows):
@@ -26,7 +26,9 @@ def spelled_out(batch: Batch, window: int | None) -> Tensor:
                 before = batch.rank[r, k] <= batch.rank[r, q]
                 same_block = batch.block[r, q] == batch.block[r, k] and batch.block[r, q] >= 0
                 near = window is None or batch.rank[r, q] - batch.rank[r, k] < window
-                allowed = same_group and ((of_prompt_or_own and before) or same_block) and near
+                causal = of_prompt_or_own and before
+                within = (causal and near) or same_block if whole_blocks else (causal or same_block) and near
+                allowed = same_group and within
                 seen[r, q, k] = bool(allowed) or q == k
     return seen
 
@@ -36,6 +38,12 @@ def spelled_out(batch: Batch, window: int | None) -> Tensor:
 def test_visibility_is_what_the_rule_says(row_length: int, window: int | None) -> None:
     batch = prefix.lay_out(GROUPS, row_length)
     assert torch.equal(visible(batch, window), spelled_out(batch, window))
+
+
+def test_a_window_that_leaves_blocks_whole_cuts_all_else() -> None:
+    batch = prefix.lay_out(GROUPS, 100)
+    assert torch.equal(visible(batch, 1, whole_blocks=True), spelled_out(batch, 1, whole_blocks=True))
+    assert not torch.equal(visible(batch, 1, whole_blocks=True), visible(batch, 1))
 
 
 def test_a_window_reaches_from_a_late_response_back_into_the_prompt() -> None:

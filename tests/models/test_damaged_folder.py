@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from sightline.cli.main import main
 from sightline.config import ModelConfig
 from sightline.errors import ModelError
+from sightline.models.folder_checks import check_sizes
 from sightline.models.load import EMBEDDED, load_model, load_processor
 
 
@@ -140,3 +141,11 @@ def test_damaged_weights_are_named(folder, damage):
     with pytest.raises(ModelError) as error:
         load_model(ModelConfig(name=str(folder)))
     assert str(folder) in str(error.value)
+
+
+def test_switches_of_published_configs_are_no_sizes() -> None:
+    """Of Idefics and LFM2: true or false under names that end like sizes, and no words beyond the vocabulary."""
+    switches = {"freeze_text_layers": True, "block_auto_adjust_ff_dim": True, "additional_vocab_size": 0}
+    check_sizes({"text_config": switches}, Path("config.json"))
+    with pytest.raises(ModelError, match="`head_dim` is 'True'; expected is a number"):
+        check_sizes({"head_dim": True}, Path("config.json"))
