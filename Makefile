@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-fast test-gpu test-vllm full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models full-transformers models lint types contracts docs notebooks format bench full clean
+.PHONY: quickstart test test-fast test-gpu test-vllm full-slow full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models full-transformers models lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -58,6 +58,10 @@ full-kills: .venv/installed-dev
 full-memory: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest -s -o python_files='check_*.py' tests/full/check_memory.py
 
+# the tests that take too long for every change: marked `full`
+full-slow: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m full -n 2 --dist worksteal
+
 # other examples than those of every time, of all tests that draw theirs
 full-fuzz: .venv/installed-dev
 	HYPOTHESIS_PROFILE=default $(BIN)/pytest -n 2 $$(grep -rl "^from hypothesis" tests --include='test_*.py')
@@ -93,7 +97,7 @@ full-transformers: .venv-transformers-oldest/installed .venv-transformers-newest
 	for one in oldest newest; do OMP_NUM_THREADS=1 .venv-transformers-$$one/bin/pytest -n 2 tests/forward tests/layout \
 	  tests/attention || exit 1; done
 
-full: full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models
+full: full-slow full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

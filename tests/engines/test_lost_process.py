@@ -204,6 +204,7 @@ def test_a_lost_process_ends_the_run_and_resume_gives_its_bits(tmp_path, tiny_mo
     assert_resumed([again], tmp_path / "cut", whole, engine)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("engine", ["fsdp2"])
 def test_a_process_that_hangs_ends_the_run_after_ddp_timeout_and_resume_gives_its_bits(
     tmp_path, tiny_model, source, engine
@@ -235,6 +236,7 @@ def test_a_process_that_hangs_ends_the_run_after_ddp_timeout_and_resume_gives_it
     assert_resumed([again], tmp_path / "cut", tmp_path / "whole", engine)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("engine", ["ddp"])
 def test_two_hosts_have_the_bits_of_one_though_one_of_them_dies(tmp_path, tiny_model, source, whole, engine):
     shared = set(os.listdir("/dev/shm"))

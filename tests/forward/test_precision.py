@@ -76,6 +76,19 @@ def scored(model: nn.Module, groups: list[Group], *, layout: str, with_autocast:
         return log_probs(model, batch, groups=groups, features=encode(model, groups)).logp
 
 
+EXACT: dict[tuple[Path, bool], tuple[Tensor, dict[str, Tensor]]] = {}
+"""Log-probs and gradients in float32 of a saved model, without and with LoRA: computed once for all precisions."""
+
+
+def in_float32(saved: Path, lora: bool, folder: Path) -> tuple[Tensor, dict[str, Tensor]]:
+    """Those of the model in `folder`, made of the saved one."""
+    if (saved, lora) not in EXACT:
+        model, groups = loaded(folder, dtype="float32", attention="auto", lora=lora)
+        logp = scored(model, groups, layout="prefix", with_autocast=False)
+        EXACT[saved, lora] = logp.detach(), gradients(model, logp)
+    return EXACT[saved, lora]
+
+
 def whole(found: dict[str, Tensor], names: list[str]) -> Tensor:
     return torch.cat([found[name].double().flatten() for name in names])
 
@@ -96,9 +109,7 @@ def test_every_precision_gives_the_values_and_gradients_of_float32_but_for_round
     if (name, attention) == ("paligemma2", "sdpa"):
         return  # Gemma 2 has no sdpa: its scores are capped
     folder = every_expert(tiny_model(name), tmp_path / "model")
-    exact, groups = loaded(folder, dtype="float32", attention="auto", lora=lora)
-    expected = scored(exact, groups, layout="prefix", with_autocast=False)
-    expected_gradients = gradients(exact, expected)
+    expected, expected_gradients = in_float32(tiny_model(name), lora, folder)
     model, groups = loaded(folder, dtype=dtype, attention=attention, lora=lora)
     found = scored(model, groups, layout="prefix", with_autocast=with_autocast)
     assert (found.float() - expected).abs().max() <= LOGP
@@ -107,6 +118,32 @@ def test_every_precision_gives_the_values_and_gradients_of_float32_but_for_round
     names = sorted(expected_gradients)
     right = whole(expected_gradients, names)
     assert (whole(found_gradients, names) - right).norm() <= GRADIENT * right.norm()
+
+
+def trained_parts(
+    folder: Path, freeze_vision: bool, freeze_projector: bool, dtype: str, with_autocast: bool
+) -> tuple[Tensor, set[str]]:
+    """Log-probs of a row, and the weights that have a gradient."""
+    config = ModelConfig(name=str(folder), dtype=dtype, freeze_vision=freeze_vision, freeze_projector=freeze_projector)
+    model = load_model(config)
+    unfreeze(model, config)
+    group = family_of(model).place(make_group(load_processor(config), sizes=((50, 70),), lengths=(7, 1)))
+    logp = scored(model, [group], layout="prefix", with_autocast=with_autocast)
+    return logp.detach().float(), set(gradients(model, logp.float()))
+
+
+PARTS: dict[tuple[Path, bool, bool], tuple[Tensor, set[str]]] = {}
+"""`trained_parts` in float32, by saved model and what of it is frozen."""
+
+
+def with_trained_parts(
+    saved: Path, folder: Path, freeze_vision: bool, freeze_projector: bool
+) -> tuple[Tensor, set[str]]:
+    """`trained_parts` in float32 of the model in `folder`, made of the saved one; computed once."""
+    key = (saved, freeze_vision, freeze_projector)
+    if key not in PARTS:
+        PARTS[key] = trained_parts(folder, freeze_vision, freeze_projector, "float32", False)
+    return PARTS[key]
 
 
 @pytest.mark.parametrize("dtype, with_autocast", PRECISIONS, ids=["autocast", "bf16", "bf16-autocast"])
@@ -122,16 +159,7 @@ def test_a_trained_tower_or_projector_beside_frozen_parts_has_gradients_in_every
     with_autocast: bool,
 ) -> None:
     folder = every_expert(tiny_model(name), tmp_path / "model")
-    found = {}
-    for precision, casts in (("float32", False), (dtype, with_autocast)):
-        config = ModelConfig(
-            name=str(folder), dtype=precision, freeze_vision=freeze_vision, freeze_projector=freeze_projector
-        )
-        model = load_model(config)
-        unfreeze(model, config)
-        group = family_of(model).place(make_group(load_processor(config), sizes=((50, 70),), lengths=(7, 1)))
-        logp = scored(model, [group], layout="prefix", with_autocast=casts)
-        found[precision, casts] = (logp.detach().float(), set(gradients(model, logp.float())))
-    (right, names), (near, trained) = found.values()
+    right, names = with_trained_parts(tiny_model(name), folder, freeze_vision, freeze_projector)
+    near, trained = trained_parts(folder, freeze_vision, freeze_projector, dtype, with_autocast)
     assert (near - right).abs().max() <= LOGP
     assert trained == names

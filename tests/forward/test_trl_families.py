@@ -30,6 +30,8 @@ from tests.training.runs import lines
 
 ONE_IMAGE = ["gemma3", "idefics2", "internvl", "llava", "llava_next", "qwen2_vl", "qwen3_5"]
 SEVERAL = ["idefics3", "qwen2_5_vl", "qwen3_vl", "smolvlm"]
+EVERY_TIME = ("gemma3", "llava", "qwen2_5_vl", "qwen3_5")
+"""The others are for `make full-slow`."""
 NAMES = ("logps/chosen", "logps/rejected")
 TEMPLATE = "{{ bos_token }}{% for message in messages %}{% for part in message['content'] %}{% if part['type'] == 'image' %}<image>{% endif %}{% endfor %}{% for part in message['content'] %}{% if part['type'] == 'text' %}{{ part['text'] }}{% endif %}{% endfor %}{% if message['role'] == 'user' %}{{ '\n' }}{% else %}{{ eos_token }}{% endif %}{% endfor %}"  # noqa: E501
 """PaliGemma's own format (images, text, a line break, the answer) as a chat template, which TRL asks for."""
@@ -103,7 +105,9 @@ def assert_equal(found: list[dict[str, float]], expected: list[dict[str, float]]
     assert found[0][NAMES[0]] != found[1][NAMES[0]]
 
 
-@pytest.mark.parametrize("name", [*ONE_IMAGE, *SEVERAL])
+@pytest.mark.parametrize(
+    "name", [name if name in EVERY_TIME else pytest.param(name, marks=pytest.mark.full) for name in ONE_IMAGE + SEVERAL]
+)
 def test_log_probs_are_those_of_trl(tiny_model: Callable[[str], Path], tmp_path: Path, name: str) -> None:
     second = ((90, 40), (30, 80)) if name in SEVERAL else ((90, 40),)
     rows = rows_with(((50, 70),), second)

@@ -2,9 +2,12 @@
 
 import json
 
+import pytest
+
 from tests.training.online_recipes import LEAST_RISE, base_rate, rate_after
 
 
+@pytest.mark.full
 def test_exact_descriptions_of_fresh_scenes_rise_by_35_points(tmp_path):
     before, after = base_rate(), rate_after("scenes_grpo", tmp_path / "run", seed=3, max_steps=20)
     assert after - before >= LEAST_RISE

@@ -40,6 +40,7 @@ def losses(folder: Path, rows: list, quantize: str) -> list[float]:
     return curve(folder)[:STEPS]
 
 
+@pytest.mark.full
 def test_the_loss_after_fifty_steps_is_within_five_percent_of_bfloat16s(tmp_path, scenes):
     """Of the embedded model on scenes, averaged over the last ten steps: single steps are noisy."""
     after = {}

@@ -24,6 +24,7 @@ MODEL = Path("embedded")
 FEW = {"tasks": ["scenes"], "every": 2, "limit": 12}
 
 
+@pytest.mark.full
 def test_the_run_whose_reward_accuracy_is_one_while_cover_falls_is_stopped(tmp_path):
     """The shipped recipe at a smaller size: rewards look perfect, answers do not, and the run ends early."""
     flags = ["--output-dir", str(tmp_path / "run"), "--data.scenes", "{images: 400}", "--evaluation.limit", "200"]

@@ -113,7 +113,11 @@ def test_a_mixture_and_a_registry_are_trained_on_streamed_or_not(source, tiny_mo
     for streaming, data in ((False, {"mixture": parts}), (False, registry), (True, {"mixture": parts})):
         changes = {"source": "", "streaming": streaming, **data}
         name = "-".join(map(str, (streaming, *data)))
-        run(tree(source, tiny_model("llava"), name, max_steps=1, layout="prefix", data=changes))
+        run(
+            tree(
+                source, tiny_model("llava"), name, max_steps=1, layout="prefix", dataloader_num_workers=0, data=changes
+            )
+        )
         assert curve(source / name)[0] == pytest.approx(0.6931, abs=1e-3)
 
 
