@@ -8,6 +8,8 @@ import pytest
 
 from sightline.cli.main import main
 
+DRAWS = True
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):

@@ -170,7 +170,6 @@ def test_methods_trained_by_their_recipes_stand_side_by_side(
     tmp_path: Path, capsys: Printed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From four recipes, two steps each, to one page with base, scores, answers and curves."""
-    monkeypatch.setattr("sightline.training.checkpoint.finish.draw_curves", lambda *_: [])
     for method in METHODS:
         flags = [*SMALL, "--data.scenes.images", "24", "--output-dir", str(tmp_path / method)]
         if method in ("GRPO", "GSPO"):

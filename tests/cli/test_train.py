@@ -43,7 +43,6 @@ def test_a_run_prints_json_for_programs_and_what_does_not_hold_for_other_rows_el
 
 
 def test_a_rehearsal_names_no_folder_that_it_deletes(capsys, monkeypatch):
-    monkeypatch.setattr("sightline.training.checkpoint.finish.draw_curves", lambda *_: [])
     words = ["--model", "embedded", "--data", "scenes", "--objective.type", "sft", "--lora", "--use-cpu"]
     assert main(["train", *words, "--dataloader-num-workers", "0", "--rehearse", "--json"]) == 0
     printed = capsys.readouterr()

@@ -50,7 +50,6 @@ def test_the_loop_and_the_trainer_have_one_curve(arguments, objective, iteration
     words += ["--max-new-tokens", "6", "--learning-rate", "1e-2", "--rank", "4", *arguments]
     monkeypatch.setattr(sys, "argv", ["grpo_loop.py", *words])
     runpy.run_path(str(SCRIPT), run_name="__main__")
-    monkeypatch.setattr("sightline.training.checkpoint.finish.draw_curves", lambda *_: [])
     trained(folder / "run", tiny_model("llava"), rows, objective, iterations)
     for name in ("loss", "grad_norm"):
         assert curve(folder / "loop", name) == pytest.approx(curve(folder / "run", name), rel=1e-3, abs=1e-5)

@@ -19,7 +19,6 @@ from sightline.recipe import load_recipe
 from sightline.training.given import with_objects
 from sightline.training.run import RunResult, train
 
-pytestmark = pytest.mark.usefixtures("without_drawing")
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 

@@ -23,6 +23,8 @@ from sightline.models.load import load_model, load_processor
 from sightline.models.lora import add_lora
 from tests.training.runs import pairs, run
 
+DRAWS = True
+
 Folder = Callable[[str], Path]
 
 

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from sightline.recipe import normalise, structure
 from sightline.training import run
-from sightline.training.checkpoint import contents, recipe_file, run_folder, schedule
+from sightline.training.checkpoint import contents, finish, recipe_file, run_folder, schedule
 from sightline.training.checkpoint import files as checkpoints
 from sightline.training.distributed import ddp
 from sightline.training.online.rollouts import RolloutCollector
@@ -119,6 +119,7 @@ def attempt(spec: dict[str, Any], folder: Path, *, resume: bool, phase: str = ""
 
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
+    finish.draw_curves = lambda *_: []  # curves take longer to draw than these runs take to train
     folder, draw = Path(spec["folder"]), random.Random(spec["seed"])
     events = attempt(spec, folder / "whole", resume=False)["events"]
     phases = spec.get("phases", sorted(events))

@@ -21,8 +21,6 @@ from sightline.training.checkpoint.changes import DECISIONS, judged
 from sightline.training.run import train
 from tests.training.runs import curve, lines, pairs, recipe_of, run, said_by
 
-pytestmark = pytest.mark.usefixtures("without_drawing")
-
 CONSTANT = {"lr_scheduler_type": "constant", "save_steps": 2, "num_train_epochs": 2}
 
 

@@ -19,8 +19,6 @@ from sightline.errors import UserError
 from sightline.training.checkpoint.files import checkpoints, damage, load_state, save_state
 from tests.training.runs import curve, lines, pairs, run
 
-pytestmark = pytest.mark.usefixtures("without_drawing")
-
 OPTIONS = {"max_steps": 4, "save_steps": 2, "num_train_epochs": 2}
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"}
 

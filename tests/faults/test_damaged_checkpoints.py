@@ -12,8 +12,6 @@ from sightline.errors import UserError
 from sightline.training.checkpoint.files import damage, last_checkpoint, seal, trainer_state
 from tests.training.runs import curve, lines, pairs, run, said_by
 
-pytestmark = pytest.mark.usefixtures("without_drawing")
-
 OPTIONS = {
     "max_steps": 2, "save_steps": 1, "data": {"val_size": 2}, "eval_steps": 1, "evaluation": {"best": "eval_loss"},
     "reference": {"update_every": 1, "update_weight": 1.0},

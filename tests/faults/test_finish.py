@@ -15,8 +15,6 @@ from sightline.recipe import normalise, structure
 from sightline.training.run import train
 from tests.training.runs import pairs, run
 
-pytestmark = pytest.mark.usefixtures("without_drawing")
-
 STEPS = 2
 
 

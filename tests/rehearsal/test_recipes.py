@@ -76,7 +76,6 @@ def test_a_heading_says_what_is_planned(path):
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_three_real_steps(path, tmp_path, monkeypatch):
     """Same processor class, same format of rows; curves and plans have tests of their own."""
-    monkeypatch.setattr("sightline.training.checkpoint.finish.draw_curves", lambda *_: [])
     monkeypatch.setattr("sightline.rehearsal.rehearse.planned_peak", lambda *_: 0)
     recipe = load_recipe(path, ["--use-cpu", "--dataloader-num-workers", "0"])
     with (tmp_path / "said.txt").open("w") as said:

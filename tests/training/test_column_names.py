@@ -27,8 +27,6 @@ from tests.objectives.every import EVERY, build_from
 from tests.training.runs import curve, pairs
 from tests.training.test_online import prompts, run, same, weights
 
-pytestmark = pytest.mark.usefixtures("without_drawing")
-
 UNPAIRED = sorted(name for name in EVERY if build_from(EVERY[name]).num_responses is None)
 
 

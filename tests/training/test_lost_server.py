@@ -33,8 +33,6 @@ from tests.training.runs import curve
 from tests.training.test_killed_online import figures, sampled
 from tests.training.test_online import prompts, same, shortness, weights
 
-pytestmark = pytest.mark.usefixtures("without_drawing")
-
 ROWS = 6
 RANK = 4
 PATIENCE = 2

@@ -20,8 +20,6 @@ from sightline.training.online.trainer import OnlineTrainer
 from sightline.training.run import RunResult, train
 from tests.training.runs import curve, lines
 
-pytestmark = pytest.mark.usefixtures("without_drawing")
-
 METRICS = {
     "loss", "grad_norm", "learning_rate", "entropy", "num_tokens", "reward", "reward_std", "frac_reward_zero_std",
     "rewards/shortness/mean", "rewards/shortness/std", "completions/mean_length", "completions/min_length",

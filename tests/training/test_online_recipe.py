@@ -6,6 +6,8 @@ import pytest
 
 from tests.training.online_recipes import LEAST_RISE, base_rate, rate_after
 
+DRAWS = True
+
 
 @pytest.mark.full
 def test_exact_descriptions_of_fresh_scenes_rise_by_35_points(tmp_path):

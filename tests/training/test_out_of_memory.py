@@ -19,8 +19,6 @@ from sightline.types import Group
 from tests.training.allocator import room_for
 from tests.training.runs import curve, lines, pairs, run
 
-pytestmark = pytest.mark.usefixtures("without_drawing")
-
 FIGURES = ("loss", "grad_norm", "rewards/margins", "logps/chosen", "num_tokens")
 STEPS = {"max_steps": 4, "per_device_train_batch_size": 4}
 

@@ -12,8 +12,6 @@ from sightline.errors import DataError, RecipeError
 from sightline.training import reference as precomputed
 from tests.training.runs import curve, pairs, run
 
-pytestmark = pytest.mark.usefixtures("without_drawing")
-
 DISK = {"reference": {"type": "precomputed"}}
 FIGURES = ("loss", "grad_norm", "rewards/margins", "logps/chosen")
 

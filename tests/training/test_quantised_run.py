@@ -13,8 +13,6 @@ from sightline.scenes.options import SceneOptions
 from sightline.scenes.pairs import sample_pairs
 from tests.training.runs import curve, pairs, run
 
-pytestmark = pytest.mark.usefixtures("without_drawing")
-
 STEPS, LAST = 50, 10
 
 

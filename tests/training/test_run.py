@@ -18,6 +18,8 @@ from sightline.training.trainer import AlignmentTrainer
 from tests.training import runs
 from tests.training.runs import curve, lines, pairs, run
 
+DRAWS = True
+
 
 @pytest.fixture(scope="module")
 def rows():

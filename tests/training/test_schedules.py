@@ -15,7 +15,6 @@ from tests.training.runs import curve, lines, pairs, run
 MODEL = Path("embedded")
 STEPS = (0, 1, 2, 3)
 SMALL = {"learning_rate": 1.0e-3, "per_device_train_batch_size": 1}
-pytestmark = pytest.mark.usefixtures("without_drawing")
 
 
 @pytest.mark.parametrize(

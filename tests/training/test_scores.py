@@ -20,6 +20,8 @@ from sightline.training.run import train
 from sightline.training.watch.scores import Better, Watch
 from tests.training.runs import curve, lines, pairs, run
 
+DRAWS = True
+
 MODEL = Path("embedded")
 FEW = {"tasks": ["scenes"], "every": 2, "limit": 12}
 
@@ -130,7 +132,6 @@ def same_weights(a: Path, b: Path) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-@pytest.mark.usefixtures("without_drawing")
 def test_a_run_that_stopped_early_goes_on_if_its_rules_change_and_only_then(tmp_path, tiny_model):
     model, folder, whole = tiny_model("llava"), tmp_path / "run", tmp_path / "whole"
     card, said = go(folder, model, 0.1)
@@ -145,7 +146,6 @@ def test_a_run_that_stopped_early_goes_on_if_its_rules_change_and_only_then(tmp_
     assert figures(folder) == figures(whole) and same_weights(folder, whole)
 
 
-@pytest.mark.usefixtures("without_drawing")
 def test_a_run_killed_between_its_early_stop_and_its_end_takes_no_further_step(tmp_path, tiny_model):
     model, folder, whole = tiny_model("llava"), tmp_path / "run", tmp_path / "whole"
     card, _ = go(whole, model, 0.1)

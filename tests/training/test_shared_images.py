@@ -5,8 +5,6 @@ import pytest
 from sightline.errors import DataError
 from tests.training.runs import WORDS, curve, pairs, run
 
-pytestmark = pytest.mark.usefixtures("without_drawing")
-
 
 def labelled() -> list[dict]:
     """Three images, each with a desirable and an undesirable answer to questions of their own."""
