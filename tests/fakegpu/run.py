@@ -10,18 +10,24 @@ import sys
 import tempfile
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from tests.fakegpu import device as fake  # before torch
 
 import torch
+from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import exactness
+from benchmarks.step import worker
+from benchmarks.step.runner import start
 from rich.console import Console
 from transformers import TrainerCallback
 
 from sightline.rehearsal import tiny_models
 from sightline.training.run import train
 from tests.training.runs import lines, pairs, recipe_of
+from tests.training.test_online import prompts, shortness
 
 
 QUIET = Console(quiet=True)
@@ -70,7 +76,9 @@ def one(case: dict[str, Any], root: Path, folders: dict[str, Path]) -> dict[str,
     model = folders.setdefault(case["model"], root / "models" / case["model"])
     if not model.exists():
         tiny_models.save(case["model"], model)
-    rows, bf16 = pairs(4), case.get("bf16", False)
+    bf16, online = case.get("bf16", False), case["recipe"].get("objective", {}).get("type") == "grpo"
+    rows = prompts(4) if online else pairs(4)
+    asked = {"data": rows, "console": QUIET, "rewards": [shortness] if online else []}
     weights = {"name": str(model), "dtype": "auto" if bf16 else "float32", **case.get("load", {})}
     data = {
         "model": weights,
@@ -84,17 +92,37 @@ def one(case: dict[str, Any], root: Path, folders: dict[str, Path]) -> dict[str,
     with fake.Device(exact=not bf16) as device:
         counter = CountSteps(device)
         recipe = recipe_of(place, model, bf16=bf16, **data)
-        train(recipe, data=rows, callbacks=[counter], console=QUIET)
+        train(recipe, callbacks=[counter], **asked)
         found = {"steps": counter.steps, "curve": figures(place), "flash": len(device.flash.calls)}
         if case.get("resumes", True):
             again = dict(data, resume=str(place / "checkpoint-1"), output_dir=str(root / f"{case['name']}-again"))
-            train(recipe_of(root / f"{case['name']}-again", model, bf16=bf16, **again), data=rows, console=QUIET)
+            train(recipe_of(root / f"{case['name']}-again", model, bf16=bf16, **again), **asked)
             found["resumed"] = figures(root / f"{case['name']}-again")
     if not bf16:
         recipe = recipe_of(root / f"{case['name']}-cpu", model, use_cpu=True, bf16=False, **data)
-        train(recipe, data=rows, console=QUIET)
+        train(recipe, **asked)
         found["cpu"] = figures(root / f"{case['name']}-cpu")
     return found
+
+
+def rehearse(case: dict[str, Any], root: Path, _: dict[str, Path]) -> dict[str, Any]:
+    """The benchmark of one GPU: its attention kernels in bfloat16, and one timed run of Sightline, at toy size."""
+    toy = replace(gpu.TOY, device="cuda")
+    step = gpu.case_of(toy.shapes[0], case["benchmark"], "sightline", toy, steps=3, count_flops=True)
+    data, model = root / "rows.parquet", root / "models" / "benchmark"
+    start("benchmarks.step.rows", step, [str(model), str(data)], root / "rows.log")
+    with fake.Device(exact=False) as device:
+        batch = exactness.grid(130, 2, 20)
+        errors = exactness.measure(fake.CUDA, torch.bfloat16, batch, (4, 2, 64))
+        measured = worker.run(step, model, data)
+        return {
+            "errors": errors,
+            "losses": measured.losses,
+            "flash": len(device.flash.calls),
+            "memory": measured.memory,
+            "flops": sum(measured.flops.values()),
+            "device": measured.device,
+        }
 
 
 def main(cases: Path, out: Path) -> None:
@@ -105,7 +133,8 @@ def main(cases: Path, out: Path) -> None:
         for case in json.loads(cases.read_text()):
             started = time.process_time()
             try:
-                found[case["name"]] = one(case, Path(scratch), folders)
+                work = rehearse if "benchmark" in case else one
+                found[case["name"]] = work(case, Path(scratch), folders)
             except Exception:
                 found[case["name"]] = {"error": traceback.format_exc()}
             found[case["name"]]["seconds"] = time.process_time() - started

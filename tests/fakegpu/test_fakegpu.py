@@ -14,6 +14,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 LORA: dict[str, Any] = {"lora": {"r": 4}, "objective": {"type": "dpo"}}
 FULL = {**LORA, "lora": None, "learning_rate": 1e-4}
+SAMPLER = {"type": "transformers", "num_generations": 4, "max_completion_length": 5}
+SAMPLING = 54
+"""Waits of five tokens drawn by the policy itself, about eight each, and of reading the prompts."""
 TILES = 4
 """Waits of the tower of Idefics3 and SmolVLM, whose own code looks for tiles that are padding."""
 PADDED = 4
@@ -43,9 +46,11 @@ CASES: dict[str, dict[str, Any]] = {
     "mllama": {"recipe": LORA, "waits": CROSS},
     "internvl": {"recipe": LORA},
     "idefics3 kto": {"recipe": {**LORA, "objective": {"type": "kto"}}, "waits": TILES + ROLES + 3},
+    "llava grpo": {"recipe": {**LORA, "objective": {"type": "grpo"}, "sampler": SAMPLER}, "waits": SAMPLING},
     "smolvlm full bfloat16": {"recipe": FULL, "bf16": True, "waits": TILES},
 }
 """Name, of which the first word is the model → what is run. waits: beyond the two that any step may have."""
+BENCHMARKS = ("dpo", "grpo")
 SERVED = [name for name, case in CASES.items() if case["recipe"].get("layout") != "padded"]
 
 
@@ -55,6 +60,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         pytest.skip("the device is 60 lines of C++, and there is no g++")
     folder = tmp_path_factory.mktemp("fakegpu")
     cases = [{"resumes": False, **case, "name": name, "model": name.split()[0]} for name, case in CASES.items()]
+    cases += [{"name": f"benchmark {setting}", "benchmark": setting} for setting in BENCHMARKS]
     (folder / "cases.json").write_text(json.dumps(cases))
     places = [str(folder / "device.so"), str(folder / "cases.json"), str(folder / "out.json")]
     ran = subprocess.run(
@@ -90,3 +96,13 @@ def test_two_steps_wait_twice_each_at_most_and_have_the_numbers_of_a_cpu(found: 
 @pytest.mark.parametrize("name", SERVED)
 def test_attention_is_the_variable_length_kernel(found: dict[str, Any], name: str) -> None:
     assert found[name]["flash"] > 0
+
+
+@pytest.mark.parametrize("setting", BENCHMARKS)
+def test_the_benchmark_of_one_gpu_runs_as_it_will_there(found: dict[str, Any], setting: str) -> None:
+    ran = found[f"benchmark {setting}"]
+    assert "error" not in ran, ran["error"]
+    assert ran["device"] == "fake H200" and len(ran["losses"]) == 3 and ran["memory"] > 0 and ran["flops"] > 0
+    assert ran["errors"]["chosen"].startswith("cuda")
+    assert ran["errors"]["cuda"]["error"] <= 2 * ran["errors"]["dense"]["error"]
+    assert ran["errors"]["cuda"]["gradient_error"] <= 3 * ran["errors"]["dense"]["gradient_error"]
