@@ -16,8 +16,11 @@ def test_the_curve_of_a_cpu(
     tmp_path: Path, tiny_model: Callable[[str], Path], device: str, name: str, lora: dict[str, int] | None
 ) -> None:
     rows = pairs(16)
-    run(tmp_path / "cpu", tiny_model(name), rows, lora=lora, use_cpu=True, learning_rate=1e-4)
-    run(tmp_path / "device", tiny_model(name), rows, lora=lora, use_cpu=device == "cpu", learning_rate=1e-4)
+    # a GPU would take bfloat16 for both
+    model = {"name": str(tiny_model(name)), "dtype": "float32"}
+    same = {"model": model, "lora": lora, "learning_rate": 1e-4, "bf16": False}
+    run(tmp_path / "cpu", tiny_model(name), rows, use_cpu=True, **same)
+    run(tmp_path / "device", tiny_model(name), rows, use_cpu=device == "cpu", **same)
     for figure in FIGURES:
         expected = curve(tmp_path / "cpu", figure)
         assert curve(tmp_path / "device", figure) == pytest.approx(expected, rel=1e-3, abs=1e-4), figure
