@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: quickstart test test-fast test-gpu test-vllm full-slow full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models full-transformers models lint types contracts docs notebooks format bench full clean
+.PHONY: quickstart test test-fast test-gpu test-vllm full-slow full-online full-own-pairs full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models full-transformers models lint types contracts docs notebooks format bench full clean
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -46,6 +46,10 @@ test-gpu: .venv/installed-dev
 # three seeds of the online recipes on scenes that nothing was chosen on
 full-online: .venv/installed-dev
 	$(BIN)/pytest -o python_files='check_*.py' tests/full/check_online_recipes.py
+
+# three seeds of pairs of its own answers by three judges, on scenes that nothing was chosen on
+full-own-pairs: .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest -o python_files='check_*.py' tests/full/check_own_pairs.py
 
 full-recipes: .venv/installed-dev
 	$(BIN)/pytest -o python_files='check_*.py' tests/full/check_recipes.py
@@ -97,7 +101,7 @@ full-transformers: .venv-transformers-oldest/installed .venv-transformers-newest
 	for one in oldest newest; do OMP_NUM_THREADS=1 .venv-transformers-$$one/bin/pytest -n 2 tests/forward tests/layout \
 	  tests/attention || exit 1; done
 
-full: full-slow full-online full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models
+full: full-slow full-online full-own-pairs full-recipes full-kills full-memory full-fuzz full-answers full-hostile full-models
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

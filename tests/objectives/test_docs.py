@@ -36,7 +36,8 @@ def table_rows(section: str) -> list[list[str]]:
 
 def load(cell: str, tmp_path: Path):
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(f"model: m\ndata: d\n{cell.strip('`')}\n", encoding="utf-8")
+    teacher = "reference: {type: teacher, model: t}\n" if "distill" in cell else ""
+    recipe.write_text(f"model: m\ndata: d\n{cell.strip('`')}\n{teacher}", encoding="utf-8")
     return load_recipe(recipe).objective
 
 

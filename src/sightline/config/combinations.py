@@ -6,7 +6,7 @@ from sightline.config.data import DataConfig
 from sightline.config.model import LoraConfig, ModelConfig, ReferenceConfig
 from sightline.config.objective import MixConfig, MPOConfig, ObjectiveConfig
 from sightline.config.online import RewardConfig, SamplingConfig, VLLMSamplerConfig
-from sightline.config.online_objectives import OnlineConfig, ReinforcePPConfig
+from sightline.config.online_objectives import DistillConfig, OnlineConfig, ReinforcePPConfig
 from sightline.config.other_objectives import CPOConfig, KTOConfig, MDPOConfig, ORPOConfig, SimPOConfig
 from sightline.config.pair_objectives import PairConfig
 from sightline.config.pairs import JudgedPairsConfig, PairMakingConfig
@@ -41,6 +41,7 @@ def refuse_reference(objective: ObjectiveConfig, reference: ReferenceConfig, lor
     """Raises `ValueError` for a reference where there is nothing to compare with it, for none where there is, and for
     one that cannot be or cannot move."""
     needed = needs_reference(objective)
+    _refuse_teacher(objective, reference)
     if reference.type == "none" and needed:
         raise ValueError(
             f"`objective.type: {objective.type}` compares the policy with a reference, but `reference.type` is none. "
@@ -73,6 +74,29 @@ def refuse_reference(objective: ObjectiveConfig, reference: ReferenceConfig, lor
         )
 
 
+def _refuse_teacher(objective: ObjectiveConfig, reference: ReferenceConfig) -> None:
+    """Raises `ValueError` for a teacher that nobody learns from, a student without one, and one without a name."""
+    is_teacher, distills = reference.type == "teacher", isinstance(objective, DistillConfig)
+    if distills and not is_teacher:
+        raise ValueError(
+            "`objective.type: distill` learns from a teacher. Name it: `reference: {type: teacher, model: NAME}`."
+        )
+    if is_teacher and not distills:
+        raise ValueError(
+            f"`reference.type: teacher` is for `objective.type: distill`; {objective.type} compares the policy with "
+            "where it started. Use `reference.type: auto`."
+        )
+    if is_teacher and reference.model is None:
+        raise ValueError("`reference.type: teacher` needs `reference.model`: the hub id or folder of the teacher.")
+    if is_teacher and reference.update_every is not None:
+        raise ValueError("`reference.update_every` would move the teacher towards its student. Leave it out.")
+    if not is_teacher and (reference.model or reference.adapter or reference.quantize != "none"):
+        raise ValueError(
+            f"`reference.model`, `adapter` and `quantize` describe a teacher; `reference.type` is {reference.type}. "
+            "Leave them out, or use `reference.type: teacher`."
+        )
+
+
 def refuse_idle_evaluation(eval_steps: int | None, eval_on_start: bool, held_out: bool) -> None:
     """Raises `RecipeError` for evaluations on held-out rows where none are held out."""
     if held_out or (eval_steps is None and not eval_on_start):
@@ -88,7 +112,7 @@ def refuse_groups(objective: ObjectiveConfig, sampler: SamplingConfig | None) ->
     """Raises `ValueError` for groups of one answer where advantages compare the answers of a group."""
     if sampler is None or sampler.num_generations > 1:
         return
-    if isinstance(objective, OnlineConfig) and not isinstance(objective, ReinforcePPConfig):
+    if isinstance(objective, OnlineConfig) and not isinstance(objective, ReinforcePPConfig | DistillConfig):
         raise ValueError(
             f"`sampler.num_generations: 1` gives `objective.type: {objective.type}` nothing to learn from: it compares "
             "the answers to one prompt with each other. Take 2 or more (8 is usual), or `objective.type: reinforce_pp`."

@@ -93,10 +93,16 @@ class LoraConfig:
 class ReferenceConfig:
     """What the policy is compared with."""
 
-    type: Literal["auto", "adapter-off", "frozen-copy", "precomputed", "last-round", "none"] = "auto"
+    type: Literal["auto", "adapter-off", "frozen-copy", "precomputed", "last-round", "teacher", "none"] = "auto"
     """auto takes what objective and model need: none, adapter-off with LoRA, frozen-copy without. precomputed: computed
     for all rows before training, and read from disk: no reference is in memory. last-round: with `rounds`, the model
-    that each round begins with (auto is that, too); adapter-off is the base in every round."""
+    that each round begins with (auto is that, too); adapter-off is the base in every round. teacher: another model."""
+    model: FileName | None = None
+    """The teacher: hub id or folder of a model of the policy's type, with the same tokenizer and image processor."""
+    adapter: FileName | None = None
+    """A LoRA adapter on the teacher, a folder or hub id."""
+    quantize: Literal["none", "nf4", "int8"] = "none"
+    """Store the teacher's linear layers in 4 or 8 bits (bitsandbytes)."""
     path: OutputName | None = None
     """Folder of precomputed log-probs, for several runs on the same rows; in the run's folder when left out."""
     update_every: Whole | None = Field(default=None, ge=1, le=10**9)
@@ -105,4 +111,4 @@ class ReferenceConfig:
     """How far it moves: W_ref ← (1 − w)·W_ref + w·W. 1 copies the policy; below 1 with LoRA the reference keeps dense
     copies of the adapted weights."""
 
-    _none_is_a_word = field_validator("type", mode="before")(none_is_a_word)
+    _none_is_a_word = field_validator("type", "quantize", mode="before")(none_is_a_word)

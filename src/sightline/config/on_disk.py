@@ -8,6 +8,9 @@ from sightline.config.data import DATA_SUFFIXES, DataConfig
 from sightline.config.paths import folder_complaint, looks_like_path, state_of
 from sightline.errors import DataError, ModelError, RecipeError, UserError, shown
 
+MAYBE_ON_HUB = ("lora.adapter", "reference.adapter", "reference.model")
+"""Fields that may name a repository on the hub."""
+
 
 def refuse_missing(recipe: Recipe) -> None:
     """Raises `UserError` for a model, rows, adapter or folder that the recipe names and that is not there or is
@@ -16,7 +19,7 @@ def refuse_missing(recipe: Recipe) -> None:
     refuse_no_rows(recipe.data)
     for field, name, due in _inputs(recipe):
         found = state_of(name)
-        if found != due and (found != "nothing" or field != "lora.adapter" or looks_like_path(name)):
+        if found != due and (found != "nothing" or field not in MAYBE_ON_HUB or looks_like_path(name)):
             wrong = "does not exist" if found == "nothing" else f"is {found}"
             raise UserError(f"`{field}: {shown(name)}` {wrong}, where {due} is due.")
 
@@ -83,6 +86,8 @@ def _inputs(recipe: Recipe) -> Iterator[tuple[str, str, str]]:
         "data.media_dir": (recipe.data.media_dir, "a folder"),
         "evaluation.data": (recipe.evaluation.data, "a folder"),
         "lora.adapter": (None if recipe.lora is None else recipe.lora.adapter, "a folder"),
+        "reference.adapter": (recipe.reference.adapter, "a folder"),
+        "reference.model": (None if recipe.reference.model == "embedded" else recipe.reference.model, "a folder"),
         "resume": (recipe.resume if isinstance(recipe.resume, str) else None, "a folder"),
     }
     named |= {f"data.mixture.{n}.media_dir": (one.media_dir, "a folder") for n, one in enumerate(recipe.data.mixture)}

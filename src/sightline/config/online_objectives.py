@@ -149,6 +149,16 @@ class ReinforcePPConfig(OnlineConfig):
     """How far the ratio may rise above 1; `epsilon` when left out."""
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DistillConfig(OnlineConfig):
+    """On-policy distillation (GKD, arXiv:2306.13649): the reverse KL divergence from a teacher at each token of the
+    policy's own completions. Needs `reference: {type: teacher, model: …}` and no rewards."""
+
+    type: Literal["distill"] = "distill"
+    beta: Real = Field(default=1.0, gt=0, le=10**6)
+    """Factor of the divergence."""
+
+
 OnlineObjectiveConfig = (
     GRPOConfig
     | DrGRPOConfig
@@ -160,4 +170,5 @@ OnlineObjectiveConfig = (
     | SAPOConfig
     | RLOOConfig
     | ReinforcePPConfig
+    | DistillConfig
 )

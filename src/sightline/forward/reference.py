@@ -12,7 +12,7 @@ from torch import nn
 from sightline.config import ReferenceConfig
 from sightline.errors import RecipeError
 from sightline.forward import forward
-from sightline.forward.features import Features
+from sightline.forward.features import Features, encode_as_it_is
 from sightline.models.unwrap import in_eval_mode, without_adapters, without_engine
 from sightline.types import Batch, Group, LogProbs
 
@@ -27,9 +27,9 @@ class AnyReference(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """A policy that does not move. mode says whose weights answer: the adapted model's own, or a copy's."""
+    """A policy that does not move. mode: whose weights answer, the adapted model's own, a copy's, or a teacher's."""
 
-    mode: Literal["adapter-off", "frozen-copy"]
+    mode: Literal["adapter-off", "frozen-copy", "teacher"]
     model: nn.Module
 
     def log_probs(
@@ -48,6 +48,11 @@ class Reference:
         """
         options = {"groups": groups, "features": features, "statistics": statistics, "temperature": temperature}
         with torch.no_grad(), in_eval_mode(self.model):
+            if self.mode == "teacher":
+                # it sees images by its own tower
+                return forward.log_probs(
+                    self.model, batch, **{**options, "features": encode_as_it_is(self.model, groups)}
+                )
             if self.mode == "frozen-copy":
                 return forward.log_probs(self.model, batch, **options)
             assert isinstance(self.model, PeftModel)
@@ -68,6 +73,7 @@ def build_reference(model: nn.Module, config: ReferenceConfig, has_lora: bool, n
         raise RecipeError(
             f"`reference.type` is {config.type!r}, but this objective compares with no reference. Leave it out."
         )
+    assert config.type not in ("teacher", "last-round"), "a teacher is loaded, and a round's run says auto"
     can_switch_off = has_lora and config.update_every is None and is_neutral(model)
     mode = config.type if config.type != "auto" else "adapter-off" if can_switch_off else "frozen-copy"
     if mode == "precomputed":

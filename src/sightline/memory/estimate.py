@@ -103,6 +103,11 @@ def _reference_line(weights: tuple[Weights, ...], recipe: Recipe) -> Line:
         return Line(what="reference", part="", formula="the policy with its adapter switched off", bytes=0)
     if mode == "precomputed":
         return Line(what="reference", part="", formula="log-probs on disk, computed before training", bytes=0)
+    if mode == "teacher":
+        total = sum(w.number for w in weights)
+        each = {"none": 2.0, "int8": 1.0, "nf4": 0.55}[recipe.reference.quantize]
+        formula = f"{total:,} × {each:g} (a teacher of the student's size; what a larger one has more comes besides)"
+        return Line(what="reference", part="", formula=formula, bytes=round(total * each))
     trained = sum(w.number for w in weights if w.trained)
     return Line(
         what="reference",

@@ -11,6 +11,7 @@ from sightline.objectives.cpo import cpo_loss
 from sightline.objectives.ddpo import segment_weighted_mean
 from sightline.objectives.dft import dft_loss
 from sightline.objectives.discopop import discopop_loss
+from sightline.objectives.distillation import generalized_jsd_loss, reverse_kl_loss, top_k_reverse_kl_loss
 from sightline.objectives.dpo import dpo_loss
 from sightline.objectives.dpop import dpop_loss
 from sightline.objectives.exo import exo_pair_loss
@@ -60,6 +61,7 @@ __all__ = [
     "dpo_loss",
     "dpop_loss",
     "exo_pair_loss",
+    "generalized_jsd_loss",
     "group_advantages",
     "hinge_loss",
     "image_conditional_loss",
@@ -73,6 +75,7 @@ __all__ = [
     "nca_pair_loss",
     "orpo_loss",
     "overlong_punishment",
+    "reverse_kl_loss",
     "robust_loss",
     "rpo_term",
     "sapo_loss",
@@ -85,5 +88,6 @@ __all__ = [
     "sppo_hard_loss",
     "summed_log_ratio",
     "token_log_ratio",
+    "top_k_reverse_kl_loss",
     "wpo_weights",
 ]

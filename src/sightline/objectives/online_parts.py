@@ -16,6 +16,7 @@ from sightline.config.online_objectives import (
     CISPOConfig,
     ClippedConfig,
     DAPOConfig,
+    DistillConfig,
     DrGRPOConfig,
     GRPOConfig,
     GSPOConfig,
@@ -27,6 +28,7 @@ from sightline.config.online_objectives import (
     SurrogateConfig,
 )
 from sightline.objectives.custom import custom_loss
+from sightline.objectives.distillation import reverse_kl_loss
 from sightline.objectives.metrics import Metrics, averaged, token_metrics
 from sightline.objectives.online.advantages import batch_advantages, group_advantages, leave_one_out_advantages
 from sightline.objectives.online.cispo import cispo_loss
@@ -72,6 +74,8 @@ def advantages_of(
     length, max_completion_length: in tokens, for DAPO's overlong punishment.
     log_ratio_to_reference: log π_old(y|x)/π_ref(y|x) of each completion, summed; needed where KL stands in the reward.
     """
+    if isinstance(config, DistillConfig):
+        return torch.zeros_like(reward)  # the teacher judges each token, nobody the whole
     if isinstance(config, DAPOConfig) and config.overlong_buffer is not None:
         reward = reward + overlong_punishment(length, limit=max_completion_length, buffer=config.overlong_buffer)
     if isinstance(config, SurrogateConfig):
@@ -85,7 +89,7 @@ def advantages_of(
 def online_part(config: OnlineConfig, *, max_completion_length: int) -> Part:
     """The loss of a config. max_completion_length: tokens, Dr. GRPO's constant denominator."""
     per_completion = isinstance(config, PER_COMPLETION)
-    kl_in_loss = isinstance(config, SurrogateConfig) and config.beta > 0
+    kl_in_loss = isinstance(config, DistillConfig) or (isinstance(config, SurrogateConfig) and config.beta > 0)
     own = custom_loss(config) if isinstance(config, CustomOnlineConfig) else None
 
     def losses(sample: Sample) -> Tensor:
@@ -119,6 +123,9 @@ def online_token_loss(
     """Surrogate, importance weight and KL term of each token. own: the user's surrogate (`custom_loss`)."""
     policy, log_ratio, advantage = sample.policy, _log_ratio(config, sample), _advantage(sample)
     match config:
+        case DistillConfig():
+            assert sample.reference is not None, "the objective needs a teacher"
+            loss = config.beta * reverse_kl_loss(log_ratio, policy.logp, sample.reference.logp)
         case CISPOConfig():
             loss = cispo_loss(policy.logp, log_ratio, advantage, max_ratio=config.max_ratio)
         case SAPOConfig():
@@ -151,7 +158,10 @@ def online_metrics(config: OnlineConfig, sample: Sample) -> Metrics:
     one_each = _first_of_each_completion(policy) if type(config) in RATIOS else policy.weight > 0
     if isinstance(config, SurrogateConfig) and config.beta > 0:
         metrics["kl"] = averaged(_kl(config, sample, log_ratio), policy.weight > 0)
-    if isinstance(config, CISPOConfig):
+    if isinstance(config, DistillConfig):
+        assert sample.reference is not None, "the objective needs a teacher"
+        metrics["kl"] = averaged(policy.logp - sample.reference.logp, policy.weight > 0)
+    elif isinstance(config, CISPOConfig):
         clipped = (bounded_ratio(log_ratio) > config.max_ratio) & (advantage > 0)
         metrics["cispo_clip_ratio"] = averaged(clipped.to(advantage.dtype), one_each)
     elif not isinstance(config, SAPOConfig):

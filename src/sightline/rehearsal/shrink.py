@@ -16,6 +16,7 @@ from sightline.config import (
     LoraConfig,
     ModelConfig,
     Recipe,
+    ReferenceConfig,
     SamplerConfig,
     TransformersSamplerConfig,
     VLLMSamplerConfig,
@@ -61,6 +62,7 @@ def shrink(recipe: Recipe, folder: Path) -> Small:
         sampler=_small_sampler(recipe, changes),
         pairs=_small_pairs(recipe, changes),
         rounds=_small_rounds(recipe, changes),
+        reference=_small_reference(recipe, model, changes),
         evaluation=_small_evaluation(recipe.evaluation, changes),
         output_dir=str(folder / "run"),
         overwrite_output_dir=False,
@@ -170,6 +172,13 @@ def _small_pairs(recipe: Recipe, changes: list[str]) -> PairsConfig | None:
         loose["length_tolerance"] = None
     changes.append("pairs: without margin and balance, cut-off completions among them")
     return replace(config, **loose)
+
+
+def _small_reference(recipe: Recipe, model: ModelConfig, changes: list[str]) -> ReferenceConfig:
+    if recipe.reference.type != "teacher":
+        return recipe.reference
+    changes.append(f"teacher: the tiny model itself for {recipe.reference.model}")
+    return replace(recipe.reference, model=model.name, adapter=None)
 
 
 def _small_rounds(recipe: Recipe, changes: list[str]) -> int | None:

@@ -61,6 +61,7 @@ from sightline.training.online.setup import (
     sampling_of,
 )
 from sightline.training.reference import ReferenceUpdates, precomputed_reference
+from sightline.training.teacher import load_teacher
 from sightline.training.trainer import AlignmentTrainer
 from sightline.training.watch.memory import report_memory
 from sightline.training.watch.progress import ProgressBar
@@ -254,9 +255,13 @@ def assemble(
         if layout == "prefix":
             reason += f"; {describe_attention(family)}"
     console.print(reason, highlight=False)
-    reference = build_reference(
-        policy, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
-    )
+    if recipe.reference.type == "teacher":
+        reference = load_teacher(recipe, processor, policy)
+        console.print(f"Teacher: {recipe.reference.model}", highlight=False)
+    else:
+        reference = build_reference(
+            policy, recipe.reference, has_lora=recipe.lora is not None, needed=objective.needs_reference
+        )
     checkpoint, bar = start.checkpoint, ProgressBar(console, description)
     scores = None if scoring is None else Scores(recipe, scoring, bar)
     report = partial(console.print, highlight=False)

@@ -93,7 +93,7 @@ DECISIONS: dict[str, Decision] = {
     },
     **{f"objective.{name}": JUDGED for name in ("beta", "options")},
     **{f"objective.{name}": SAMPLED for name in ("scale_rewards", "overlong_buffer")},
-    **{f"reference.{name}": REFERENCE for name in ("type", "update_weight")},
+    **{f"reference.{name}": REFERENCE for name in ("type", "update_weight", "model", "adapter", "quantize")},
     "reference.path": Free(),
     "reference.update_every": Applied(),
     **{f"sampler.{name}": ROUNDS for name in ("num_generations", "steps_per_generation", "num_iterations")},

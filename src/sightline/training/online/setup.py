@@ -15,6 +15,7 @@ from sightline.config import Recipe
 from sightline.config.combinations import reads_pairs
 from sightline.config.custom import CustomSamplerConfig
 from sightline.config.online import SamplingConfig, TransformersSamplerConfig, VLLMSamplerConfig
+from sightline.config.online_objectives import DistillConfig
 from sightline.config.pairs import JudgedPairsConfig
 from sightline.errors import RecipeError, SamplerError
 from sightline.generation.text import CompletionText
@@ -72,6 +73,13 @@ def sampling_of(recipe: Recipe) -> SamplingConfig:
 
 def reward_set_of(recipe: Recipe, functions: Sequence[Callable[..., Any]]) -> RewardSet:
     """The recipe's rewards and those given in Python. Raises `RecipeError` when there are none, or one is not there."""
+    if isinstance(recipe.objective, DistillConfig):
+        if recipe.rewards or functions:
+            raise RecipeError(
+                "`objective.type: distill` learns from the teacher's log-probs alone, so `rewards` would do nothing. "
+                "Leave them out."
+            )
+        return build_reward_set([])
     if not recipe.rewards and not functions:
         raise RecipeError(
             f"`objective.type: {recipe.objective.type}` needs `rewards` to judge the completions that it samples, for "
