@@ -6,8 +6,6 @@ from pathlib import Path
 
 from sightline.cli.arguments import Arguments, add_model_flags, file_name, loading, model_name, positive, real, seed
 from sightline.errors import DataError
-from sightline.generation.text import CompletionText
-from sightline.models.families.find import family_of
 
 
 def run(argv: list[str]) -> int:
@@ -34,6 +32,8 @@ def run(argv: list[str]) -> int:
     from sightline.data.media.images import LazyImage
     from sightline.evaluation.models import Models, source_of
     from sightline.generation.generate import generate
+    from sightline.generation.text import CompletionText
+    from sightline.models.families.find import family_of
     from sightline.types import Example
 
     images = tuple(LazyImage(where="--image", path=Path(path)) for path in given.image)
