@@ -86,7 +86,7 @@ NOT_UNIT = (
     "test_token_cache.py",
 )
 """Files of those folders that start processes or a browser, draw, load processors, or need jaxtyping's checks."""
-PROCESS = ("app", "engines", "faults", "invariant", "training", "vllm")
+PROCESS = ("app", "engines", "fakegpu", "faults", "invariant", "training", "vllm")
 """Folders whose tests start other processes or train for many steps."""
 
 
