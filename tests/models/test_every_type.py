@@ -31,8 +31,10 @@ def test_a_type_is_what_the_table_says(model_type: str, tmp_path: Path) -> None:
     assert line(prove(model_type, tmp_path / "model")) == written()[model_type]
 
 
-def test_the_larger_gemma_4_share_prompts_whose_images_see_themselves_both_ways(tmp_path: Path) -> None:
-    found = prove("gemma4", tmp_path / "model", {"text_config.use_bidirectional_attention": "vision"})
+@pytest.mark.parametrize("both_ways", [None, "vision"], ids=["E2B and E4B", "larger"])
+def test_gemma_4_shares_prompts_with_layers_that_share_keys(both_ways: str | None, tmp_path: Path) -> None:
+    """Images of the larger sizes see themselves both ways."""
+    found = prove("gemma4", tmp_path / "model", {"text_config.use_bidirectional_attention": both_ways})
     assert (found.layout, found.reason) == ("shared prefix", "")
 
 

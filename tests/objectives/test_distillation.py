@@ -18,8 +18,8 @@ def test_values_by_hand():
     student, teacher = torch.tensor([[0.5, 0.5]]).log(), torch.tensor([[0.75, 0.25]]).log()
     forward = 0.75 * math.log(0.75 / 0.5) + 0.25 * math.log(0.25 / 0.5)
     reverse = 0.5 * math.log(0.5 / 0.75) + 0.5 * math.log(0.5 / 0.25)
-    assert generalized_jsd_loss(student, teacher, beta=0).item() == pytest.approx(forward)
-    assert generalized_jsd_loss(student, teacher, beta=1).item() == pytest.approx(reverse)
+    assert generalized_jsd_loss(student, teacher, beta=0.0).item() == pytest.approx(forward)
+    assert generalized_jsd_loss(student, teacher, beta=1.0).item() == pytest.approx(reverse)
     m = (0.625, 0.375)
     js = 0.5 * (0.75 * math.log(0.75 / m[0]) + 0.25 * math.log(0.25 / m[1]))
     js += 0.5 * (0.5 * math.log(0.5 / m[0]) + 0.5 * math.log(0.5 / m[1]))
@@ -27,7 +27,7 @@ def test_values_by_hand():
     assert reverse_kl_loss(torch.zeros(1), torch.tensor([-1.0]), torch.tensor([-3.0])).item() == 2.0
 
 
-@pytest.mark.parametrize("beta", [0, 0.1, 0.5, 0.9, 1])
+@pytest.mark.parametrize("beta", [0.0, 0.1, 0.5, 0.9, 1.0])
 def test_divergences_are_trls(beta):
     from trl.experimental.gkd import GKDTrainer
 
@@ -42,7 +42,7 @@ def test_divergences_are_trls(beta):
 
 def test_equal_distributions_are_nothing_apart():
     student, _ = distributions()
-    for beta in (0, 0.3, 1):
+    for beta in (0.0, 0.3, 1.0):
         assert generalized_jsd_loss(student, student, beta=beta).abs().max() < 1e-12
     assert top_k_reverse_kl_loss(student[:, :3], student[:, :3]).abs().max() < 1e-12
 
@@ -68,7 +68,7 @@ def test_a_token_that_the_teacher_likes_less_becomes_less_likely():
 def test_the_teachers_most_likely_tokens_bound_the_divergence_and_all_of_them_are_it():
     student, teacher = distributions(20, 9)
     order = teacher.argsort(-1, descending=True)
-    exact = generalized_jsd_loss(student, teacher, beta=1)
+    exact = generalized_jsd_loss(student, teacher, beta=1.0)
     before = torch.zeros(20, dtype=torch.float64)
     for k in range(1, 10):
         chosen = order[:, :k]

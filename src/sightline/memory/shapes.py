@@ -35,6 +35,8 @@ SHAPES = {
     "google/gemma-3-4b-it": "gemma-3-4b-it",
     "google/gemma-3-12b-it": "gemma-3-12b-it",
     "google/gemma-3-27b-it": "gemma-3-27b-it",
+    "google/gemma-4-E4B": "gemma-4-e4b-it",
+    "google/gemma-4-E4B-it": "gemma-4-e4b-it",
     "meta-llama/Llama-3.2-11B-Vision-Instruct": "llama-3.2-11b-vision-instruct",
     "OpenGVLab/InternVL3-1B-hf": "internvl3-1b",
     "OpenGVLab/InternVL3-2B-hf": "internvl3-2b",

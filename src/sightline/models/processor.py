@@ -97,6 +97,14 @@ class NoVideo:
         raise ModelError("This processor takes videos only where torchvision is installed; images need none.")
 
 
+class _WithoutVideo(ProcessorMixin):
+    """Between a processor's class and transformers': the video processor that it hands on by name is left out."""
+
+    def __init__(self, *parts: Any, **named: Any) -> None:
+        named.pop("video_processor", None)
+        super().__init__(*parts, **named)
+
+
 @cache
 def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
     """The same processor class, of the same name, without its video processor (the last of its parts).
@@ -141,7 +149,7 @@ def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
         "to_dict": to_dict,
         "__reduce__": reduce,
     }
-    made: Any = type(kind.__name__, (kind,), members)
+    made: Any = type(kind.__name__, (kind, _WithoutVideo), members)
     return made
 
 

@@ -46,14 +46,12 @@ def unwrap(model: nn.Module) -> PreTrainedModel:
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
     """No dropout and no gradient checkpointing for a while; afterwards every module has the mode that it had."""
     training = [module for module in model.modules() if module.training]
-    # straight into the module: `eval()` walks thousands of them once more, at every forward of a reference
-    for module in training:
-        vars(module)["training"] = False
+    model.eval()  # by its method: layers of bitsandbytes do more than note the mode
     try:
         yield
     finally:
         for module in training:
-            vars(module)["training"] = True
+            module.training = True
 
 
 @contextmanager

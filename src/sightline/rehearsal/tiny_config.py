@@ -15,6 +15,8 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
+SHARED_KEYS = "num_kv_shared_layers"
+"""How many of the last layers take keys and values of the ones before (Gemma 3n and 4)."""
 TEXT_WIDTH, VISION_WIDTH, LAYERS, EXPERTS = 64, 32, 2, 4
 """LAYERS: where all are of one sort."""
 GRID, POSITIONS, PATCH = 4, 64, 14
@@ -119,6 +121,7 @@ def _kept(real: Tree) -> tuple[int, ...]:
             layer in value if numbers else value[layer] for numbers, value in lists if numbers or len(value) == depth
         ]
         sort += [layer < (real.get("first_k_dense_replace") or 0), (real.get(BY_LAYER) or {}).get(layer)]
+        sort.append(layer >= depth - (real.get(SHARED_KEYS) or 0))
         sorts.setdefault(str(sort), layer)
     others = [layer for layer in range(depth) if layer not in sorts.values()]
     return tuple(sorted([*sorts.values(), *others[: max(0, LAYERS - len(sorts))]]))
@@ -140,6 +143,8 @@ def _tiny(key: str, value: Any, part: Part) -> Any:
         return [_tiny(key, one, part) for one in value]
     if isinstance(value, bool) or not isinstance(value, int) or value == 0:
         return value
+    if key == SHARED_KEYS:
+        return sum(layer >= (_first(part.real, DEPTH) or 0) - value for layer in part.layers)
     return next((rule(value, part) for pattern, rule in RULES if pattern.search(key)), value)
 
 

@@ -127,8 +127,16 @@ FAMILIES: dict[str, Family] = {
         | {"vq_config.codebook_size": 8, "vq_config.hidden_size": 32, "vq_config.attn_resolutions": []},
     ),
     "fast_vlm": Family(stand_in="tiles"),
-    "gemma3n": Family(config={"vision_soft_tokens_per_image": GRID**2, "text_config.num_kv_shared_layers": 2}),
-    "gemma4": Family(config={"vision_config.position_embedding_size": 256}),
+    "gemma3n": Family(config={"vision_soft_tokens_per_image": GRID**2}),
+    # the last two layers take keys and values of the first two, as those of E2B and E4B do
+    "gemma4": Family(
+        config={
+            "vision_config.position_embedding_size": 256,
+            "text_config.num_hidden_layers": 4,
+            "text_config.layer_types": ["sliding_attention", "full_attention"] * 2,
+            "text_config.num_kv_shared_layers": 2,
+        }
+    ),
     "gemma4_unified": Family(
         stand_in="flat patches",
         config={"vision_config.mm_embed_dim": 64, "vision_config.output_proj_dims": 64},

@@ -1,5 +1,7 @@
 """PaliGemma, Gemma 3 and 4: prompts, or the images in them, that see themselves in both directions."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,6 +13,9 @@ from transformers import PreTrainedModel
 from sightline.errors import ModelError
 from sightline.models.families.family import Family
 from sightline.types import Batch, Group
+
+SLICE = "_maybe_slice_kv_shared_inputs"
+"""What transformers calls the step before the layers that share keys and values."""
 
 
 class PaliGemmaFamily(Family):
@@ -76,6 +81,25 @@ class Gemma4Family(Family):
             "full_attention": self._mask(_without_blocks(batch), None),
             "sliding_attention": self._mask(batch, self.window),
         }
+
+    @contextmanager
+    def calling(self, batch: Batch, groups: list[Group]) -> Iterator[None]:
+        """Layers that take keys and values of earlier ones get masks as they are.
+
+        transformers slices all that enters them to the logits that are wanted, here all of them; a slice of a mask is
+        another tensor, without the plan that it carries.
+        """
+        decoder: Any = self.model.get_decoder()
+        if not hasattr(decoder, SLICE):
+            yield
+            return
+        setattr(
+            decoder, SLICE, lambda hidden, per_layer, positions, masks, *_, **__: (hidden, per_layer, positions, masks)
+        )
+        try:
+            yield
+        finally:
+            delattr(decoder, SLICE)
 
 
 class Gemma4UnifiedFamily(Gemma4Family):

@@ -25,6 +25,9 @@ NAMES = {
     "start_image_token": "<img>",
     "end_image_token": "</img>",
     "video_token": "<video>",
+    "audio_token": "<audio>",
+    "boa_token": "<start_of_audio>",
+    "eoa_token": "<end_of_audio>",
 }
 """What processors ask their tokenizer for; `image_token` is what stands for images in the end."""
 PLACES = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
@@ -138,6 +141,13 @@ def _gemma3(config: Any) -> hf.ProcessorMixin:
     return hf.Gemma3Processor(images, _tokenizer(), image_seq_length=config.mm_tokens_per_image)
 
 
+def _gemma4(config: Any) -> hf.ProcessorMixin:
+    """Up to 280 tokens an image, of any shape."""
+    vision = config.vision_config
+    images = hf.Gemma4ImageProcessorPil(patch_size=vision.patch_size, pooling_kernel_size=vision.pooling_kernel_size)
+    return without_video(hf.Gemma4Processor)(hf.Gemma4AudioFeatureExtractor(), images, _tokenizer(), None)
+
+
 def _qwen2(config: Any) -> hf.ProcessorMixin:
     return _qwen(config, hf.Qwen2VLProcessor, smallest=56 * 56, largest=14 * 14 * 4 * 16384)
 
@@ -160,6 +170,7 @@ def _qwen(config: Any, kind: type[hf.ProcessorMixin], *, smallest: int, largest:
 
 PUBLISHED: dict[str, Callable[[Any], hf.ProcessorMixin]] = {
     "gemma3": _gemma3,
+    "gemma4": _gemma4,
     "idefics2": _idefics2,
     "idefics3": _idefics3,
     "internvl": _internvl,
