@@ -51,7 +51,11 @@ def test_a_function_gets_every_column_by_its_name(value):
         assert {name: seen[name] for name in FREE_NAMES} == named(value, 2)
 
 
-@pytest.mark.parametrize("name", sorted(set(BUILT_IN) - {"judge", "reward_model", "accuracy", "hallucination"}))
+APART = {"judge", "claims", "self_check", "reward_model", "accuracy", "hallucination"}
+"""They need a judge, a model or a column, and have tests of their own below."""
+
+
+@pytest.mark.parametrize("name", sorted(set(BUILT_IN) - APART))
 @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
 def test_built_in_rewards_score_beside_any_column(name, value):
     function = find_function(name, OPTIONS.get(name, {}))
@@ -75,6 +79,15 @@ def test_a_judge_reads_its_reference_from_a_column_of_any_name(judge_server):  #
         judge = find_function("judge", {"url": url, "model": "j", "column": column})
         assert only(judge).score(answered("a", columns=named("the truth"))).total.tolist() == [pytest.approx(0.7)]
         assert "Reference answer:\nthe truth" in asked[-1]["messages"][1]["content"][-1]["text"]
+
+
+def test_claims_are_judged_beside_any_column(judge_server):  # noqa: F811
+    url, asked, replies = judge_server
+    for value in VALUES.values():
+        replies([(200, "yes")])
+        judge = find_function("claims", {"url": url, "model": "j"})
+        assert only(judge).score(answered("A fox.", columns=named(value))).total.tolist() == [1.0]
+    assert len(asked) == len(VALUES)
 
 
 def test_a_reward_model_can_be_called_with_columns_of_any_name():

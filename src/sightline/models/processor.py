@@ -149,7 +149,7 @@ def without_video(kind: type[ProcessorMixin]) -> type[ProcessorMixin]:
         "to_dict": to_dict,
         "__reduce__": reduce,
     }
-    made: Any = type(kind.__name__, (kind, _WithoutVideo), members)
+    made: Any = type(kind.__name__, (kind, _WithoutVideo), members)  # pyright: ignore[reportGeneralTypeIssues]
     return made
 
 
