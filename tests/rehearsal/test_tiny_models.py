@@ -32,7 +32,9 @@ def test_a_tiny_model_has_every_sort_of_weight_that_the_real_one_has(shape):
 def test_every_published_config_gets_small(shape):
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(shrink_config(read_shape(shape), 640))
-    assert 100_000 < sum(weight.numel() for weight in model.parameters()) < 400_000
+    # the audio tower of Gemma 4 stays wide at its ends
+    most = 700_000 if shape.startswith("gemma-4") else 400_000
+    assert 100_000 < sum(weight.numel() for weight in model.parameters()) < most
 
 
 def test_a_layer_of_each_sort_is_kept_and_named_by_its_new_number():

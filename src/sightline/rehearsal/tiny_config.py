@@ -192,6 +192,7 @@ RULES = [
         r"max_position_embeddings": lambda value, part: min(value, 4096),
         r"num_patches": lambda value, part: GRID**2,
         r"_latents|mm_tokens_per_image|latent_query_num|num_query_tokens": lambda value, part: min(value, 4),
+        r"size_per_layer_input$": lambda value, part: min(value, part.width // 4),
         r"^(out_hidden_size|text_hidden_size)$": lambda value, part: TEXT_WIDTH,
         r"(patch|merge|kernel|stride|chunk|pool).*_size$|_token": lambda value, part: value,
         rf"(_dim|_size|_width|_hidden)$|^({'|'.join(HIDDEN)})$": _width,
